@@ -1,0 +1,265 @@
+//! Who there is: users, and the client software through which they come.
+//!
+//! Parses names into types that are trusted from then on, and holds what is known of each account. Whether one may come
+//! in is `policy.rs`'s to say; how a secret is proved, `password.rs`'s.
+
+use std::fmt;
+
+use caseless::Caseless;
+use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::scope::Scopes;
+
+/// The longest name, e-mail address or client id, in bytes.
+pub const LONGEST_NAME: usize = 256;
+
+/// An account's own id: drawn once, never told on a wire, never used again. The audit names accounts by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(pub Uuid);
+
+/// The one key under which a name is looked up, kept unique and throttled: NFC, case-folded, NFC again (Unicode 3.13,
+/// definition D145), so that two spellings of one name are one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameKey(String);
+
+impl NameKey {
+    /// The key of any text, also of one that no account could have.
+    pub fn of(text: &str) -> NameKey {
+        if text.is_ascii() {
+            return NameKey(text.to_ascii_lowercase());
+        }
+        NameKey(text.nfd().default_case_fold().nfd().default_case_fold().nfc().collect())
+    }
+
+    /// The key as text, for the store.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text cannot be a name, an address or an id. One sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAName(pub String);
+
+impl fmt::Display for NotAName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn checked(what: &str, text: &str) -> Result<String, NotAName> {
+    let text: String = text.nfc().collect();
+    if text.is_empty() || text.len() > LONGEST_NAME {
+        return Err(NotAName(format!("{what} must have 1 to {LONGEST_NAME} bytes")));
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return Err(NotAName(format!("{what} must not hold control characters, or begin or end with a blank")));
+    }
+    Ok(text)
+}
+
+/// A user's name: 1 to 256 bytes of NFC text without control characters, blanks at its ends, or an `@`, which would let
+/// it pass for somebody's e-mail address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Username(String);
+
+impl Username {
+    /// Parses a name.
+    pub fn parse(text: &str) -> Result<Username, NotAName> {
+        let text = checked("a user name", text)?;
+        if text.contains('@') {
+            return Err(NotAName("a user name must not hold an `@`; give the address as the e-mail".to_owned()));
+        }
+        Ok(Username(text))
+    }
+
+    /// The name as it was given, in NFC.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key it is found by.
+    pub fn key(&self) -> NameKey {
+        NameKey::of(&self.0)
+    }
+}
+
+/// An e-mail address that also names an account: one `@` with something on either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Email(String);
+
+impl Email {
+    /// Parses an address; only its shape is checked.
+    pub fn parse(text: &str) -> Result<Email, NotAName> {
+        let text = checked("an e-mail address", text)?;
+        match text.split_once('@') {
+            Some((local, domain))
+                if !local.is_empty() && !domain.is_empty() && !domain.contains('@') && !text.contains(char::is_whitespace) =>
+            {
+                Ok(Email(text))
+            }
+            _ => Err(NotAName(format!("{text:?} is not an e-mail address"))),
+        }
+    }
+
+    /// The address as it was given, in NFC.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key it is found by.
+    pub fn key(&self) -> NameKey {
+        NameKey::of(&self.0)
+    }
+}
+
+/// Whether an account or client may be used at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It may.
+    Active,
+    /// An operator switched it off.
+    Disabled,
+}
+
+impl Status {
+    /// The word that store and operators use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Status::Active => "active",
+            Status::Disabled => "disabled",
+        }
+    }
+
+    /// The status that [`Status::word`] names.
+    pub fn parse(word: &str) -> Option<Status> {
+        [Status::Active, Status::Disabled].into_iter().find(|status| status.word() == word)
+    }
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its own id.
+    pub id: AccountId,
+    /// The id that peers are told: unique, never changed; the user name at birth unless something else was given.
+    pub subject: String,
+    /// The name to log in with.
+    pub name: Username,
+    /// The address to log in with, where there is one.
+    pub email: Option<Email>,
+    /// A friendly name, where there is one.
+    pub display_name: Option<String>,
+    /// Whether it may be used.
+    pub status: Status,
+    /// When it ends, if it does.
+    pub expires_at: Option<Timestamp>,
+    /// Roles, sorted, without doubles.
+    pub roles: Vec<String>,
+    /// The scopes it holds.
+    pub scopes: Scopes,
+    /// The password's PHC string; none: no password opens it.
+    pub password: Option<String>,
+    /// Counts the changes. A commit names the version it was decided by, so that nothing is granted by stale facts.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Account {
+    /// What peers and principals may know of it.
+    pub fn summary(&self) -> AccountSummary {
+        AccountSummary {
+            id: self.id,
+            subject: self.subject.clone(),
+            name: self.name.as_str().to_owned(),
+            email: self.email.as_ref().map(|email| email.as_str().to_owned()),
+            display_name: self.display_name.clone(),
+            roles: self.roles.clone(),
+        }
+    }
+}
+
+/// What peers may know of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountSummary {
+    /// Its own id, for the core; not told on a wire.
+    pub id: AccountId,
+    /// The id that peers are told.
+    pub subject: String,
+    /// The name to log in with.
+    pub name: String,
+    /// The address, where there is one.
+    pub email: Option<String>,
+    /// A friendly name, where there is one.
+    pub display_name: Option<String>,
+    /// Roles.
+    pub roles: Vec<String>,
+}
+
+/// A client's id: 1 to 256 bytes of NFC text without control characters; compared exactly, as RFC 6749 section 2.2 has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(String);
+
+impl ClientId {
+    /// Parses an id.
+    pub fn parse(text: &str) -> Result<ClientId, NotAName> {
+        checked("a client id", text).map(ClientId)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Client software: what users log in through, or a service that speaks for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its id.
+    pub id: ClientId,
+    /// A friendly name, where there is one.
+    pub display_name: Option<String>,
+    /// The secret's PHC string: a confidential client has one, a public client none (RFC 6749 section 2.1).
+    pub secret: Option<String>,
+    /// Whether it may be used.
+    pub status: Status,
+    /// When it ends, if it does.
+    pub expires_at: Option<Timestamp>,
+    /// The scopes that may be granted through it, and that it holds when it speaks for itself.
+    pub scopes: Scopes,
+    /// Whether it may be told an access token that restores the session.
+    pub receives_token: bool,
+    /// Counts the changes, as on an account.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Email, NameKey, Username};
+
+    #[test]
+    fn spellings_of_one_name_have_one_key() {
+        let spellings = [("Ann", "aNN"), ("Ünal", "U\u{308}NAL"), ("Straße", "STRASSE"), ("ﬁona", "FIONA"), ("Σίσυφος", "ΣΊΣΥΦΟΣ")];
+        for (one, other) in spellings {
+            assert_eq!(NameKey::of(one), NameKey::of(other), "{one} and {other}");
+        }
+        assert_ne!(NameKey::of("ann"), NameKey::of("аnn"), "a Cyrillic letter is another letter");
+    }
+
+    #[test]
+    fn a_name_is_not_an_address() {
+        assert!(Username::parse("ann").is_ok());
+        for text in ["", " ann", "ann\n", "a@b", &"x".repeat(257)] {
+            assert!(Username::parse(text).is_err(), "{text:?}");
+        }
+        for text in ["", "ann", "@b", "a@", "a@b@c", "a b@c"] {
+            assert!(Email::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Email::parse("ann@example.org").is_ok());
+    }
+}

@@ -1,0 +1,187 @@
+//! What is written down: who tried what, from where, and what became of it.
+//!
+//! A success that changes something is written in the same transaction as the change. A refusal is written behind:
+//! [`Audit::note`] only queues it, bounded, and nobody waits. What the throttle refuses becomes one line per source and
+//! minute. Each line carries the hash of the line before, over ids only: names and addresses stand in a table beside it,
+//! so that they can be erased and the chain still holds.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::account::{AccountId, ClientId};
+use crate::clock::Timestamp;
+use crate::command::Context;
+use crate::refusal::Refusal;
+use crate::session::SessionId;
+
+/// One line, before it has a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// What was tried: a word from the list in `docs/protocols/audit.md`.
+    pub action: &'static str,
+    /// `ok`, or the refusal's word.
+    pub outcome: &'static str,
+    /// The gate, or `operator`.
+    pub gate: String,
+    /// The account it is about, as far as it was found.
+    pub account: Option<AccountId>,
+    /// The client it is about.
+    pub client: Option<ClientId>,
+    /// The session it is about.
+    pub session: Option<SessionId>,
+    /// How many attempts this line stands for; 1 but for what the throttle refused.
+    pub count: u32,
+    /// What can be erased: the name that was claimed. Not hashed.
+    pub name: Option<String>,
+    /// What can be erased: where it came from. Not hashed.
+    pub source: Option<String>,
+}
+
+/// One line as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its number on its node; from 1, without gaps.
+    pub number: u64,
+    /// The node that wrote it.
+    pub node: u32,
+    /// What it says. `action` and `outcome` are as they were written, so possibly unknown to this version.
+    pub at: Timestamp,
+    /// What was tried.
+    pub action: String,
+    /// What became of it.
+    pub outcome: String,
+    /// The gate, or `operator`.
+    pub gate: String,
+    /// The account.
+    pub account: Option<AccountId>,
+    /// The client.
+    pub client: Option<ClientId>,
+    /// The session.
+    pub session: Option<SessionId>,
+    /// How many attempts.
+    pub count: u32,
+    /// The name claimed, unless it was erased.
+    pub name: Option<String>,
+    /// The source, unless it was erased.
+    pub source: Option<String>,
+    /// The hash of the line before; zeros for the first.
+    pub previous: [u8; 32],
+    /// This line's own hash, over everything above but `name` and `source`.
+    pub hash: [u8; 32],
+}
+
+/// The hash of a line: SHA-256 over its fields, each with its length in front, and the hash of the line before.
+pub fn chain(number: u64, node: u32, entry: &AuditEntry, previous: &[u8; 32]) -> [u8; 32] {
+    let mut text = Vec::with_capacity(256);
+    let mut field = |bytes: &[u8]| {
+        text.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        text.extend_from_slice(bytes);
+    };
+    field(&number.to_be_bytes());
+    field(&node.to_be_bytes());
+    field(&entry.at.millis().to_be_bytes());
+    field(entry.action.as_bytes());
+    field(entry.outcome.as_bytes());
+    field(entry.gate.as_bytes());
+    field(entry.account.map(|id| id.0.into_bytes()).as_ref().map_or(&[], |bytes| bytes.as_slice()));
+    field(entry.client.as_ref().map_or(&[], |id| id.as_str().as_bytes()));
+    field(entry.session.map(|id| id.0.into_bytes()).as_ref().map_or(&[], |bytes| bytes.as_slice()));
+    field(&entry.count.to_be_bytes());
+    field(previous);
+    digest(&text)
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// How many lines may wait to be written. Past it, lines are counted and the count is written instead.
+const MOST_WAITING: usize = 10_000;
+/// How many sources' throttled attempts are counted apart in one minute; the rest shares one line.
+const MOST_SOURCES: usize = 1_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The queue in front of the store.
+#[derive(Default)]
+pub struct Audit {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    entries: Vec<AuditEntry>,
+    lost: u32,
+    throttled: HashMap<(String, Option<IpAddr>), (Timestamp, u32)>,
+}
+
+impl Audit {
+    /// Queues a refusal; never waits.
+    pub fn refused(&self, now: Timestamp, context: &Context, entry: AuditEntry, refusal: &Refusal) {
+        let mut waiting = self.waiting();
+        if let Refusal::TooManyAttempts { .. } = refusal {
+            let mut key = (context.gate.to_owned(), Some(context.peer.address));
+            if waiting.throttled.len() >= MOST_SOURCES && !waiting.throttled.contains_key(&key) {
+                key.1 = None;
+            }
+            let (_, count) = waiting.throttled.entry(key).or_insert((now, 0));
+            *count = count.saturating_add(1);
+            return;
+        }
+        waiting.push(AuditEntry { outcome: refusal.word(), ..entry });
+    }
+
+    /// Queues a line that nobody waits for; a token that was seen again.
+    pub fn note(&self, entry: AuditEntry) {
+        self.waiting().push(entry);
+    }
+
+    /// What is to be written now. Counts of throttled attempts go along once their minute is over, or with `all`.
+    pub fn take(&self, now: Timestamp, all: bool) -> Vec<AuditEntry> {
+        let mut waiting = self.waiting();
+        let mut entries = std::mem::take(&mut waiting.entries);
+        waiting.throttled.retain(|(gate, source), (since, count)| {
+            if !all && now.since(*since) < MINUTE {
+                return true;
+            }
+            let source = source.map(|address| address.to_string());
+            entries.push(summary(now, gate, "throttled", Refusal::TooManyAttempts { retry_after: MINUTE }.word(), *count, source));
+            false
+        });
+        let lost = std::mem::take(&mut waiting.lost);
+        if lost > 0 {
+            entries.push(summary(now, "", "audit_lost", "unavailable", lost, None));
+        }
+        entries
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, entry: AuditEntry) {
+        if self.entries.len() < MOST_WAITING {
+            self.entries.push(entry);
+        } else {
+            self.lost = self.lost.saturating_add(1);
+        }
+    }
+}
+
+fn summary(
+    at: Timestamp,
+    gate: &str,
+    action: &'static str,
+    outcome: &'static str,
+    count: u32,
+    source: Option<String>,
+) -> AuditEntry {
+    AuditEntry { at, action, outcome, gate: gate.to_owned(), account: None, client: None, session: None, count, name: None, source }
+}

@@ -1,0 +1,82 @@
+//! What a peer may ask of the core: [`Command`], in a [`Context`] that the driver fills.
+//!
+//! No wire's words appear here. A gate parses its own messages into these; the core decides by them alone.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::credential::Credential;
+use crate::scope::ScopeRequest;
+
+/// Identifies one connection for as long as the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// The other end of a socket, as the listener knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it speaks from.
+    pub address: IpAddr,
+    /// Whether nobody on the way could read or change what it says.
+    pub secure: bool,
+}
+
+/// Where a command comes from. Filled by the driver, never by a gate.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The gate's name: its settings, its label in the audit, its spelling of tokens.
+    pub gate: &'static str,
+    /// The other end.
+    pub peer: Peer,
+    /// The connection that will hold what is granted; none for a plain request.
+    pub connection: Option<ConnectionId>,
+    /// By when the core answers. After it, nothing is granted any more.
+    pub deadline: Instant,
+}
+
+/// Who speaks, and what they want.
+#[derive(Debug)]
+pub struct Command {
+    /// What is shown besides the credential that the verb is about: a client's own id and secret.
+    pub presented: Vec<Credential>,
+    /// What is wanted.
+    pub verb: Verb,
+}
+
+/// The closed list of what may be wanted. A new verb is an ADR.
+#[derive(Debug)]
+pub enum Verb {
+    /// Prove who you are and hold a session. Answered by `Answer::Granted`.
+    Authenticate {
+        /// The provider's name as the peer wrote it. `None`: whichever provider takes this credential first.
+        provider: Option<ProviderName>,
+        /// What is to be proved.
+        credential: Credential,
+        /// What is to be granted.
+        request: GrantRequest,
+    },
+}
+
+/// What a login asks for.
+#[derive(Clone, Debug)]
+pub struct GrantRequest {
+    /// Which scopes. A token's session was asked for some already; there this is not looked at.
+    pub scope: ScopeRequest,
+    /// What will hold the session at the peer's end.
+    pub binding: Binding,
+    /// The gate's own mark for how the peer spells scope names. The core keeps it with the session and gives it back in
+    /// `Principal::spelling`, so that a restored session is told in the words it was asked for. `None`: as the session
+    /// already has it.
+    pub spelling: Option<u8>,
+}
+
+/// What will hold the session at the peer's end; decides which tokens are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// One connection, and a token that restores it on another.
+    Connection,
+}
+
+/// The name of a provider, as somebody wrote it. Compared by its canonical key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderName(pub String);

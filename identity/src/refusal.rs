@@ -1,0 +1,76 @@
+//! Every "no" that the core can say, without any wire's words.
+//!
+//! Each comment names the function that says it, so that whoever saw an answer goes from the wire's `refusal.rs` to here,
+//! and from here to the line that decided. A cause is named only to someone who proved the secret.
+
+use std::time::Duration;
+
+/// Why the answer is no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The secret does not prove the claim, or there is nobody to prove it. Said by `credential.rs` (`Identity::prove`),
+    /// after `password.rs` or `token.rs` has compared.
+    InvalidCredentials,
+    /// The client is unknown, or did not prove itself. Said by `credential.rs` (`Identity::prove_client`).
+    InvalidClient,
+    /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
+    AccountUnavailable,
+    /// The token's or session's time is over. Said by `token.rs` (`standing`).
+    Expired,
+    /// The token was superseded and came back, or its session was ended. Said by `token.rs` (`standing`) and by
+    /// `live.rs` (`Live::attach`).
+    Revoked,
+    /// No provider has that name, or it takes no such credential. Said by `provider.rs` (`Providers::find`).
+    UnknownProvider,
+    /// Scopes were asked for by name and none of them can be granted. Said by `scope.rs` (`resolve`).
+    ScopeNotGranted,
+    /// A password on a connection that others could read. Said by `policy.rs` (`may_try_password`).
+    InsecureTransport,
+    /// The session holds as many connections as it may. Said by `session.rs` (`may_attach`).
+    TooManySessions,
+    /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
+    TooManyAttempts {
+        /// How long to wait before the next attempt is looked at.
+        retry_after: Duration,
+    },
+    /// The queue in front of the hashing threads is longer than a caller should wait. Said by `password.rs`
+    /// (`Passwords::verify`).
+    Busy {
+        /// How long the queue is now, in time.
+        retry_after: Duration,
+    },
+    /// The deadline passed before an answer was there. Said by `lib.rs` (`Identity::handle`).
+    TimedOut,
+    /// Something that the answer needs is broken. Said by `store.rs` (`From<StoreError>`); the cause is in the log.
+    Unavailable,
+    /// Somebody else has that name or address. Said by `admin.rs`; never to a peer without rights.
+    AlreadyExists(&'static str),
+    /// There is no such account, client or session. Said by `admin.rs`.
+    NotFound(&'static str),
+    /// What was handed in cannot be kept as it is. Said by `admin.rs`; one sentence each.
+    Invalid(Vec<String>),
+}
+
+impl Refusal {
+    /// The word that audit, logs and operators use.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Refusal::InvalidCredentials => "invalid_credentials",
+            Refusal::InvalidClient => "invalid_client",
+            Refusal::AccountUnavailable => "account_unavailable",
+            Refusal::Expired => "expired",
+            Refusal::Revoked => "revoked",
+            Refusal::UnknownProvider => "unknown_provider",
+            Refusal::ScopeNotGranted => "scope_not_granted",
+            Refusal::InsecureTransport => "insecure_transport",
+            Refusal::TooManySessions => "too_many_sessions",
+            Refusal::TooManyAttempts { .. } => "too_many_attempts",
+            Refusal::Busy { .. } => "busy",
+            Refusal::TimedOut => "timed_out",
+            Refusal::Unavailable => "unavailable",
+            Refusal::AlreadyExists(_) => "already_exists",
+            Refusal::NotFound(_) => "not_found",
+            Refusal::Invalid(_) => "invalid",
+        }
+    }
+}

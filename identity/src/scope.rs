@@ -1,0 +1,154 @@
+//! Scopes: what there is to grant, and what of it is granted.
+//!
+//! One pure function, [`resolve`], decides. Names here are canonical; the families of names that peers use are each
+//! gate's own business, in its `spelling.rs`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::refusal::Refusal;
+
+/// The canonical name of one right, for example `Zenith/Market`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope(Arc<str>);
+
+impl Scope {
+    /// Parses a name: 1 to 128 printable ASCII characters but blank, `"` and `\` (RFC 6749 section 3.3).
+    pub fn parse(text: &str) -> Result<Scope, String> {
+        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if text.is_empty() || text.len() > 128 || !text.bytes().all(legal) {
+            return Err(format!("{text:?} is not a scope: 1 to 128 printable ASCII characters, no blank, quote or backslash"));
+        }
+        Ok(Scope(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A set of scopes, in the order it was made in, without doubles. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Scopes(Arc<[Scope]>);
+
+impl Scopes {
+    /// The scopes in it.
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.0.iter()
+    }
+
+    /// Whether it holds `scope`.
+    pub fn contains(&self, scope: &Scope) -> bool {
+        self.0.contains(scope)
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Scopes {
+        let mut kept: Vec<Scope> = Vec::new();
+        for scope in scopes {
+            if !kept.contains(&scope) {
+                kept.push(scope);
+            }
+        }
+        Scopes(kept.into())
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// One line of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeDefinition {
+    /// The right.
+    pub scope: Scope,
+    /// Whether it is given only where nobody on the way could read or change what is said.
+    pub secure_only: bool,
+}
+
+/// Which scopes a peer asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScopeRequest {
+    /// It named none: all it can have.
+    Maximum,
+    /// It asked for no right at all.
+    Nothing,
+    /// It named some. Names that the gate does not know are already gone, so the set may be empty.
+    AnyOf(Scopes),
+}
+
+/// Which scopes are granted: what is asked for, of what the user holds, of what the client may carry, of what this
+/// transport may carry; in the catalogue's order.
+///
+/// # Errors
+/// [`Refusal::ScopeNotGranted`] where names were asked for and nothing is left of them, and where the transport alone
+/// emptied a grant (`docs/protocols/zenith.md`, "Scopes").
+pub fn resolve(
+    catalogue: &[ScopeDefinition],
+    requested: &ScopeRequest,
+    held: &Scopes,
+    client: &Scopes,
+    secure: bool,
+) -> Result<Scopes, Refusal> {
+    let asked = |scope: &Scope| match requested {
+        ScopeRequest::Maximum => true,
+        ScopeRequest::Nothing => false,
+        ScopeRequest::AnyOf(named) => named.contains(scope),
+    };
+    let open = |line: &&ScopeDefinition| asked(&line.scope) && held.contains(&line.scope) && client.contains(&line.scope);
+    let granted: Scopes =
+        catalogue.iter().filter(open).filter(|line| secure || !line.secure_only).map(|line| line.scope.clone()).collect();
+    let emptied_by_transport = granted.is_empty() && catalogue.iter().any(|line| open(&line));
+    let named_in_vain = granted.is_empty() && matches!(requested, ScopeRequest::AnyOf(_));
+    if named_in_vain || emptied_by_transport { Err(Refusal::ScopeNotGranted) } else { Ok(granted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(text: &str) -> Scopes {
+        text.split_whitespace().map(|name| Scope::parse(name).expect("a scope")).collect()
+    }
+
+    fn check(requested: ScopeRequest, held: &str, client: &str, secure: bool, expected: Option<&str>) {
+        let catalogue = [("m", false), ("n", false), ("t", true)]
+            .map(|(name, secure_only)| ScopeDefinition { scope: Scope::parse(name).expect("a scope"), secure_only });
+        let granted = resolve(&catalogue, &requested, &scopes(held), &scopes(client), secure);
+        assert_eq!(granted.ok(), expected.map(scopes), "{requested:?} of {held} through {client}, secure: {secure}");
+    }
+
+    #[test]
+    fn a_grant_is_never_wider_than_request_user_client_and_transport() {
+        use ScopeRequest::{AnyOf, Maximum, Nothing};
+        check(Maximum, "t m", "m n t", true, Some("m t"));
+        check(Maximum, "t m", "m", true, Some("m"));
+        check(Maximum, "t m", "m n t", false, Some("m"));
+        check(Maximum, "t", "m n t", false, None);
+        check(Maximum, "", "m n t", false, Some(""));
+        check(Maximum, "", "m n t", true, Some(""));
+        check(Nothing, "t m", "m n t", true, Some(""));
+        check(AnyOf(scopes("t m")), "m n", "m n t", true, Some("m"));
+        check(AnyOf(scopes("t")), "m n", "m n t", true, None);
+        check(AnyOf(scopes("t")), "t", "m n t", false, None);
+        check(AnyOf(scopes("t m")), "t m", "m n t", false, Some("m"));
+        check(AnyOf(scopes("")), "t m", "m n t", true, None);
+        check(AnyOf(scopes("x")), "t m x", "m n t x", true, None);
+    }
+}

@@ -1,0 +1,254 @@
+//! What must be remembered, as verbs: the traits [`Store`] and [`Shared`].
+//!
+//! Each verb of [`Store`] is one transaction: all of it, or nothing. A verb that changes something answers once the change
+//! would survive a power cut. Implementations decide nothing; where a verb depends on facts that may have changed since
+//! they were read, it says so in its result. "Not there" is `None`, "changed meanwhile" is [`Written::Stale`], "broken"
+//! is [`StoreError`].
+
+use async_trait::async_trait;
+
+use crate::account::{Account, AccountId, Client, ClientId, NameKey, Status};
+use crate::audit::{AuditEntry, AuditRow};
+use crate::clock::Timestamp;
+use crate::refusal::Refusal;
+use crate::reply::Reason;
+use crate::session::{Session, SessionId};
+use crate::throttle::ThrottleRow;
+
+/// The store cannot do it. The message is for the log and for operators; peers are told `Unavailable`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        tracing::error!(error = %error.0, "the store failed: {error}");
+        Refusal::Unavailable
+    }
+}
+
+/// The SHA-256 of a token's bytes: all that is kept of it.
+pub type TokenHash = [u8; 32];
+
+/// A token that restores a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its hash.
+    pub hash: TokenHash,
+    /// Whose it is.
+    pub session: SessionId,
+    /// The token at whose presentation it was issued; none for the first.
+    pub parent: Option<TokenHash>,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+    /// When it was first presented; none: never.
+    pub presented_at: Option<Timestamp>,
+    /// When a token that grew from it was first presented; some time after that it is no longer good. None: never.
+    pub superseded_at: Option<Timestamp>,
+}
+
+/// A session with the tokens that may still speak for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// The session.
+    pub session: Session,
+    /// Its tokens that are not superseded, or were so after the moment asked about; and the one that was asked for.
+    pub tokens: Vec<Token>,
+}
+
+/// What became of a write that names the version it was decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is on disk.
+    Done,
+    /// Nothing was written: the account, client or session is no longer as it was when this was decided, or is gone.
+    Stale,
+}
+
+/// What became of a write of a name that must be unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// It is on disk.
+    Done,
+    /// Nothing was written: somebody else has this `field` (`name`, `email`, `id`).
+    Taken(&'static str),
+    /// Nothing was written: as [`Written::Stale`].
+    Stale,
+}
+
+/// A session that begins, with its first token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSession {
+    /// The session.
+    pub session: Session,
+    /// Its first token, where it gets one.
+    pub token: Option<Token>,
+    /// The account's version that this was decided by, where there is an account.
+    pub account_version: Option<u64>,
+    /// The client's version that this was decided by.
+    pub client_version: u64,
+    /// A password hash under the present settings, to be kept in the account in place of the one that was proved. Does
+    /// not count as a change of the account.
+    pub rehashed: Option<String>,
+    /// As `rehashed`, for the client's secret.
+    pub rehashed_secret: Option<String>,
+    /// What the audit says of it.
+    pub audit: AuditEntry,
+}
+
+/// A token that was presented, and its successor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// The session; its `used_at` becomes `at`.
+    pub session: SessionId,
+    /// The one presented. Becomes presented, if it was not.
+    pub presented: TokenHash,
+    /// The one from which it grew: becomes superseded at `at`, if it was not.
+    pub supersedes: Option<TokenHash>,
+    /// The successor; its parent is `presented`.
+    pub successor: Token,
+    /// Tokens that are given up.
+    pub given_up: Vec<TokenHash>,
+    /// When.
+    pub at: Timestamp,
+    /// The account's version that this was decided by, where there is an account.
+    pub account_version: Option<u64>,
+    /// The client's version that this was decided by.
+    pub client_version: u64,
+}
+
+/// Which sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// This one.
+    Session(SessionId),
+    /// All of this account.
+    Account(AccountId),
+    /// All that came through this client.
+    Client(ClientId),
+    /// All that were last used at or before this moment.
+    UsedBefore(Timestamp),
+}
+
+/// One page of a listing: what comes after `after` in its own order, at most `limit` rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<K> {
+    /// The key of the last row of the page before; none for the first.
+    pub after: Option<K>,
+    /// 1 to 1000.
+    pub limit: usize,
+}
+
+/// One line of the feed of changes, which every node's memory follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A session ended.
+    SessionEnded(SessionId, Reason),
+    /// A token that was presented after its time took with it those that grew from it. Each is gone.
+    TokensEnded(SessionId, Vec<TokenHash>),
+    /// An account was changed or removed; what it may do must be looked up again.
+    Account(AccountId),
+    /// A client was changed or removed.
+    Client(ClientId),
+}
+
+/// What Gatepost remembers.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// A secret of this installation by its name: made from `fresh` the first time it is asked for.
+    async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError>;
+
+    /// The account with this name or this e-mail address.
+    async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError>;
+    /// The account with this id.
+    async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError>;
+    /// Accounts by the key of their name.
+    async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError>;
+    /// Keeps a new account.
+    async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError>;
+    /// Replaces the account that has `account.version`; the new row has the version after it. Appends `Change::Account`.
+    /// Ends all its sessions in the same transaction where `end` says why; `audit` is written beside.
+    async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError>;
+    /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`.
+    async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
+
+    /// The client with this id.
+    async fn client(&self, id: &ClientId) -> Result<Option<Client>, StoreError>;
+    /// Clients by id.
+    async fn clients(&self, page: Page<ClientId>) -> Result<Vec<Client>, StoreError>;
+    /// Keeps a new client.
+    async fn add_client(&self, client: Client, audit: AuditEntry) -> Result<Placed, StoreError>;
+    /// As [`Store::change_account`]. Appends `Change::Client`.
+    async fn change_client(&self, client: Client, end: Option<Reason>, audit: AuditEntry) -> Result<Written, StoreError>;
+    /// As [`Store::remove_account`]. Appends `Change::Client`.
+    async fn remove_client(&self, id: ClientId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
+
+    /// Begins a session, unless account or client are no longer of the version named, or not active.
+    async fn start_session(&self, new: NewSession) -> Result<Written, StoreError>;
+    /// Rolls a token, unless the session has ended, the presented token is gone, or a version is not as named.
+    async fn roll(&self, roll: Roll) -> Result<Written, StoreError>;
+    /// Ends the token's descendants, all generations of them: its own row stays. Appends `Change::TokensEnded` with the
+    /// hashes that went, unless there were none.
+    async fn end_descendants(&self, of: TokenHash, audit: AuditEntry) -> Result<(), StoreError>;
+    /// The session that a token speaks for, ended or not, with its tokens (see [`StoredSession::tokens`]) that were not
+    /// superseded before `since`.
+    async fn session_by_token(&self, token: &TokenHash, since: Timestamp) -> Result<Option<StoredSession>, StoreError>;
+    /// One session.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
+    /// Sessions not ended, newest first; of one account only where it is named. `after` is the last one of the page before.
+    async fn sessions(&self, of: Option<AccountId>, page: Page<SessionId>) -> Result<Vec<Session>, StoreError>;
+    /// Ends sessions that have not ended, deletes their tokens, appends `Change::SessionEnded` for each and writes `audit`
+    /// once for each, naming its session, account and client. Answers how many there were.
+    async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
+    /// Forgets tokens that ended before `now` and sessions that ended before `ended`.
+    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
+
+    /// Lines of the feed after number `after`, oldest first, with their numbers; at most `limit`.
+    async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError>;
+    /// The number of the newest line of the feed; 0 where there is none.
+    async fn feed_end(&self) -> Result<u64, StoreError>;
+
+    /// Writes what the audit says, in this order.
+    async fn audit(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError>;
+    /// Lines of the audit: the newest `limit` before number `before` (none: the newest), newest first.
+    async fn audit_before(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, StoreError>;
+    /// Lines of the audit after number `after`, oldest first; at most `limit`.
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError>;
+
+    /// What the throttle knew when it was last written.
+    async fn throttle(&self) -> Result<Vec<ThrottleRow>, StoreError>;
+    /// Keeps these rows in the place of those in the same slots. A row with nothing to remember deletes its slot.
+    async fn save_throttle(&self, rows: Vec<ThrottleRow>) -> Result<(), StoreError>;
+}
+
+/// What nodes tell each other at once. It only wakes whoever waits: facts travel through [`Store::feed`].
+#[async_trait]
+pub trait Shared: Send + Sync + 'static {
+    /// Says that the feed has grown.
+    fn announce(&self);
+    /// Completes when somebody has announced since this was last asked.
+    async fn announced(&self);
+}
+
+/// [`Shared`] within one process.
+#[derive(Default)]
+pub struct OneNode(tokio::sync::Notify);
+
+#[async_trait]
+impl Shared for OneNode {
+    fn announce(&self) {
+        self.0.notify_one();
+    }
+
+    async fn announced(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// Whether the state of an account or client lets a session begin. Implementations of [`Store`] ask this inside the
+/// transaction, so that the rule stands once.
+pub fn still_as_decided(status: Status, version: u64, decided_by: u64) -> Written {
+    if status == Status::Active && version == decided_by { Written::Done } else { Written::Stale }
+}
