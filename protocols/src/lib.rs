@@ -1,1 +1,91 @@
-//! protocols
+//! What we say: bytes to commands, replies to bytes. Sans-IO: no socket, no clock, no chance, no identity.
+//!
+//! A gate is a folder here and one row in [`GATES`]. It turns what travels into at most one [`Question`] for each message and
+//! the [`Reply`] into what travels back. It may ask; it never decides who anybody is. Time and chance come in as data, so
+//! that a transcript is exact.
+
+pub mod frame;
+pub mod http;
+pub mod mount;
+pub mod section;
+pub mod zenith;
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::command::Command;
+use gatepost_identity::reply::{Event, Reply, Spell};
+use gatepost_identity::scope::ScopeDefinition;
+
+use crate::frame::{CloseCode, Frame, Outbox};
+use crate::http::{Request, Response};
+use crate::mount::Mount;
+use crate::section::{BadSetting, Section};
+
+/// Every gate there is. A further one is a folder, its transcripts, and its row here.
+pub const GATES: &[Gate] = &[zenith::GATE];
+
+/// One row of the table of gates.
+pub struct Gate {
+    /// Its folder, its section of the settings, its label in the audit.
+    pub name: &'static str,
+    /// How it writes a token that the core has drawn.
+    pub spell: Spell,
+    /// The scopes that it knows, in the order in which they are told.
+    pub scopes: fn(&Section) -> Result<Vec<ScopeDefinition>, BadSetting>,
+    /// Where its exchanges attach.
+    pub mounts: fn(&Section) -> Result<Vec<Mount>, BadSetting>,
+}
+
+/// What a message asks of the core: at most one for each message.
+#[derive(Debug)]
+pub struct Question<P> {
+    /// Who speaks and what they want.
+    pub command: Command,
+    /// What the answer must quote; never a secret.
+    pub pending: P,
+}
+
+/// `Break`: answered here. `Continue`: ask the core.
+pub type Step<P> = ControlFlow<Response, Question<P>>;
+
+/// 16 bytes of chance that the driver hands in with each request.
+pub type Seed = [u8; 16];
+
+/// One request, one response. An upgrade to a socket is a response too: [`Response::upgrade`].
+pub trait Exchange: Send + Sync + 'static {
+    /// What the answer must quote.
+    type Pending: Send + 'static;
+    /// Reads the request: answers it, or asks.
+    fn receive(&self, now: Timestamp, seed: Seed, request: Request) -> Step<Self::Pending>;
+    /// Answers the request that asked.
+    fn answer(&self, now: Timestamp, pending: Self::Pending, reply: Reply) -> Response;
+}
+
+/// The messages of one socket, in order. While a question is pending, the driver calls [`Conversation::notify`] at most.
+pub trait Conversation: Send + 'static {
+    /// What the answer must quote.
+    type Pending: Send + 'static;
+    /// Reads one message: answers it into `out`, or asks.
+    fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Question<Self::Pending>>;
+    /// Answers the message that asked.
+    fn answer(&mut self, now: Timestamp, pending: Self::Pending, reply: Reply, out: &mut Outbox);
+    /// Learns what befell the connection without its asking.
+    fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
+    /// What the driver holds the socket to. Pure; read after every call.
+    fn limits(&self) -> Limits;
+    /// The server is about to stop: says goodbye with a close.
+    fn stop(&mut self, out: &mut Outbox);
+}
+
+/// What a driver holds a socket to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How often the server pings.
+    pub ping_every: Duration,
+    /// How long the peer may be silent, control frames included, and the close code after that.
+    pub silence: (Duration, CloseCode),
+    /// How long the core may take for the question that was just asked.
+    pub answer_within: Duration,
+}

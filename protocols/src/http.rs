@@ -1,0 +1,81 @@
+//! One HTTP request and its response, as a gate sees them.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::Conversation;
+use crate::mount::Talk;
+
+/// A request, parsed and bounded by the listener.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The path as it was sent, without the query.
+    pub path: String,
+    /// The query without its `?`, where there is one.
+    pub query: Option<String>,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// Whether it is a well-formed WebSocket opening handshake (RFC 6455 section 4.2.1).
+    pub upgrade: bool,
+}
+
+/// A response.
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// What follows them.
+    pub body: Body,
+}
+
+/// What follows the header fields.
+pub enum Body {
+    /// These bytes.
+    Bytes(Bytes),
+    /// A socket.
+    Upgrade(Upgrade),
+}
+
+/// A request that becomes a socket.
+pub struct Upgrade {
+    /// The sub-protocol chosen, to be echoed; none: the header is left out.
+    pub subprotocol: Option<&'static str>,
+    /// The longest message the peer may send, in bytes; more is closed with 1009.
+    pub max_message: usize,
+    /// What talks from now on.
+    pub conversation: Box<dyn Talk>,
+}
+
+impl Response {
+    /// An empty response.
+    pub fn empty(status: StatusCode) -> Response {
+        Response { status, headers: HeaderMap::new(), body: Body::Bytes(Bytes::new()) }
+    }
+
+    /// A short text.
+    pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
+        let mut response = Response::empty(status);
+        response.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.body = Body::Bytes(Bytes::from(text.into()));
+        response
+    }
+
+    /// With one more header field, in the place of any of that name.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Response {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// The request becomes a socket on which `conversation` talks.
+    pub fn upgrade(subprotocol: Option<&'static str>, max_message: usize, conversation: impl Conversation) -> Response {
+        Response {
+            status: StatusCode::SWITCHING_PROTOCOLS,
+            headers: HeaderMap::new(),
+            body: Body::Upgrade(Upgrade { subprotocol, max_message, conversation: crate::mount::talk(conversation) }),
+        }
+    }
+}
