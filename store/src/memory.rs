@@ -1,0 +1,400 @@
+//! The store in memory: for tests of other crates and for small tools. What SQLite's keeps, this keeps until it is
+//! dropped, with the same answers; one suite of tests holds both to it.
+//!
+//! One lock is one transaction. A verb looks first and changes then, so that nothing is left half done.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::reply::Reason;
+use gatepost_identity::session::{Ended, Session, SessionId};
+use gatepost_identity::store::{
+    Change, NewSession, Page, Placed, Roll, Store, StoreError, StoredSession, Token, TokenHash, Which, Written, still_as_decided,
+};
+use gatepost_identity::throttle::ThrottleRow;
+
+/// The lines of the feed that are kept, as in SQLite's.
+const FEED: usize = 10_000;
+
+/// The store in memory.
+#[derive(Default)]
+pub struct Memory(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    secrets: BTreeMap<&'static str, [u8; 32]>,
+    accounts: BTreeMap<AccountId, Account>,
+    clients: BTreeMap<ClientId, Client>,
+    sessions: BTreeMap<SessionId, Session>,
+    tokens: BTreeMap<TokenHash, Token>,
+    feed: VecDeque<(u64, Change)>,
+    audit: Vec<AuditRow>,
+    throttle: BTreeMap<u32, ThrottleRow>,
+}
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn account_named(&self, key: &NameKey) -> Option<&Account> {
+        self.accounts.values().find(|account| has_key(account, key))
+    }
+
+    /// As SQLite's: the name before the address, and both before the public id.
+    fn taken(&self, account: &Account) -> Option<&'static str> {
+        let others = || self.accounts.values().filter(|other| other.id != account.id);
+        let named = |key: &NameKey| others().any(|other| has_key(other, key));
+        if named(&account.name.key()) {
+            Some("name")
+        } else if account.email.as_ref().is_some_and(|email| named(&email.key())) {
+            Some("email")
+        } else if others().any(|other| other.subject == account.subject) {
+            Some("id")
+        } else {
+            None
+        }
+    }
+
+    fn as_decided(&self, session: &Session, account_version: Option<u64>, client_version: u64) -> Written {
+        let of_account = match (session.account, account_version) {
+            (None, None) => Written::Done,
+            (Some(id), Some(version)) => {
+                self.accounts.get(&id).map_or(Written::Stale, |account| still_as_decided(account.status, account.version, version))
+            }
+            _ => Written::Stale,
+        };
+        match (of_account, self.clients.get(&session.client)) {
+            (Written::Done, Some(client)) => still_as_decided(client.status, client.version, client_version),
+            _ => Written::Stale,
+        }
+    }
+
+    fn end(&mut self, which: &Which, reason: Reason, at: Timestamp) -> Vec<Session> {
+        let these = |session: &Session| match which {
+            Which::Session(id) => session.id == *id,
+            Which::Account(id) => session.account == Some(*id),
+            Which::Client(id) => session.client == *id,
+            Which::UsedBefore(moment) => session.used_at <= *moment,
+        };
+        let ended: Vec<Session> =
+            self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
+        for session in &ended {
+            self.sessions.entry(session.id).and_modify(|session| session.ended = Some(Ended { at, reason }));
+            self.tokens.retain(|_, token| token.session != session.id);
+            self.tell(Change::SessionEnded(session.id, reason));
+        }
+        ended
+    }
+
+    fn tell(&mut self, change: Change) {
+        let number = self.feed_end() + 1;
+        self.feed.push_back((number, change));
+    }
+
+    fn feed_end(&self) -> u64 {
+        self.feed.back().map_or(0, |(number, _)| *number)
+    }
+
+    fn append(&mut self, entry: AuditEntry) {
+        let (number, previous) = self.audit.last().map_or((1, [0; 32]), |last| (last.number + 1, last.hash));
+        let hash = chain(number, 0, &entry, &previous);
+        self.audit.push(AuditRow {
+            number,
+            node: 0,
+            at: entry.at,
+            action: entry.action.to_owned(),
+            outcome: entry.outcome.to_owned(),
+            gate: entry.gate,
+            account: entry.account,
+            client: entry.client,
+            session: entry.session,
+            count: entry.count,
+            name: entry.name,
+            source: entry.source,
+            previous,
+            hash,
+        });
+    }
+}
+
+fn has_key(account: &Account, key: &NameKey) -> bool {
+    account.name.key() == *key || account.email.as_ref().is_some_and(|email| email.key() == *key)
+}
+
+fn twice(what: &str) -> StoreError {
+    StoreError(format!("there is such a {what} already"))
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        Ok(*self.state().secrets.entry(name).or_insert(fresh))
+    }
+
+    async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().account_named(key).cloned())
+    }
+
+    async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().accounts.get(&id).cloned())
+    }
+
+    async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError> {
+        let state = self.state();
+        let by_key: BTreeMap<NameKey, &Account> = state.accounts.values().map(|account| (account.name.key(), account)).collect();
+        let after = |key: &NameKey| page.after.as_ref().is_none_or(|after| key > after);
+        Ok(by_key.into_iter().filter(|(key, _)| after(key)).take(page.limit).map(|(_, account)| account.clone()).collect())
+    }
+
+    async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError> {
+        let mut state = self.state();
+        if let Some(field) = state.taken(&account) {
+            return Ok(Placed::Taken(field));
+        }
+        if state.accounts.contains_key(&account.id) {
+            return Ok(Placed::Taken("id"));
+        }
+        state.accounts.insert(account.id, account);
+        state.append(audit);
+        Ok(Placed::Done)
+    }
+
+    async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {
+        let mut state = self.state();
+        if state.accounts.get(&account.id).is_none_or(|stored| stored.version != account.version) {
+            return Ok(Placed::Stale);
+        }
+        if let Some(field) = state.taken(&account) {
+            return Ok(Placed::Taken(field));
+        }
+        let id = account.id;
+        state.accounts.insert(id, Account { version: account.version + 1, ..account });
+        if let Some(reason) = end {
+            state.end(&Which::Account(id), reason, audit.at);
+        }
+        state.tell(Change::Account(id));
+        state.append(audit);
+        Ok(Placed::Done)
+    }
+
+    async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.accounts.get(&id).is_none_or(|stored| stored.version != version) {
+            return Ok(Written::Stale);
+        }
+        state.end(&Which::Account(id), Reason::Revoked, audit.at);
+        state.accounts.remove(&id);
+        state.tell(Change::Account(id));
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn client(&self, id: &ClientId) -> Result<Option<Client>, StoreError> {
+        Ok(self.state().clients.get(id).cloned())
+    }
+
+    async fn clients(&self, page: Page<ClientId>) -> Result<Vec<Client>, StoreError> {
+        let after = |id: &ClientId| page.after.as_ref().is_none_or(|after| id > after);
+        Ok(self.state().clients.values().filter(|client| after(&client.id)).take(page.limit).cloned().collect())
+    }
+
+    async fn add_client(&self, client: Client, audit: AuditEntry) -> Result<Placed, StoreError> {
+        let mut state = self.state();
+        if state.clients.contains_key(&client.id) {
+            return Ok(Placed::Taken("id"));
+        }
+        state.clients.insert(client.id.clone(), client);
+        state.append(audit);
+        Ok(Placed::Done)
+    }
+
+    async fn change_client(&self, client: Client, end: Option<Reason>, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.clients.get(&client.id).is_none_or(|stored| stored.version != client.version) {
+            return Ok(Written::Stale);
+        }
+        let id = client.id.clone();
+        state.clients.insert(id.clone(), Client { version: client.version + 1, ..client });
+        if let Some(reason) = end {
+            state.end(&Which::Client(id.clone()), reason, audit.at);
+        }
+        state.tell(Change::Client(id));
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn remove_client(&self, id: ClientId, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.clients.get(&id).is_none_or(|stored| stored.version != version) {
+            return Ok(Written::Stale);
+        }
+        state.end(&Which::Client(id.clone()), Reason::Revoked, audit.at);
+        state.clients.remove(&id);
+        state.tell(Change::Client(id));
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        let session = new.session;
+        if state.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
+            return Ok(Written::Stale);
+        }
+        if state.sessions.contains_key(&session.id) {
+            return Err(twice("session"));
+        }
+        if new.token.as_ref().is_some_and(|token| state.tokens.contains_key(&token.hash)) {
+            return Err(twice("token"));
+        }
+        if let (Some(password), Some(id)) = (new.rehashed, session.account) {
+            state.accounts.entry(id).and_modify(|account| account.password = Some(password));
+        }
+        if let Some(secret) = new.rehashed_secret {
+            state.clients.entry(session.client.clone()).and_modify(|client| client.secret = Some(secret));
+        }
+        if let Some(token) = new.token {
+            state.tokens.insert(token.hash, token);
+        }
+        state.sessions.insert(session.id, session);
+        state.append(new.audit);
+        Ok(Written::Done)
+    }
+
+    async fn roll(&self, roll: Roll) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get(&roll.session) else { return Ok(Written::Stale) };
+        let presented = state.tokens.get(&roll.presented).is_some_and(|token| token.session == roll.session);
+        let decided = state.as_decided(session, roll.account_version, roll.client_version);
+        if session.ended.is_some() || !presented || decided == Written::Stale {
+            return Ok(Written::Stale);
+        }
+        if state.tokens.contains_key(&roll.successor.hash) && !roll.given_up.contains(&roll.successor.hash) {
+            return Err(twice("token"));
+        }
+        let at = roll.at;
+        state.tokens.entry(roll.presented).and_modify(|token| token.presented_at = token.presented_at.or(Some(at)));
+        if let Some(supersedes) = roll.supersedes {
+            state.tokens.entry(supersedes).and_modify(|token| token.superseded_at = token.superseded_at.or(Some(at)));
+        }
+        for hash in &roll.given_up {
+            state.tokens.remove(hash);
+        }
+        state.tokens.insert(roll.successor.hash, roll.successor);
+        state.sessions.entry(roll.session).and_modify(|session| session.used_at = at);
+        Ok(Written::Done)
+    }
+
+    async fn end_descendants(&self, of: TokenHash, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let mut ended = BTreeSet::new();
+        let mut generation = vec![of];
+        while let Some(parent) = generation.pop() {
+            let children = state.tokens.values().filter(|token| token.parent == Some(parent) && token.hash != of);
+            generation.extend(children.map(|token| token.hash).filter(|hash| ended.insert(*hash)));
+        }
+        let session = ended.first().and_then(|hash| state.tokens.get(hash)).map(|token| token.session);
+        state.tokens.retain(|hash, _| !ended.contains(hash));
+        if let Some(session) = session {
+            state.tell(Change::TokensEnded(session, ended.into_iter().collect()));
+        }
+        state.append(audit);
+        Ok(())
+    }
+
+    async fn session_by_token(&self, token: &TokenHash, since: Timestamp) -> Result<Option<StoredSession>, StoreError> {
+        let state = self.state();
+        let Some(asked) = state.tokens.get(token) else { return Ok(None) };
+        let Some(session) = state.sessions.get(&asked.session) else { return Ok(None) };
+        let speaks = |other: &&Token| {
+            other.session == asked.session && (other.hash == *token || other.superseded_at.is_none_or(|at| at >= since))
+        };
+        let mut tokens: Vec<Token> = state.tokens.values().filter(speaks).cloned().collect();
+        tokens.sort_by_key(|token| (token.issued_at, token.hash));
+        Ok(Some(StoredSession { session: session.clone(), tokens }))
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        Ok(self.state().sessions.get(&id).cloned())
+    }
+
+    async fn sessions(&self, of: Option<AccountId>, page: Page<SessionId>) -> Result<Vec<Session>, StoreError> {
+        let listed = |session: &&Session| {
+            session.ended.is_none()
+                && of.is_none_or(|account| session.account == Some(account))
+                && page.after.is_none_or(|after| session.id < after)
+        };
+        Ok(self.state().sessions.values().rev().filter(listed).take(page.limit).cloned().collect())
+    }
+
+    async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError> {
+        let mut state = self.state();
+        let ended = state.end(&which, reason, at);
+        for session in &ended {
+            state.append(AuditEntry {
+                session: Some(session.id),
+                account: session.account,
+                client: Some(session.client.clone()),
+                ..audit.clone()
+            });
+        }
+        Ok(ended.len())
+    }
+
+    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.tokens.retain(|_, token| token.expires_at >= now);
+        state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
+        let surplus = state.feed.len().saturating_sub(FEED);
+        state.feed.drain(..surplus);
+        Ok(())
+    }
+
+    async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {
+        Ok(self.state().feed.iter().filter(|(number, _)| *number > after).take(limit).cloned().collect())
+    }
+
+    async fn feed_end(&self) -> Result<u64, StoreError> {
+        Ok(self.state().feed_end())
+    }
+
+    async fn audit(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for entry in entries {
+            state.append(entry);
+        }
+        Ok(())
+    }
+
+    async fn audit_before(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        let earlier = |row: &&AuditRow| before.is_none_or(|before| row.number < before);
+        Ok(self.state().audit.iter().rev().filter(earlier).take(limit).cloned().collect())
+    }
+
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(self.state().audit.iter().filter(|row| row.number > after).take(limit).cloned().collect())
+    }
+
+    async fn throttle(&self) -> Result<Vec<ThrottleRow>, StoreError> {
+        Ok(self.state().throttle.values().cloned().collect())
+    }
+
+    async fn save_throttle(&self, rows: Vec<ThrottleRow>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for row in rows {
+            if row.key == [0; 16] {
+                state.throttle.remove(&row.slot);
+            } else {
+                state.throttle.insert(row.slot, row);
+            }
+        }
+        Ok(())
+    }
+}

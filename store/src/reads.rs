@@ -1,0 +1,127 @@
+//! The verbs that only read, each over one connection.
+//!
+//! What takes more than one statement takes one transaction, so that it never sees half of a write.
+
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::audit::AuditRow;
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::session::{Session, SessionId};
+use gatepost_identity::store::{Change, Page, StoredSession, TokenHash};
+use gatepost_identity::throttle::ThrottleRow;
+use rusqlite::{Connection, Params, Row, params};
+
+use crate::failure::Failure;
+use crate::rows;
+
+pub(crate) fn account_named(connection: &Connection, key: &NameKey) -> Result<Option<Account>, Failure> {
+    let sql = format!(
+        "SELECT {} FROM account_names JOIN accounts ON accounts.id = account_names.account WHERE account_names.key = ?1",
+        rows::ACCOUNT
+    );
+    one(connection, &sql, [key.as_str()], rows::account)
+}
+
+pub(crate) fn account(connection: &Connection, id: AccountId) -> Result<Option<Account>, Failure> {
+    one(connection, &format!("SELECT {} FROM accounts WHERE id = ?1", rows::ACCOUNT), [id.0.into_bytes()], rows::account)
+}
+
+pub(crate) fn accounts(connection: &Connection, page: &Page<NameKey>) -> Result<Vec<Account>, Failure> {
+    let sql = format!(
+        "SELECT {} FROM account_names JOIN accounts ON accounts.id = account_names.account \
+         WHERE account_names.kind = 'name' AND account_names.key > ?1 ORDER BY account_names.key LIMIT ?2",
+        rows::ACCOUNT
+    );
+    let after = page.after.as_ref().map_or("", NameKey::as_str);
+    all(connection, &sql, params![after, rows::limit(page.limit)], rows::account)
+}
+
+pub(crate) fn client(connection: &Connection, id: &ClientId) -> Result<Option<Client>, Failure> {
+    one(connection, &format!("SELECT {} FROM clients WHERE id = ?1", rows::CLIENT), [id.as_str()], rows::client)
+}
+
+pub(crate) fn clients(connection: &Connection, page: &Page<ClientId>) -> Result<Vec<Client>, Failure> {
+    let sql = format!("SELECT {} FROM clients WHERE id > ?1 ORDER BY id LIMIT ?2", rows::CLIENT);
+    let after = page.after.as_ref().map_or("", ClientId::as_str);
+    all(connection, &sql, params![after, rows::limit(page.limit)], rows::client)
+}
+
+pub(crate) fn session_by_token(
+    connection: &Connection,
+    hash: &TokenHash,
+    since: Timestamp,
+) -> Result<Option<StoredSession>, Failure> {
+    let transaction = connection.unchecked_transaction()?;
+    let sql = format!("SELECT {} FROM sessions WHERE id = (SELECT session FROM tokens WHERE hash = ?1)", rows::SESSION);
+    let Some(session) = one(&transaction, &sql, [hash], rows::session)? else { return Ok(None) };
+    let sql = format!(
+        "SELECT {} FROM tokens WHERE session = ?1 AND (superseded_at IS NULL OR superseded_at >= ?2 OR hash = ?3) \
+         ORDER BY issued_at, hash",
+        rows::TOKEN
+    );
+    let tokens = all(&transaction, &sql, params![session.id.0.into_bytes(), since.millis(), hash], rows::token)?;
+    Ok(Some(StoredSession { session, tokens }))
+}
+
+pub(crate) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Failure> {
+    one(connection, &format!("SELECT {} FROM sessions WHERE id = ?1", rows::SESSION), [id.0.into_bytes()], rows::session)
+}
+
+/// Ids are UUIDs of version 7, which grow with time, so their order is the order of beginning.
+pub(crate) fn sessions(connection: &Connection, of: Option<AccountId>, page: &Page<SessionId>) -> Result<Vec<Session>, Failure> {
+    let of_account = if of.is_some() { "AND account = ?3" } else { "AND ?3 IS NULL" };
+    let before = if page.after.is_some() { "AND id < ?2" } else { "AND ?2 IS NULL" };
+    let sql =
+        format!("SELECT {} FROM sessions WHERE ended_at IS NULL {of_account} {before} ORDER BY id DESC LIMIT ?1", rows::SESSION);
+    let after = page.after.map(|id| id.0.into_bytes());
+    let of = of.map(|id| id.0.into_bytes());
+    all(connection, &sql, params![rows::limit(page.limit), after, of], rows::session)
+}
+
+pub(crate) fn feed(connection: &Connection, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, Failure> {
+    let sql = format!("SELECT {} FROM feed WHERE number > ?1 ORDER BY number LIMIT ?2", rows::CHANGE);
+    all(connection, &sql, params![rows::integer(after), rows::limit(limit)], rows::change)
+}
+
+pub(crate) fn feed_end(connection: &Connection) -> Result<u64, Failure> {
+    let newest: Option<i64> = connection.prepare_cached("SELECT max(number) FROM feed")?.query_row([], |row| row.get(0))?;
+    Ok(newest.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+}
+
+pub(crate) fn audit_before(connection: &Connection, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Failure> {
+    let sql = format!(
+        "SELECT {} FROM audit LEFT JOIN audit_names USING (number) WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
+        rows::AUDIT
+    );
+    let before = before.map_or(i64::MAX, rows::integer);
+    all(connection, &sql, params![before, rows::limit(limit)], rows::audit)
+}
+
+pub(crate) fn audit_after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<AuditRow>, Failure> {
+    let sql = format!(
+        "SELECT {} FROM audit LEFT JOIN audit_names USING (number) WHERE number > ?1 ORDER BY number LIMIT ?2",
+        rows::AUDIT
+    );
+    all(connection, &sql, params![rows::integer(after), rows::limit(limit)], rows::audit)
+}
+
+pub(crate) fn throttle(connection: &Connection) -> Result<Vec<ThrottleRow>, Failure> {
+    all(connection, &format!("SELECT {} FROM throttle ORDER BY slot", rows::THROTTLE), [], rows::throttle)
+}
+
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: fn(&Row<'_>) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    connection.prepare_cached(sql)?.query_and_then(params, read)?.next().transpose()
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: fn(&Row<'_>) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    connection.prepare_cached(sql)?.query_and_then(params, read)?.collect()
+}

@@ -1,0 +1,274 @@
+//! The store over SQLite: opens a data directory, and sends each verb to a thread that may block.
+//!
+//! Here stands which verb goes to the writer and which to the readers; what a verb does stands in `writes.rs` and
+//! `reads.rs`. A handle is cheap to clone. When the last one is dropped, the workers finish what waits, and end.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::audit::{AuditEntry, AuditRow};
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::reply::Reason;
+use gatepost_identity::session::{Session, SessionId};
+use gatepost_identity::store::{
+    Change, NewSession, Page, Placed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
+};
+use gatepost_identity::throttle::ThrottleRow;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::directory::{self, Hold, OpenError};
+use crate::failure::Failure;
+use crate::job::{Job, ask};
+use crate::migrations::{self, Standing};
+use crate::{readers, reads, writer, writes};
+
+/// Reads wait for a thread, not for the disk: two keep one slow listing from holding up look-ups.
+const READERS: usize = 2;
+
+/// Statements that a connection keeps ready; there are fewer than this.
+const STATEMENTS: usize = 128;
+
+/// How long to wait for somebody else's lock. Only an operator's tools can hold one, since the directory is ours.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The store over SQLite. Each clone is a handle on the same one.
+#[derive(Clone)]
+pub struct Sqlite {
+    writer: Sender<Box<dyn Job>>,
+    readers: Sender<Box<dyn Job>>,
+    commits: Arc<AtomicU64>,
+}
+
+/// A blocking loop that wants a thread of its own. It ends when every [`Sqlite`] handle is dropped and what waited is
+/// done; the data directory is given back when the last worker has ended.
+pub struct Worker {
+    /// A name for its thread.
+    pub name: &'static str,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Worker {
+    /// Works until every handle is dropped.
+    pub fn run(self) {
+        (self.run)();
+    }
+}
+
+impl Sqlite {
+    /// Opens the data directory, makes what is missing in it, and brings its schema to the present one. Verbs wait until
+    /// the workers run.
+    ///
+    /// # Errors
+    /// Where another process holds the directory, a newer version wrote it, the file is not ours, or the system says no.
+    pub fn open(directory: &Path) -> Result<(Sqlite, Vec<Worker>), OpenError> {
+        let hold = Arc::new(directory::hold(directory)?);
+        let file = directory::database_file(directory);
+        directory::make_database(&file)?;
+        let failed = |error: rusqlite::Error| OpenError::Database { file: file.clone(), why: error.to_string() };
+
+        let mut connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+        let found = match migrations::standing(&connection).map_err(failed)? {
+            Standing::Foreign => return Err(OpenError::Foreign { file }),
+            Standing::Schema(found) if found > migrations::known() => {
+                return Err(OpenError::Newer { found, known: migrations::known() });
+            }
+            Standing::Schema(found) => found,
+            Standing::Empty => 0,
+        };
+        directory::seal_database(&file)?;
+        prepare_to_write(&connection).map_err(failed)?;
+        migrations::migrate(&mut connection, found).map_err(failed)?;
+
+        let commits = Arc::new(AtomicU64::new(0));
+        let (to_writer, jobs) = channel();
+        let writer = {
+            let (commits, hold) = (Arc::clone(&commits), Arc::clone(&hold));
+            worker("store-writer", connection, hold, move |connection| writer::work(connection, &jobs, &commits))
+        };
+        let mut workers = vec![writer];
+
+        let (to_readers, jobs) = channel();
+        let queue: readers::Queue = Arc::new(Mutex::new(jobs));
+        for _ in 0..READERS {
+            let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+            let queue = Arc::clone(&queue);
+            workers
+                .push(worker("store-reader", connection, Arc::clone(&hold), move |connection| readers::work(connection, &queue)));
+        }
+        Ok((Sqlite { writer: to_writer, readers: to_readers, commits }, workers))
+    }
+
+    /// How many commits the writer has made since it was opened; for metrics, and for the tests that show that writes
+    /// share them.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        ask(&self.writer, verb).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        ask(&self.readers, verb).await
+    }
+}
+
+/// A worker over a connection. The connection is closed before the hold on the directory is given up.
+fn worker(name: &'static str, connection: Connection, hold: Arc<Hold>, work: impl FnOnce(&Connection) + Send + 'static) -> Worker {
+    let run = move || {
+        work(&connection);
+        drop(connection);
+        drop(hold);
+    };
+    Worker { name, run: Box::new(run) }
+}
+
+fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    // Each connection stays with one thread, so SQLite's own mutexes would only cost.
+    let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// `synchronous = FULL`: a commit that was answered survives a power cut, which `NORMAL` does not promise with a
+/// write-ahead log.
+fn prepare_to_write(connection: &Connection) -> rusqlite::Result<()> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        tracing::warn!(mode, "the file system allows no write-ahead log; the journal is {mode}, and reads wait for writes");
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        self.write(move |connection| writes::secret(connection, name, &fresh)).await
+    }
+
+    async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {
+        let key = key.clone();
+        self.read(move |connection| reads::account_named(connection, &key)).await
+    }
+
+    async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        self.read(move |connection| reads::account(connection, id)).await
+    }
+
+    async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError> {
+        self.read(move |connection| reads::accounts(connection, &page)).await
+    }
+
+    async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError> {
+        self.write(move |connection| writes::add_account(connection, &account, &audit)).await
+    }
+
+    async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {
+        self.write(move |connection| writes::change_account(connection, &account, end, &audit)).await
+    }
+
+    async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::remove_account(connection, id, version, &audit)).await
+    }
+
+    async fn client(&self, id: &ClientId) -> Result<Option<Client>, StoreError> {
+        let id = id.clone();
+        self.read(move |connection| reads::client(connection, &id)).await
+    }
+
+    async fn clients(&self, page: Page<ClientId>) -> Result<Vec<Client>, StoreError> {
+        self.read(move |connection| reads::clients(connection, &page)).await
+    }
+
+    async fn add_client(&self, client: Client, audit: AuditEntry) -> Result<Placed, StoreError> {
+        self.write(move |connection| writes::add_client(connection, &client, &audit)).await
+    }
+
+    async fn change_client(&self, client: Client, end: Option<Reason>, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::change_client(connection, &client, end, &audit)).await
+    }
+
+    async fn remove_client(&self, id: ClientId, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::remove_client(connection, &id, version, &audit)).await
+    }
+
+    async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::start_session(connection, &new)).await
+    }
+
+    async fn roll(&self, roll: Roll) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::roll(connection, &roll)).await
+    }
+
+    async fn end_descendants(&self, of: TokenHash, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::end_descendants(connection, &of, &audit)).await
+    }
+
+    async fn session_by_token(&self, token: &TokenHash, since: Timestamp) -> Result<Option<StoredSession>, StoreError> {
+        let token = *token;
+        self.read(move |connection| reads::session_by_token(connection, &token, since)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.read(move |connection| reads::session(connection, id)).await
+    }
+
+    async fn sessions(&self, of: Option<AccountId>, page: Page<SessionId>) -> Result<Vec<Session>, StoreError> {
+        self.read(move |connection| reads::sessions(connection, of, &page)).await
+    }
+
+    async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError> {
+        self.write(move |connection| writes::end_sessions(connection, &which, reason, at, &audit)).await
+    }
+
+    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
+        self.write(move |connection| writes::forget(connection, now, ended)).await
+    }
+
+    async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {
+        self.read(move |connection| reads::feed(connection, after, limit)).await
+    }
+
+    async fn feed_end(&self) -> Result<u64, StoreError> {
+        self.read(reads::feed_end).await
+    }
+
+    async fn audit(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.write(move |connection| writes::append(connection, &entries)).await
+    }
+
+    async fn audit_before(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        self.read(move |connection| reads::audit_before(connection, before, limit)).await
+    }
+
+    async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        self.read(move |connection| reads::audit_after(connection, after, limit)).await
+    }
+
+    async fn throttle(&self) -> Result<Vec<ThrottleRow>, StoreError> {
+        self.read(reads::throttle).await
+    }
+
+    async fn save_throttle(&self, rows: Vec<ThrottleRow>) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(move |connection| writes::save_throttle(connection, &rows)).await
+    }
+}
