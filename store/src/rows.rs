@@ -141,6 +141,22 @@ pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
     })
 }
 
+/// What must be known of a session to end it: no more, so that a row that is spoilt elsewhere keeps nobody signed in.
+pub(crate) struct InForce {
+    pub(crate) id: SessionId,
+    pub(crate) account: Option<AccountId>,
+    pub(crate) client: ClientId,
+}
+
+/// The columns of [`in_force`].
+pub(crate) const IN_FORCE: &str = "id, account, client";
+
+pub(crate) fn in_force(row: &Row<'_>) -> Result<InForce, Failure> {
+    let cells = Cells { table: "sessions", row };
+    let account = cells.uuid_or_none(1)?.map(AccountId);
+    Ok(InForce { id: SessionId(cells.uuid(0)?), account, client: cells.parsed(2, client_id)? })
+}
+
 /// The columns of [`token`].
 pub(crate) const TOKEN: &str = "hash, session, parent, issued_at, expires_at, presented_at, superseded_at";
 

@@ -272,3 +272,22 @@ impl Store for Sqlite {
         self.write(move |connection| writes::save_throttle(connection, &rows)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writer_syncs_every_commit() {
+        let file = std::env::temp_dir().join(format!("gatepost-sqlite-{}.db", std::process::id()));
+        let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = connect(&file, access).expect("the database opens");
+        prepare_to_write(&connection).expect("it takes the settings");
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).expect("a number");
+        assert_eq!((number("synchronous"), number("foreign_keys")), (2, 1), "2 is FULL");
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("a word");
+        assert_eq!(mode, "wal");
+        drop(connection);
+        std::fs::remove_file(&file).expect("the database is removed");
+    }
+}

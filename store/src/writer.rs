@@ -91,3 +91,68 @@ fn say(connection: &Connection, sql: &str) -> Result<(), Failure> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::job::ask;
+
+    #[tokio::test]
+    async fn a_job_that_panics_answers_and_its_neighbours_stay() {
+        let connection = Connection::open_in_memory().expect("a database in memory");
+        connection.execute_batch("CREATE TABLE notes (text TEXT)").expect("a table");
+        let note = |text: &'static str| {
+            move |connection: &Connection| {
+                connection.execute("INSERT INTO notes VALUES (?1)", [text])?;
+                assert_ne!(text, "panics", "this one panics, and the test wants it to");
+                Ok(())
+            }
+        };
+        let (jobs, waiting) = channel();
+        let mut asked: Vec<_> = ["one", "panics", "three"].map(|text| Box::pin(ask(&jobs, note(text)))).into();
+        for question in &mut asked {
+            assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        let commits = Arc::new(AtomicU64::new(0));
+        let mut group: VecDeque<_> = waiting.try_iter().collect();
+        transaction(&connection, &mut group, &commits);
+        assert!(group.is_empty());
+
+        let mut answers = Vec::new();
+        for question in asked {
+            answers.push(question.await);
+        }
+        assert_eq!(answers, [Ok(()), Err(StoreError("a verb of the store panicked".to_owned())), Ok(())]);
+        assert_eq!(commits.load(Ordering::Relaxed), 1);
+        let notes: String =
+            connection.query_row("SELECT group_concat(text) FROM notes", [], |row| row.get(0)).expect("the notes are read");
+        assert_eq!(notes, "one,three");
+    }
+
+    #[tokio::test]
+    async fn where_no_transaction_can_begin_all_are_told_and_none_is_run() {
+        let file = std::env::temp_dir().join(format!("gatepost-writer-{}.db", std::process::id()));
+        let held = Connection::open(&file).expect("a database");
+        held.execute_batch("BEGIN EXCLUSIVE").expect("the lock is held");
+        let busy = Connection::open(&file).expect("a database");
+        busy.busy_timeout(std::time::Duration::ZERO).expect("nobody waits");
+
+        let (jobs, waiting) = channel();
+        let mut asked: Vec<_> = (0..2).map(|_| Box::pin(ask(&jobs, |_| -> Result<(), Failure> { panic!("it is run") }))).collect();
+        for question in &mut asked {
+            assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        let mut group: VecDeque<_> = waiting.try_iter().collect();
+        transaction(&busy, &mut group, &AtomicU64::new(0));
+        assert!(group.is_empty());
+        for question in asked {
+            let said = question.await.err().map(|error| error.0).unwrap_or_default();
+            assert_eq!(said, "nothing was written: the database answers: database is locked");
+        }
+        std::fs::remove_file(&file).expect("the database is removed");
+    }
+}

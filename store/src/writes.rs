@@ -15,6 +15,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use crate::failure::Failure;
+use crate::rows::InForce;
 use crate::{reads, rows};
 
 /// The lines of the feed that are kept. A node reads it every second; one that fell behind by more finds that the first
@@ -339,7 +340,7 @@ pub(crate) fn end_sessions(
 }
 
 /// Ends the sessions in force among these: their tokens go, and the feed has a line for each.
-fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp) -> Result<Vec<Session>, Failure> {
+fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp) -> Result<Vec<InForce>, Failure> {
     let blob = |id: uuid::Uuid| Value::Blob(id.into_bytes().to_vec());
     let (these, key) = match which {
         Which::Session(id) => ("id = ?1", blob(id.0)),
@@ -347,8 +348,8 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         Which::Client(id) => ("client = ?1", Value::Text(id.as_str().to_owned())),
         Which::UsedBefore(moment) => ("used_at <= ?1", Value::Integer(moment.millis())),
     };
-    let sql = format!("SELECT {} FROM sessions WHERE ended_at IS NULL AND {these} ORDER BY id", rows::SESSION);
-    let ended: Vec<Session> = connection.prepare_cached(&sql)?.query_and_then([key], rows::session)?.collect::<Result<_, _>>()?;
+    let sql = format!("SELECT {} FROM sessions WHERE ended_at IS NULL AND {these} ORDER BY id", rows::IN_FORCE);
+    let ended: Vec<InForce> = connection.prepare_cached(&sql)?.query_and_then([key], rows::in_force)?.collect::<Result<_, _>>()?;
     for session in &ended {
         let id = session.id.0.into_bytes();
         let sql = "UPDATE sessions SET ended_at = ?2, ended_for = ?3 WHERE id = ?1";
