@@ -4,6 +4,7 @@
 //! in is `policy.rs`'s to say; how a secret is proved, `password.rs`'s.
 
 use std::fmt;
+use std::sync::Arc;
 
 use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
@@ -49,7 +50,8 @@ impl fmt::Display for NotAName {
     }
 }
 
-fn checked(what: &str, text: &str) -> Result<String, NotAName> {
+/// Parses any label that people give: 1 to 256 bytes of NFC text, no control characters, no blank at either end.
+pub(crate) fn label(what: &str, text: &str) -> Result<String, NotAName> {
     let text: String = text.nfc().collect();
     if text.is_empty() || text.len() > LONGEST_NAME {
         return Err(NotAName(format!("{what} must have 1 to {LONGEST_NAME} bytes")));
@@ -68,7 +70,7 @@ pub struct Username(String);
 impl Username {
     /// Parses a name.
     pub fn parse(text: &str) -> Result<Username, NotAName> {
-        let text = checked("a user name", text)?;
+        let text = label("a user name", text)?;
         if text.contains('@') {
             return Err(NotAName("a user name must not hold an `@`; give the address as the e-mail".to_owned()));
         }
@@ -93,7 +95,7 @@ pub struct Email(String);
 impl Email {
     /// Parses an address; only its shape is checked.
     pub fn parse(text: &str) -> Result<Email, NotAName> {
-        let text = checked("an e-mail address", text)?;
+        let text = label("an e-mail address", text)?;
         match text.split_once('@') {
             Some((local, domain))
                 if !local.is_empty() && !domain.is_empty() && !domain.contains('@') && !text.contains(char::is_whitespace) =>
@@ -201,12 +203,12 @@ pub struct AccountSummary {
 
 /// A client's id: 1 to 256 bytes of NFC text without control characters; compared exactly, as RFC 6749 section 2.2 has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(String);
+pub struct ClientId(Arc<str>);
 
 impl ClientId {
     /// Parses an id.
     pub fn parse(text: &str) -> Result<ClientId, NotAName> {
-        checked("a client id", text).map(ClientId)
+        label("a client id", text).map(|text| ClientId(text.into()))
     }
 
     /// The id as text.

@@ -1,7 +1,18 @@
-//! What may be shown as proof: [`Credential`].
+//! What may be shown as proof, and the one match that sends each kind to what can tell whether it is right.
+//!
+//! Here an attempt is charged to the throttle before anything is compared, and settled after. Who may then come in is
+//! `policy.rs`'s to say, and what is granted, `grant.rs`'s.
 
-use crate::account::ClientId;
+use crate::Core;
+use crate::account::{Account, AccountId, Client, ClientId, NameKey};
+use crate::command::{Context, ProviderName};
+use crate::password::Verdict;
+use crate::policy::may_try_password;
+use crate::provider::Provider;
+use crate::refusal::Refusal;
 use crate::secret::Secret;
+use crate::session::SessionId;
+use crate::throttle::{Charge, Key, Settled};
 
 /// A claim with its proof.
 #[derive(Debug)]
@@ -30,4 +41,239 @@ pub enum Credential {
         /// As it was sent.
         code: Secret,
     },
+}
+
+/// What was proved.
+pub(crate) struct Proof {
+    pub(crate) provider: String,
+    pub(crate) account: Option<Account>,
+    pub(crate) client: Client,
+    /// Hashes under the present settings, where the stored ones were made under others.
+    pub(crate) rehashed: Option<String>,
+    pub(crate) rehashed_secret: Option<String>,
+}
+
+/// What the audit may say of an attempt, filled in as far as it came.
+#[derive(Default)]
+pub(crate) struct About {
+    pub(crate) name: Option<String>,
+    pub(crate) account: Option<AccountId>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) session: Option<SessionId>,
+}
+
+/// What a client claims to be.
+type Claim<'a> = (Option<&'a ClientId>, Option<&'a Secret>);
+
+impl Core {
+    /// Proves everything but a token: one match that sends each credential to what can tell.
+    pub(crate) async fn prove(
+        &self,
+        provider: Option<&ProviderName>,
+        presented: &[Credential],
+        credential: &Credential,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Proof, Refusal> {
+        let claim = presented
+            .iter()
+            .find_map(|shown| match shown {
+                Credential::Client { id, secret } => Some((id.as_ref(), secret.as_ref())),
+                _ => None,
+            })
+            .unwrap_or_default();
+        match credential {
+            Credential::Password { name, password } => {
+                may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+                about.name = Some(name.clone());
+                let provider = self.providers.find(provider);
+                self.prove_password(provider, claim, name, password, context, about).await
+            }
+            Credential::Client { id, secret } => {
+                may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+                let provider = self.providers.find(provider);
+                self.prove_service(provider, (id.as_ref(), secret.as_ref()), context, about).await
+            }
+            Credential::Code { .. } => {
+                let source = Key::TokenSource(context.peer.address);
+                self.throttle.check(self.clock.now(), &source)?;
+                let provider = self.providers.find(provider);
+                let client = self.client_claimed(claim, about).await?;
+                let mut charges = self.charge_client(claim, context)?;
+                let refusal = match self.prove_client(claim, client.as_ref(), &mut charges).await {
+                    // No grants are issued yet, so every code is one that nobody issued.
+                    Ok(_) => provider.map_or_else(|refusal| refusal, |_| Refusal::InvalidCredentials),
+                    Err(refusal) => refusal,
+                };
+                self.settle(charges, &refusal);
+                if matches!(refusal, Refusal::InvalidCredentials | Refusal::InvalidClient | Refusal::UnknownProvider) {
+                    self.throttle.count(self.clock.now(), &source);
+                }
+                Err(refusal)
+            }
+            // A token is looked up, not compared: `grant.rs` follows it to its session.
+            Credential::Token { .. } => Err(Refusal::InvalidCredentials),
+        }
+    }
+
+    async fn prove_password(
+        &self,
+        provider: Result<&Provider, Refusal>,
+        claim: Claim<'_>,
+        name: &str,
+        password: &Secret,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Proof, Refusal> {
+        let now = self.clock.now();
+        let source = context.peer.address;
+        let key = NameKey::of(name);
+        let client = self.client_claimed(claim, about).await?;
+        let account = self.store.account_named(&key).await?;
+        about.account = account.as_ref().map(|account| account.id);
+        let mut keys = Vec::with_capacity(2);
+        match about.account {
+            Some(id) if self.throttle.is_familiar(now, source, id) => keys.push(Key::Familiar(source, id)),
+            Some(id) => keys.extend([Key::Name(key), Key::Account(id)]),
+            None => keys.push(Key::Name(key)),
+        }
+        let mut charges = self.charge_client(claim, context)?;
+        match self.throttle.admit(now, &keys) {
+            Ok(charge) => charges.name = Some(charge),
+            Err(refusal) => {
+                self.settle(charges, &refusal);
+                return Err(refusal);
+            }
+        }
+
+        // The same work whoever is unknown: a hash for a secret that the client showed, and one for the password.
+        let proved_client = self.prove_client(claim, client.as_ref(), &mut charges).await;
+        let compare = proved_client.is_ok() && provider.is_ok();
+        let verdict = match &proved_client {
+            Err(refusal) if *refusal != Refusal::InvalidClient => Err(refusal.clone()),
+            _ => {
+                let stored = account.as_ref().and_then(|account| account.password.as_deref());
+                self.passwords.verify(password, stored.filter(|_| compare)).await
+            }
+        };
+        let result = match (verdict, proved_client, provider, account) {
+            (Err(refusal), ..) | (Ok(_), Err(refusal), ..) | (Ok(_), Ok(_), Err(refusal), _) => Err(refusal),
+            (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => Ok(Proof {
+                provider: provider.name.clone(),
+                account: Some(account),
+                client,
+                rehashed: verdict.rehashed,
+                rehashed_secret,
+            }),
+            _ => Err(Refusal::InvalidCredentials),
+        };
+        match &result {
+            Ok(_) => self.settle_proved(charges),
+            Err(refusal) => self.settle(charges, refusal),
+        }
+        result
+    }
+
+    /// A service that speaks for itself. A public client cannot: it has nothing to prove.
+    async fn prove_service(
+        &self,
+        provider: Result<&Provider, Refusal>,
+        claim: Claim<'_>,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Proof, Refusal> {
+        let client = self.client_claimed(claim, about).await?;
+        let mut charges = self.charge_client(claim, context)?;
+        let proved = self.prove_client(claim, client.as_ref(), &mut charges).await;
+        let result = match (proved, provider) {
+            (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
+            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => {
+                Ok(Proof { provider: provider.name.clone(), account: None, client, rehashed: None, rehashed_secret })
+            }
+            _ => Err(Refusal::InvalidClient),
+        };
+        match &result {
+            Ok(_) => self.settle_proved(charges),
+            Err(refusal) => self.settle(charges, refusal),
+        }
+        result
+    }
+
+    async fn client_claimed(&self, claim: Claim<'_>, about: &mut About) -> Result<Option<Client>, Refusal> {
+        let Some(id) = claim.0 else { return Ok(None) };
+        let client = self.store.client(id).await?;
+        about.client = client.as_ref().map(|client| client.id.clone());
+        Ok(client)
+    }
+
+    /// Charges the source, and the client where it shows a secret of its own.
+    fn charge_client(&self, claim: Claim<'_>, context: &Context) -> Result<Charges, Refusal> {
+        let now = self.clock.now();
+        let mut charges =
+            Charges { source: Some(self.throttle.admit(now, &[Key::Source(context.peer.address)])?), ..Charges::default() };
+        if let (Some(id), Some(_)) = claim {
+            match self.throttle.admit(now, &[Key::Client(id.clone())]) {
+                Ok(charge) => charges.client = Some(charge),
+                Err(refusal) => {
+                    self.settle(charges, &refusal);
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(charges)
+    }
+
+    /// Whether the client is who it claims to be: a confidential one by its secret, a public one by having none. Answers the
+    /// client and its secret's new hash, where one is due.
+    async fn prove_client(
+        &self,
+        claim: Claim<'_>,
+        client: Option<&Client>,
+        charges: &mut Charges,
+    ) -> Result<(Client, Option<String>), Refusal> {
+        let stored = client.and_then(|client| client.secret.as_deref());
+        let verdict = match claim.1 {
+            Some(secret) => self.passwords.verify(secret, stored).await?,
+            None => Verdict { matches: stored.is_none(), rehashed: None },
+        };
+        match client {
+            // A public client that shows a secret is not the one it claims to be.
+            Some(client) if verdict.matches && (claim.1.is_none() || stored.is_some()) => {
+                if let Some(charge) = charges.client.take() {
+                    self.throttle.settle(charge, Settled::Proved);
+                }
+                Ok((client.clone(), verdict.rehashed))
+            }
+            _ => Err(Refusal::InvalidClient),
+        }
+    }
+
+    /// Settles what a refusal leaves standing.
+    fn settle(&self, charges: Charges, refusal: &Refusal) {
+        let (name, others) = match refusal {
+            Refusal::InvalidCredentials => (Settled::Failed, Settled::Failed),
+            // The password was not compared, so its name is not charged.
+            Refusal::InvalidClient | Refusal::UnknownProvider => (Settled::Neither, Settled::Failed),
+            _ => (Settled::Neither, Settled::Neither),
+        };
+        for (charge, settled) in [(charges.source, others), (charges.client, others), (charges.name, name)] {
+            if let Some(charge) = charge {
+                self.throttle.settle(charge, settled);
+            }
+        }
+    }
+
+    fn settle_proved(&self, charges: Charges) {
+        for charge in [charges.source, charges.client, charges.name].into_iter().flatten() {
+            self.throttle.settle(charge, Settled::Proved);
+        }
+    }
+}
+
+/// What an attempt was charged to, kept apart because each is settled by itself.
+#[derive(Default)]
+struct Charges {
+    source: Option<Charge>,
+    client: Option<Charge>,
+    name: Option<Charge>,
 }

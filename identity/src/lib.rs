@@ -1,15 +1,235 @@
-//! Who are you, may you, and for how long: the identity core.
+//! Who are you, may you, and for how long: the identity core of Gatepost.
+//!
+//! It decides, and knows no network, no SQL and no wire format. Two doors lead in: [`Identity::handle`] for peers, whose
+//! commands the gates have parsed, and [`Identity::admin`] for operators. One thing runs unasked: [`Identity::run`].
+//!
+//! A login goes `command.rs` -> `credential.rs` (is the secret right? charged by `throttle.rs`, compared by `password.rs`) ->
+//! `policy.rs` (may they come in?) -> `scope.rs` (with which rights?) -> `grant.rs` (commit and attach) -> `reply.rs`.
 
 pub mod account;
+pub mod admin;
 pub mod audit;
 pub mod clock;
 pub mod command;
 pub mod credential;
+pub mod grant;
 pub mod live;
+pub mod password;
+pub mod policy;
+pub mod provider;
 pub mod refusal;
 pub mod reply;
 pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod throttle;
+pub mod token;
+mod unasked;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::admin::{Admin, Operator};
+use crate::audit::Audit;
+use crate::clock::{Clock, Entropy, draw};
+use crate::command::{Command, Context, Verb};
+use crate::credential::{About, Credential};
+use crate::grant::{Grant, HeldEvents};
+use crate::live::Live;
+use crate::password::{PasswordSettings, Passwords};
+use crate::provider::{Provider, Providers};
+use crate::refusal::Refusal;
+use crate::reply::{Answer, Outcome, Reply, Spell};
+use crate::scope::ScopeDefinition;
+use crate::session::SessionSettings;
+use crate::store::{Shared, Store};
+use crate::throttle::{Throttle, ThrottleSettings};
+use crate::unasked::Unasked;
+
+/// What an operator may set of the core.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How passwords are hashed.
+    pub passwords: PasswordSettings,
+    /// How many failures are too many.
+    pub throttle: ThrottleSettings,
+    /// How long things live.
+    pub sessions: SessionSettings,
+    /// Who can vouch for a peer.
+    pub providers: Vec<Provider>,
+    /// What there is to grant, in the order in which it is told.
+    pub scopes: Vec<ScopeDefinition>,
+    /// Gates on which passwords and secure-only scopes may travel where others could read them. A weaker switch: whoever
+    /// listens on the way learns passwords and tokens.
+    pub insecure_gates: Vec<&'static str>,
+}
+
+impl Settings {
+    fn requires_secure(&self, gate: &str) -> bool {
+        !self.insecure_gates.contains(&gate)
+    }
+}
+
+/// What the core needs of the world.
+pub struct World {
+    /// What is remembered.
+    pub store: Arc<dyn Store>,
+    /// What nodes tell each other.
+    pub shared: Arc<dyn Shared>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is random.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Why the core cannot begin. One sentence for operators.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CannotBegin(pub String);
+
+/// The core. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Identity {
+    core: Arc<Core>,
+}
+
+pub(crate) struct Core {
+    settings: Settings,
+    spellings: Vec<(&'static str, Spell)>,
+    providers: Providers,
+    store: Arc<dyn Store>,
+    shared: Arc<dyn Shared>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    throttle: Throttle,
+    passwords: Passwords,
+    live: Arc<Live>,
+    audit: Audit,
+    unasked: Unasked,
+    /// The number of the last line of the feed that memory has followed.
+    feed: tokio::sync::Mutex<u64>,
+    feed_read_at: Mutex<Instant>,
+}
+
+impl Identity {
+    /// Opens the core on what the store remembers. `spellings` holds each gate's name and how it writes a token.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, or a store that cannot be read.
+    pub async fn open(world: World, settings: Settings, spellings: Vec<(&'static str, Spell)>) -> Result<Identity, CannotBegin> {
+        let World { store, shared, clock, entropy } = world;
+        let broken = |error: store::StoreError| CannotBegin(error.0);
+        let secret = store.secret("throttle", draw(&*entropy)).await.map_err(broken)?;
+        let rows = store.throttle().await.map_err(broken)?;
+        let feed = store.feed_end().await.map_err(broken)?;
+        let passwords =
+            Passwords::new(settings.passwords.clone(), Arc::clone(&clock), Arc::clone(&entropy)).map_err(CannotBegin)?;
+        let core = Core {
+            providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
+            throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
+            live: Arc::new(Live::new(settings.sessions.clone())),
+            feed_read_at: Mutex::new(clock.instant()),
+            feed: tokio::sync::Mutex::new(feed),
+            audit: Audit::default(),
+            unasked: Unasked::default(),
+            passwords,
+            settings,
+            spellings,
+            store,
+            shared,
+            clock,
+            entropy,
+        };
+        Ok(Identity { core: Arc::new(core) })
+    }
+
+    /// The peers' door. Answers by `context.deadline`; never grants after saying no. To be driven to its end whether
+    /// anybody still waits for the answer or not: a peer that hangs up has still spent its attempt.
+    pub async fn handle(&self, command: Command, context: &Context) -> Outcome {
+        let mut about = About::default();
+        let Command { presented, verb: Verb::Authenticate { provider, credential, request } } = command;
+        let core = &self.core;
+        let (action, result) = match &credential {
+            Credential::Token { any_of } => {
+                ("restore", core.restore(provider.as_ref(), any_of, &request, context, &mut about).await)
+            }
+            _ => {
+                let proof = core.prove(provider.as_ref(), &presented, &credential, context, &mut about);
+                let result = match core.by(context, proof).await {
+                    Ok(proof) => core.start(proof, &request, context, &mut about).await,
+                    Err(refusal) => Err(refusal),
+                };
+                ("login", result)
+            }
+        };
+        match result {
+            Ok(Grant { granted, attachment, held }) => {
+                Outcome { reply: Reply { result: Ok(Answer::Granted(granted)) }, attachment, held }
+            }
+            Err(refusal) => {
+                let now = core.clock.now();
+                core.audit.refused(now, context, core.entry(now, action, context, &about), &refusal);
+                Outcome { reply: Reply { result: Err(refusal) }, attachment: None, held: HeldEvents::nothing() }
+            }
+        }
+    }
+
+    /// The operators' door.
+    pub fn admin(&self, operator: Operator) -> Admin<'_> {
+        Admin::new(&self.core, operator)
+    }
+
+    /// What the core does unasked. Spawned once; ends only when it is dropped.
+    pub async fn run(&self) {
+        tokio::join!(self.core.expire_for_ever(), self.core.follow_for_ever(), self.core.write_for_ever());
+    }
+
+    /// Writes what was put off: before the process ends.
+    pub async fn flush(&self) {
+        self.core.flush(true).await;
+    }
+
+    /// Compares passwords until [`Identity::close_passwords`]. Blocks: for a thread of its own, which keeps its memory block.
+    pub fn work_passwords(&self) {
+        self.core.passwords.work();
+    }
+
+    /// Lets the threads in [`Identity::work_passwords`] go once nothing waits for them.
+    pub fn close_passwords(&self) {
+        self.core.passwords.close();
+    }
+
+    /// How many password hashes were evaluated since the start.
+    pub fn evaluated(&self) -> u64 {
+        self.core.passwords.evaluated()
+    }
+
+    /// How many connections hold a session now.
+    pub fn attached(&self) -> usize {
+        self.core.live.attached()
+    }
+}
+
+impl Core {
+    /// The result, if it comes by the deadline.
+    ///
+    /// # Errors
+    /// [`Refusal::TimedOut`].
+    async fn by<T>(&self, context: &Context, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.clock.sleep_until(context.deadline) => Err(Refusal::TimedOut),
+        }
+    }
+
+    fn spelling(&self, gate: &str) -> Spell {
+        let named = self.spellings.iter().find(|(name, _)| *name == gate);
+        // A gate without a spelling of its own gets the bytes as they were drawn.
+        named.map_or(|token| secret::Secret::new(token.random.as_slice()), |(_, spell)| *spell)
+    }
+}

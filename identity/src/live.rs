@@ -1,8 +1,523 @@
-//! Sessions and attachments in force.
+//! What is in force, in memory: sessions, their tokens, and the connections attached to them.
+//!
+//! Keyed by the hash of a token, so that a check reads no database. Everything here is also in the store, or is about a
+//! connection and dies with it; what was not used lately is let go and read again when it is. It follows the feed of
+//! changes, its own node's included, so that what ended on disk ends here, in the same order.
+//!
+//! ```text
+//! session: begun (not on disk yet) -> standing -> ended (gone from here)
+//! attachment: attached -> detached (its connection lives on) -> dropped
+//! ```
+//!
+//! It refuses to decide who may come in; whoever does hands the result in.
 
-/// What ties a connection to its session. Dropping it detaches.
-#[derive(Debug)]
-pub struct Attachment;
-/// What others learn once the answer has been handed over.
-#[derive(Debug)]
-pub struct HeldEvents;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+use crate::account::{Account, AccountId, Client, ClientId};
+use crate::clock::Timestamp;
+use crate::command::ConnectionId;
+use crate::refusal::Refusal;
+use crate::reply::{Event, Principal, Reason};
+use crate::session::{Session, SessionId, SessionSettings};
+use crate::store::{Roll, StoredSession, Token, TokenHash};
+
+/// The tables.
+pub struct Live {
+    settings: SessionSettings,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    sessions: HashMap<SessionId, LiveSession>,
+    tokens: HashMap<TokenHash, Token>,
+    accounts: HashMap<AccountId, (Arc<Account>, usize)>,
+    clients: HashMap<ClientId, (Arc<Client>, usize)>,
+    attachments: HashMap<ConnectionId, Entry>,
+    expiries: BTreeSet<(Timestamp, ConnectionId)>,
+    last_number: u64,
+}
+
+struct LiveSession {
+    session: Arc<Session>,
+    used_at: Timestamp,
+    tokens: Vec<TokenHash>,
+    attached: Vec<ConnectionId>,
+}
+
+struct Entry {
+    number: u64,
+    session: SessionId,
+    secure: bool,
+    principal: Principal,
+    /// The token that this connection was told last.
+    told: Option<TokenHash>,
+    attached: bool,
+    mailbox: Arc<Mailbox>,
+}
+
+/// The session that a token speaks for, as it is known here.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) session: Arc<Session>,
+    pub(crate) used_at: Timestamp,
+    pub(crate) token: Token,
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) client: Arc<Client>,
+}
+
+/// A connection that is to be attached.
+pub(crate) struct Attach {
+    pub(crate) session: SessionId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) secure: bool,
+    pub(crate) principal: Principal,
+    pub(crate) told: Option<TokenHash>,
+}
+
+impl Live {
+    /// Empty tables.
+    pub(crate) fn new(settings: SessionSettings) -> Live {
+        Live { settings, tables: Mutex::default() }
+    }
+
+    /// What a token speaks for, if that is in memory.
+    pub(crate) fn find(&self, token: &TokenHash) -> Option<Found> {
+        let tables = self.tables();
+        let token = tables.tokens.get(token)?;
+        tables.found(token)
+    }
+
+    /// Takes in a session that was read from the store.
+    pub(crate) fn load(&self, stored: StoredSession, account: Option<Account>, client: Client) {
+        if stored.session.ended.is_some() {
+            return;
+        }
+        let mut tables = self.tables();
+        if !tables.sessions.contains_key(&stored.session.id) {
+            tables.begin(stored.session, account.map(Arc::new), Arc::new(client));
+        }
+        for token in stored.tokens {
+            tables.keep_token(token);
+        }
+    }
+
+    /// Makes room for a session that is about to be written, so that whatever ends it from then on finds it here.
+    pub(crate) fn begin(&self, session: Session, account: Option<Account>, client: Client, token: Option<Token>) {
+        let mut tables = self.tables();
+        tables.begin(session, account.map(Arc::new), Arc::new(client));
+        if let Some(token) = token {
+            tables.keep_token(token);
+        }
+    }
+
+    /// Forgets a session that was not written after all, or is no longer in force.
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.tables().forget(session);
+    }
+
+    /// Which tokens are given up when the one presented gets a successor: the one that this connection was told before and
+    /// never presented, and, past the bound, the oldest unpresented ones whose connection is gone.
+    pub(crate) fn given_up(&self, presented: &Token, connection: Option<ConnectionId>) -> Vec<TokenHash> {
+        let tables = self.tables();
+        let Some(live) = tables.sessions.get(&presented.session) else { return Vec::new() };
+        let told_before = connection.and_then(|connection| tables.attachments.get(&connection)?.told);
+        let held: Vec<TokenHash> = live.attached.iter().filter_map(|id| tables.attachments.get(id)?.told).collect();
+        let mut unpresented: Vec<(Timestamp, TokenHash)> = live
+            .tokens
+            .iter()
+            .filter_map(|hash| tables.tokens.get(hash))
+            .filter(|token| token.presented_at.is_none() && token.hash != presented.hash)
+            .map(|token| (token.issued_at, token.hash))
+            .collect();
+        let mut given_up = Vec::new();
+        unpresented.retain(|&(_, hash)| {
+            let told_here = told_before == Some(hash);
+            given_up.extend(told_here.then_some(hash));
+            !told_here
+        });
+        unpresented.sort_unstable();
+        let surplus = (unpresented.len() + 1).saturating_sub(self.settings.unpresented);
+        given_up.extend(unpresented.into_iter().map(|(_, hash)| hash).filter(|hash| !held.contains(hash)).take(surplus));
+        given_up
+    }
+
+    /// Follows a roll that is on disk.
+    pub(crate) fn rolled(&self, roll: &Roll) {
+        let mut tables = self.tables();
+        for hash in &roll.given_up {
+            tables.drop_token(hash);
+        }
+        if let Some(token) = tables.tokens.get_mut(&roll.presented) {
+            token.presented_at.get_or_insert(roll.at);
+        }
+        if let Some(token) = roll.supersedes.as_ref().and_then(|hash| tables.tokens.get_mut(hash)) {
+            token.superseded_at.get_or_insert(roll.at);
+        }
+        if let Some(live) = tables.sessions.get_mut(&roll.session) {
+            live.used_at = live.used_at.max(roll.at);
+            tables.keep_token(roll.successor.clone());
+        }
+    }
+
+    /// How many other connections hold this session.
+    pub(crate) fn connections(&self, session: SessionId, but: Option<ConnectionId>) -> usize {
+        let tables = self.tables();
+        tables.sessions.get(&session).map_or(0, |live| live.attached.iter().filter(|&&id| Some(id) != but).count())
+    }
+
+    /// The session that this connection is attached to now.
+    pub(crate) fn held_by(&self, connection: ConnectionId) -> Option<Arc<Session>> {
+        let tables = self.tables();
+        let entry = tables.attachments.get(&connection)?;
+        Some(Arc::clone(&tables.sessions.get(&entry.session)?.session))
+    }
+
+    /// Ties a connection to a session, in the place of whatever it held. Expiry comes as an event.
+    ///
+    /// # Errors
+    /// [`Refusal::Revoked`] where the session has ended meanwhile.
+    pub(crate) fn attach(self: &Arc<Live>, attach: Attach) -> Result<Attachment, Refusal> {
+        let mut tables = self.tables();
+        let Attach { session, connection, secure, principal, told } = attach;
+        if !tables.sessions.contains_key(&session) {
+            return Err(Refusal::Revoked);
+        }
+        tables.remove_entry(connection);
+        tables.last_number += 1;
+        let number = tables.last_number;
+        let mailbox = Arc::new(Mailbox::default());
+        if let Some(end) = principal.expires_at {
+            tables.expiries.insert((end, connection));
+        }
+        let entry = Entry { number, session, secure, principal, told, attached: true, mailbox: Arc::clone(&mailbox) };
+        tables.attachments.insert(connection, entry);
+        if let Some(live) = tables.sessions.get_mut(&session) {
+            live.attached.push(connection);
+        }
+        Ok(Attachment { live: Arc::clone(self), connection, number, mailbox })
+    }
+
+    /// Follows the feed: a session ended.
+    pub(crate) fn session_ended(&self, session: SessionId, reason: Reason) {
+        let mut tables = self.tables();
+        let attached = tables.sessions.get(&session).map(|live| live.attached.clone()).unwrap_or_default();
+        for connection in attached {
+            tables.detach(connection, reason);
+        }
+        tables.forget(session);
+    }
+
+    /// Follows the feed: these tokens are gone; connections that were told one of them lose the session.
+    pub(crate) fn tokens_ended(&self, session: SessionId, hashes: &[TokenHash]) {
+        let mut tables = self.tables();
+        for hash in hashes {
+            tables.drop_token(hash);
+        }
+        let attached = tables.sessions.get(&session).map(|live| live.attached.clone()).unwrap_or_default();
+        for connection in attached {
+            let told = tables.attachments.get(&connection).and_then(|entry| entry.told);
+            if told.is_some_and(|told| hashes.contains(&told)) {
+                tables.detach(connection, Reason::Revoked);
+            }
+        }
+    }
+
+    /// Whether anything here depends on this account.
+    pub(crate) fn knows_account(&self, id: AccountId) -> bool {
+        self.tables().accounts.contains_key(&id)
+    }
+
+    /// Whether anything here depends on this client.
+    pub(crate) fn knows_client(&self, id: &ClientId) -> bool {
+        self.tables().clients.contains_key(id)
+    }
+
+    /// Follows the feed: an account is as it is here now, or gone. `anew` says what a connection of it now is.
+    pub(crate) fn account_changed(&self, id: AccountId, account: Option<Account>, anew: &Anew<'_>) {
+        let mut tables = self.tables();
+        match account {
+            Some(account) => {
+                if let Some((known, _)) = tables.accounts.get_mut(&id) {
+                    *known = Arc::new(account);
+                }
+                tables.reconsider(|session| session.account == Some(id), anew);
+            }
+            None => tables.lose(|session| session.account == Some(id)),
+        }
+    }
+
+    /// Follows the feed: as [`Live::account_changed`], for a client.
+    pub(crate) fn client_changed(&self, id: &ClientId, client: Option<Client>, anew: &Anew<'_>) {
+        let mut tables = self.tables();
+        match client {
+            Some(client) => {
+                if let Some((known, _)) = tables.clients.get_mut(id) {
+                    *known = Arc::new(client);
+                }
+                tables.reconsider(|session| session.client == *id, anew);
+            }
+            None => tables.lose(|session| session.client == *id),
+        }
+    }
+
+    /// Detaches what has expired.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        let mut tables = self.tables();
+        while let Some(&(end, connection)) = tables.expiries.first() {
+            if end > now {
+                return;
+            }
+            tables.expiries.pop_first();
+            tables.detach(connection, Reason::Expired);
+        }
+    }
+
+    /// Lets go what is not needed in memory: tokens that no longer stand, and sessions beyond the bound that no connection
+    /// holds.
+    pub(crate) fn tidy(&self, now: Timestamp) {
+        let mut tables = self.tables();
+        let overlap = self.settings.overlap;
+        let gone: Vec<TokenHash> = tables
+            .tokens
+            .values()
+            .filter(|token| crate::token::standing(token, overlap, now).is_err())
+            .map(|token| token.hash)
+            .collect();
+        for hash in gone {
+            tables.drop_token(&hash);
+        }
+        let surplus = tables.sessions.len().saturating_sub(self.settings.kept_in_memory);
+        let mut idle: Vec<(Timestamp, SessionId)> = tables
+            .sessions
+            .iter()
+            .filter(|(_, live)| surplus > 0 && live.attached.is_empty())
+            .map(|(id, live)| (live.used_at, *id))
+            .collect();
+        idle.sort_unstable();
+        for (_, session) in idle.into_iter().take(surplus) {
+            tables.forget(session);
+        }
+    }
+
+    /// How many connections are attached.
+    pub(crate) fn attached(&self) -> usize {
+        self.tables().attachments.values().filter(|entry| entry.attached).count()
+    }
+
+    fn detach_dropped(&self, connection: ConnectionId, number: u64) {
+        let mut tables = self.tables();
+        if tables.attachments.get(&connection).is_some_and(|entry| entry.number == number) {
+            tables.remove_entry(connection);
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection now is, given what has changed: its session, the account, the client, whether its way is secure, and
+/// what it was. `None`: nothing any more.
+pub(crate) type Anew<'a> = dyn Fn(&Session, Option<&Account>, &Client, bool, &Principal) -> Option<Principal> + 'a;
+
+impl Tables {
+    fn found(&self, token: &Token) -> Option<Found> {
+        let live = self.sessions.get(&token.session)?;
+        let account = match live.session.account {
+            Some(id) => Some(Arc::clone(&self.accounts.get(&id)?.0)),
+            None => None,
+        };
+        Some(Found {
+            session: Arc::clone(&live.session),
+            used_at: live.used_at,
+            token: token.clone(),
+            account,
+            client: Arc::clone(&self.clients.get(&live.session.client)?.0),
+        })
+    }
+
+    fn begin(&mut self, session: Session, account: Option<Arc<Account>>, client: Arc<Client>) {
+        if let Some(account) = account {
+            let (known, sessions) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
+            *sessions += 1;
+            if known.version < account.version {
+                *known = account;
+            }
+        }
+        let (known, sessions) = self.clients.entry(client.id.clone()).or_insert_with(|| (Arc::clone(&client), 0));
+        *sessions += 1;
+        if known.version < client.version {
+            *known = client;
+        }
+        let live = LiveSession { used_at: session.used_at, session: Arc::new(session), tokens: Vec::new(), attached: Vec::new() };
+        self.sessions.insert(live.session.id, live);
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        let Some(live) = self.sessions.remove(&session) else { return };
+        for hash in live.tokens {
+            self.tokens.remove(&hash);
+        }
+        if let Some(id) = live.session.account
+            && let Some((_, sessions)) = self.accounts.get_mut(&id)
+        {
+            *sessions -= 1;
+            if *sessions == 0 {
+                self.accounts.remove(&id);
+            }
+        }
+        if let Some((_, sessions)) = self.clients.get_mut(&live.session.client) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                self.clients.remove(&live.session.client);
+            }
+        }
+    }
+
+    fn keep_token(&mut self, token: Token) {
+        let Some(live) = self.sessions.get_mut(&token.session) else { return };
+        if self.tokens.contains_key(&token.hash) {
+            return;
+        }
+        live.tokens.push(token.hash);
+        self.tokens.insert(token.hash, token);
+    }
+
+    fn drop_token(&mut self, hash: &TokenHash) {
+        let Some(token) = self.tokens.remove(hash) else { return };
+        if let Some(live) = self.sessions.get_mut(&token.session) {
+            live.tokens.retain(|other| other != hash);
+        }
+    }
+
+    /// Takes the session from a connection and tells it. Its entry stays until it is dropped, since it still knows which
+    /// token it was told.
+    fn detach(&mut self, connection: ConnectionId, reason: Reason) {
+        let Some(entry) = self.attachments.get_mut(&connection) else { return };
+        if !std::mem::replace(&mut entry.attached, false) {
+            return;
+        }
+        entry.mailbox.put(Event::Detached(reason));
+        if let Some(end) = entry.principal.expires_at {
+            self.expiries.remove(&(end, connection));
+        }
+        if let Some(live) = self.sessions.get_mut(&entry.session) {
+            live.attached.retain(|&id| id != connection);
+        }
+    }
+
+    fn remove_entry(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.attachments.remove(&connection) else { return };
+        if let Some(end) = entry.principal.expires_at {
+            self.expiries.remove(&(end, connection));
+        }
+        if let Some(live) = self.sessions.get_mut(&entry.session) {
+            live.attached.retain(|&id| id != connection);
+        }
+    }
+
+    /// Looks again at every attached connection of the sessions chosen.
+    fn reconsider(&mut self, chosen: impl Fn(&Session) -> bool, anew: &Anew<'_>) {
+        let mut changed: Vec<(ConnectionId, Option<Principal>)> = Vec::new();
+        for live in self.sessions.values().filter(|live| chosen(&live.session)) {
+            let account = live.session.account.and_then(|id| self.accounts.get(&id));
+            let Some((client, _)) = self.clients.get(&live.session.client) else { continue };
+            for connection in &live.attached {
+                let Some(entry) = self.attachments.get(connection) else { continue };
+                let account = account.map(|(account, _)| &**account);
+                let principal = anew(&live.session, account, client, entry.secure, &entry.principal);
+                if principal.as_ref() != Some(&entry.principal) {
+                    changed.push((*connection, principal));
+                }
+            }
+        }
+        for (connection, principal) in changed {
+            match principal {
+                Some(principal) => self.change(connection, principal),
+                None => self.detach(connection, Reason::Revoked),
+            }
+        }
+    }
+
+    fn change(&mut self, connection: ConnectionId, principal: Principal) {
+        let Some(entry) = self.attachments.get_mut(&connection) else { return };
+        if let Some(end) = entry.principal.expires_at {
+            self.expiries.remove(&(end, connection));
+        }
+        if let Some(end) = principal.expires_at {
+            self.expiries.insert((end, connection));
+        }
+        entry.principal = principal.clone();
+        entry.mailbox.put(Event::Changed(principal));
+    }
+
+    fn lose(&mut self, chosen: impl Fn(&Session) -> bool) {
+        let lost: Vec<SessionId> =
+            self.sessions.values().filter(|live| chosen(&live.session)).map(|live| live.session.id).collect();
+        for session in lost {
+            let attached = self.sessions.get(&session).map(|live| live.attached.clone()).unwrap_or_default();
+            for connection in attached {
+                self.detach(connection, Reason::Revoked);
+            }
+            self.forget(session);
+        }
+    }
+}
+
+/// What befell a connection and was not yet collected. The last word stands: a change that another change or the end
+/// overtakes need not be told, so that a peer that never listens costs no memory.
+#[derive(Default)]
+struct Mailbox {
+    event: Mutex<Option<Event>>,
+    waker: AtomicWaker,
+}
+
+impl Mailbox {
+    fn put(&self, event: Event) {
+        *self.event.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
+        self.waker.wake();
+    }
+}
+
+/// What ties a connection to its session. Dropping it is how the core learns that the connection is gone.
+pub struct Attachment {
+    live: Arc<Live>,
+    connection: ConnectionId,
+    number: u64,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Attachment {
+    /// The next event, when there is one. For one task only.
+    pub async fn next(&self) -> Event {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Attachment::next`], for a driver that polls several things.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.mailbox.waker.register(cx.waker());
+        match self.mailbox.event.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(event) => Poll::Ready(event),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.live.detach_dropped(self.connection, self.number);
+    }
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::account::{AccountSummary, ClientId};
 use crate::clock::Timestamp;
-use crate::live::{Attachment, HeldEvents};
+use crate::grant::HeldEvents;
+use crate::live::Attachment;
 use crate::refusal::Refusal;
 use crate::scope::Scopes;
 use crate::secret::Secret;

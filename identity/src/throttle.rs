@@ -1,4 +1,26 @@
-//! Throttling.
+//! Throttling. Decides whether an attempt may be tried now. Knows no protocol and no account: only keys, counts and time.
+//!
+//! An attempt that can be guessed is charged on each of its keys *before* anything is compared, and settled after: as
+//! failed, as proved, or as neither (it was answered busy). So two hundred guesses at once are as many evaluations as the
+//! budget allows, and not one more. What cannot be guessed (a token of 256 bits) is only counted when it was refused.
+//!
+//! ```text
+//! a name, account, client:  n failures --free--> each further one waits first, twice the last --quiet time--> forgotten
+//! a source:                 n failures --full--> refused; one is forgiven every so often
+//! ```
+//!
+//! The table has a fixed size and is keyed by a secret hash, so that nobody can aim at a slot. Nothing that still counts is
+//! ever evicted: where a bucket is full, newcomers share one more slot, which is stricter because they share it.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+
+use crate::account::{AccountId, ClientId, NameKey};
+use crate::clock::Timestamp;
+use crate::refusal::Refusal;
 
 /// One slot of the throttle's table, as it is kept on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,4 +35,590 @@ pub struct ThrottleRow {
     pub failures: u32,
     /// When the last one was, in milliseconds since the Unix epoch.
     pub last: i64,
+}
+
+/// How many failures are free, and what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThrottleSettings {
+    /// Failures per account name, account, or client before each further attempt has to wait.
+    pub name_free: u32,
+    /// The first wait; each further failure doubles it.
+    pub first_wait: Duration,
+    /// The longest wait.
+    pub longest_wait: Duration,
+    /// Without a failure for this long, those of a name are forgotten.
+    pub forget_after: Duration,
+    /// Failures that one source may have standing.
+    pub source_free: u32,
+    /// How often one of them is forgiven.
+    pub source_forgives: Duration,
+    /// Refused tokens, keys and codes that one source may have standing.
+    pub token_free: u32,
+    /// How often one of them is forgiven.
+    pub token_forgives: Duration,
+    /// How many names and sources are counted apart, rounded up to whole buckets of eight; 48 bytes each.
+    pub entries: usize,
+}
+
+impl Default for ThrottleSettings {
+    fn default() -> ThrottleSettings {
+        ThrottleSettings {
+            name_free: 5,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(15 * 60),
+            forget_after: Duration::from_secs(30 * 60),
+            source_free: 20,
+            source_forgives: Duration::from_secs(30),
+            token_free: 100,
+            token_forgives: Duration::from_secs(1),
+            entries: 32_768,
+        }
+    }
+}
+
+/// What an attempt is charged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Where it comes from: an IPv4 address, or an IPv6 network of 64 bits.
+    Source(IpAddr),
+    /// As `Source`, for tokens, keys and codes.
+    TokenSource(IpAddr),
+    /// The name that was claimed, whether there is such an account or not.
+    Name(NameKey),
+    /// The account that was found under it.
+    Account(AccountId),
+    /// The account, by a source that has logged in to it before: a budget that strangers cannot spend.
+    Familiar(IpAddr, AccountId),
+    /// A client, for its own secret.
+    Client(ClientId),
+}
+
+/// How a charged attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The secret was wrong: the charge stands.
+    Failed,
+    /// The secret was right: the charge goes back, and a name's failures are forgotten.
+    Proved,
+    /// It was not compared: the charge goes back.
+    Neither,
+}
+
+/// Charges that wait to be settled. Dropped unsettled (its task was given up), they stand as failures.
+#[derive(Debug)]
+#[must_use = "a charge is settled, or it stands as a failure"]
+pub struct Charge(Vec<Charged>);
+
+#[derive(Debug)]
+struct Charged {
+    slot: u32,
+    key: [u8; 16],
+    at: i64,
+    last_before: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Rule {
+    Free = 0,
+    Name = 1,
+    Source = 2,
+    Token = 3,
+    /// Not a count: this source has logged in to this account.
+    Mark = 4,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    key: [u8; 16],
+    rule: Rule,
+    failures: u32,
+    last: i64,
+}
+
+const EMPTY: Slot = Slot { key: [0; 16], rule: Rule::Free, failures: 0, last: 0 };
+
+/// Slots of a bucket that belong to one key each.
+const OWN: usize = 8;
+/// Behind them, one shared slot for each of the three counting rules.
+const WIDTH: usize = OWN + 3;
+/// How long a source stays familiar after its last login.
+const FAMILIAR: i64 = 90 * 24 * 60 * 60 * 1000;
+
+type Bucket = [Slot; WIDTH];
+
+/// The table.
+pub struct Throttle {
+    settings: ThrottleSettings,
+    secret: hmac::Key,
+    counts: Vec<Mutex<Bucket>>,
+    /// Familiar sources stand apart, so that they crowd out no count; here the oldest gives way.
+    marks: Vec<Mutex<Bucket>>,
+    dirty: Mutex<std::collections::BTreeSet<u32>>,
+}
+
+impl Throttle {
+    /// A table with what was kept of it. `secret` must be the one that the rows were keyed with.
+    pub fn new(settings: ThrottleSettings, secret: &[u8; 32], rows: Vec<ThrottleRow>) -> Throttle {
+        let buckets = settings.entries.div_ceil(OWN).max(1);
+        let table = |buckets: usize| (0..buckets).map(|_| Mutex::new([EMPTY; WIDTH])).collect();
+        let throttle = Throttle {
+            secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
+            counts: table(buckets),
+            marks: table(buckets.div_ceil(4)),
+            settings,
+            dirty: Mutex::default(),
+        };
+        for row in rows {
+            throttle.restore(row);
+        }
+        throttle
+    }
+
+    /// Charges an attempt on every key, or on none.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyAttempts`] with the longest time that any of the keys asks to wait.
+    pub fn admit(&self, now: Timestamp, keys: &[Key]) -> Result<Charge, Refusal> {
+        let mut charge = Charge(Vec::with_capacity(keys.len()));
+        for key in keys {
+            match self.charge(now, key) {
+                Ok(charged) => charge.0.push(charged),
+                Err(retry_after) => {
+                    self.settle(charge, Settled::Neither);
+                    return Err(Refusal::TooManyAttempts { retry_after });
+                }
+            }
+        }
+        Ok(charge)
+    }
+
+    /// Whether this key could be charged now, without charging it: for what cannot be guessed.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyAttempts`].
+    pub fn check(&self, now: Timestamp, key: &Key) -> Result<(), Refusal> {
+        let (hash, rule) = self.hashed(key);
+        let bucket = self.bucket(&hash);
+        let slots = lock(&self.counts[bucket]);
+        let slot = find(&slots, &hash, rule).map_or(EMPTY, |index| slots[index]);
+        self.wait(rule, &slot, now).map_or(Ok(()), |retry_after| Err(Refusal::TooManyAttempts { retry_after }))
+    }
+
+    /// Counts a refusal of what cannot be guessed.
+    pub fn count(&self, now: Timestamp, key: &Key) {
+        // A key that is full already needs no further count.
+        if let Ok(charge) = self.admit(now, std::slice::from_ref(key)) {
+            self.settle(charge, Settled::Failed);
+        }
+    }
+
+    /// Settles an attempt.
+    pub fn settle(&self, charge: Charge, settled: Settled) {
+        if settled == Settled::Failed {
+            return;
+        }
+        for charged in charge.0 {
+            let bucket = charged.slot as usize / WIDTH;
+            let mut slots = lock(&self.counts[bucket]);
+            let slot = &mut slots[charged.slot as usize % WIDTH];
+            if slot.key != charged.key && !is_shared(charged.slot) {
+                continue;
+            }
+            slot.failures = slot.failures.saturating_sub(1);
+            if slot.last == charged.at {
+                slot.last = charged.last_before;
+            }
+            // What a success forgets is a name's own count; a count that strangers share only gets its charge back.
+            if settled == Settled::Proved && slot.rule == Rule::Name && !is_shared(charged.slot) {
+                slot.failures = 0;
+            }
+            if slot.failures == 0 {
+                *slot = EMPTY;
+            }
+            drop(slots);
+            self.touch(charged.slot);
+        }
+    }
+
+    /// Whether this source has logged in to this account before.
+    pub fn is_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) -> bool {
+        let hash = self.hashed(&Key::Familiar(source, account)).0;
+        let slots = lock(&self.marks[bucket_of(&hash, self.marks.len())]);
+        slots.iter().any(|slot| slot.rule == Rule::Mark && slot.key == hash && now.millis() - slot.last < FAMILIAR)
+    }
+
+    /// Remembers that this source has logged in to this account.
+    pub fn mark_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) {
+        let hash = self.hashed(&Key::Familiar(source, account)).0;
+        let bucket = bucket_of(&hash, self.marks.len());
+        let mut slots = lock(&self.marks[bucket]);
+        let known = slots.iter().position(|slot| slot.rule == Rule::Mark && slot.key == hash);
+        let oldest = (0..WIDTH).min_by_key(|&index| slots[index].last).unwrap_or(0);
+        let index = known.unwrap_or(oldest);
+        slots[index] = Slot { key: hash, rule: Rule::Mark, failures: 0, last: now.millis() };
+        drop(slots);
+        self.touch(slot_number(self.counts.len() + bucket, index));
+    }
+
+    /// Forgets what stands against these keys: an operator unlocks an account.
+    pub fn forget(&self, keys: &[Key]) {
+        for key in keys {
+            let (hash, rule) = self.hashed(key);
+            let bucket = self.bucket(&hash);
+            let mut slots = lock(&self.counts[bucket]);
+            if let Some(index) = find(&slots, &hash, rule) {
+                slots[index] = EMPTY;
+                drop(slots);
+                self.touch(slot_number(bucket, index));
+            }
+        }
+    }
+
+    /// The slots that changed since this was last asked, as they are now.
+    pub fn take_dirty(&self) -> Vec<ThrottleRow> {
+        let dirty = std::mem::take(&mut *lock(&self.dirty));
+        dirty.into_iter().map(|number| self.row(number)).collect()
+    }
+
+    /// Says that these rows could not be kept, so that they are tried again.
+    pub fn keep_dirty(&self, rows: &[ThrottleRow]) {
+        lock(&self.dirty).extend(rows.iter().map(|row| row.slot));
+    }
+
+    fn charge(&self, now: Timestamp, key: &Key) -> Result<Charged, Duration> {
+        let (hash, rule) = self.hashed(key);
+        let bucket = self.bucket(&hash);
+        let mut slots = lock(&self.counts[bucket]);
+        let index = find(&slots, &hash, rule).unwrap_or_else(|| self.place(&slots, rule, now));
+        let mut slot = slots[index];
+        if let Some(retry_after) = self.wait(rule, &slot, now) {
+            return Err(retry_after);
+        }
+        let last_before = slot.last;
+        slot.failures = self.standing(rule, &slot, now) + 1;
+        slot.last = match rule {
+            // What is forgiven is forgiven in whole steps; the rest of a step goes on counting.
+            Rule::Source | Rule::Token if slot.failures > 1 => slot.last + self.forgiven(rule, &slot, now).1,
+            _ => now.millis(),
+        };
+        slot.rule = rule;
+        slot.key = if index < OWN { hash } else { [0xFF; 16] };
+        slots[index] = slot;
+        drop(slots);
+        let number = slot_number(bucket, index);
+        self.touch(number);
+        Ok(Charged { slot: number, key: slot.key, at: slot.last, last_before })
+    }
+
+    /// How long this slot asks to wait; none: it may be charged now.
+    fn wait(&self, rule: Rule, slot: &Slot, now: Timestamp) -> Option<Duration> {
+        let settings = &self.settings;
+        let failures = self.standing(rule, slot, now);
+        let elapsed = now.since(Timestamp::from_millis(slot.last));
+        let wait = match rule {
+            Rule::Name if failures >= settings.name_free => {
+                let doublings = (failures - settings.name_free).min(30);
+                settings.first_wait.saturating_mul(1 << doublings).min(settings.longest_wait).saturating_sub(elapsed)
+            }
+            Rule::Source if failures >= settings.source_free => self.rest(rule, slot, elapsed, now),
+            Rule::Token if failures >= settings.token_free => self.rest(rule, slot, elapsed, now),
+            _ => return None,
+        };
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// The failures of a slot that still count. A clock that stepped back forgets nothing.
+    fn standing(&self, rule: Rule, slot: &Slot, now: Timestamp) -> u32 {
+        match rule {
+            Rule::Name if now.since(Timestamp::from_millis(slot.last)) >= self.settings.forget_after => 0,
+            Rule::Source | Rule::Token => slot.failures.saturating_sub(self.forgiven(rule, slot, now).0),
+            _ => slot.failures,
+        }
+    }
+
+    /// How many steps were forgiven since `last`, and how many milliseconds those steps are.
+    fn forgiven(&self, rule: Rule, slot: &Slot, now: Timestamp) -> (u32, i64) {
+        let step = if rule == Rule::Source { self.settings.source_forgives } else { self.settings.token_forgives };
+        let step = step.as_millis().max(1);
+        let steps = now.since(Timestamp::from_millis(slot.last)).as_millis() / step;
+        (u32::try_from(steps).unwrap_or(u32::MAX), i64::try_from(steps * step).unwrap_or(i64::MAX))
+    }
+
+    /// What is left of the step that is under way, `elapsed` after `slot.last`.
+    fn rest(&self, rule: Rule, slot: &Slot, elapsed: Duration, now: Timestamp) -> Duration {
+        let step = if rule == Rule::Source { self.settings.source_forgives } else { self.settings.token_forgives };
+        let steps = u64::try_from(self.forgiven(rule, slot, now).1).unwrap_or(0);
+        step.saturating_sub(elapsed.saturating_sub(Duration::from_millis(steps)))
+    }
+
+    /// Where a new key goes: a free slot, one that no longer counts, or the one that newcomers share.
+    fn place(&self, slots: &Bucket, rule: Rule, now: Timestamp) -> usize {
+        let idle = |slot: &Slot| slot.rule == Rule::Free || self.standing(slot.rule, slot, now) == 0;
+        slots[..OWN].iter().position(idle).unwrap_or(OWN + rule as usize - 1)
+    }
+
+    fn hashed(&self, key: &Key) -> ([u8; 16], Rule) {
+        let mut text = hmac::Context::with_key(&self.secret);
+        let rule = match key {
+            Key::Source(address) => {
+                text.update(b"s");
+                text.update(&network(*address));
+                Rule::Source
+            }
+            Key::TokenSource(address) => {
+                text.update(b"t");
+                text.update(&network(*address));
+                Rule::Token
+            }
+            Key::Name(name) => {
+                text.update(b"n");
+                text.update(name.as_str().as_bytes());
+                Rule::Name
+            }
+            Key::Account(id) => {
+                text.update(b"a");
+                text.update(id.0.as_bytes());
+                Rule::Name
+            }
+            Key::Familiar(address, id) => {
+                text.update(b"f");
+                text.update(&network(*address));
+                text.update(id.0.as_bytes());
+                Rule::Name
+            }
+            Key::Client(id) => {
+                text.update(b"c");
+                text.update(id.as_str().as_bytes());
+                Rule::Name
+            }
+        };
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&text.sign().as_ref()[..16]);
+        (hash, rule)
+    }
+
+    fn bucket(&self, hash: &[u8; 16]) -> usize {
+        bucket_of(hash, self.counts.len())
+    }
+
+    fn restore(&self, row: ThrottleRow) {
+        let rule = match row.rule {
+            1 => Rule::Name,
+            2 => Rule::Source,
+            3 => Rule::Token,
+            4 => Rule::Mark,
+            _ => return,
+        };
+        // The size of the table may have changed since. A key goes where it belongs now; a count that newcomers shared has
+        // no key and is dropped when its bucket is no longer there.
+        let marks = rule == Rule::Mark;
+        let (table, base) = if marks { (&self.marks, self.counts.len()) } else { (&self.counts, 0) };
+        let shared = !marks && row.key == [0xFF; 16];
+        let bucket = if shared { row.slot as usize / WIDTH } else { bucket_of(&row.key, table.len()) };
+        let Some(slots) = table.get(bucket) else { return };
+        let mut slots = lock(slots);
+        let own = if marks { WIDTH } else { OWN };
+        let index =
+            if shared { Some(row.slot as usize % WIDTH) } else { slots[..own].iter().position(|slot| slot.rule == Rule::Free) };
+        if let Some(index) = index {
+            slots[index] = Slot { key: row.key, rule, failures: row.failures, last: row.last };
+            let number = slot_number(base + bucket, index);
+            if number != row.slot {
+                lock(&self.dirty).extend([number, row.slot]);
+            }
+        }
+    }
+
+    fn row(&self, number: u32) -> ThrottleRow {
+        let (bucket, index) = (number as usize / WIDTH, number as usize % WIDTH);
+        let slots = self.counts.get(bucket).or_else(|| self.marks.get(bucket - self.counts.len()));
+        let slot = slots.map_or(EMPTY, |slots| lock(slots)[index]);
+        ThrottleRow { slot: number, key: slot.key, rule: slot.rule as u8, failures: slot.failures, last: slot.last }
+    }
+
+    fn touch(&self, number: u32) {
+        lock(&self.dirty).insert(number);
+    }
+}
+
+fn find(slots: &Bucket, hash: &[u8; 16], rule: Rule) -> Option<usize> {
+    slots[..OWN].iter().position(|slot| slot.rule == rule && slot.key == *hash)
+}
+
+fn slot_number(bucket: usize, index: usize) -> u32 {
+    u32::try_from(bucket * WIDTH + index).unwrap_or(u32::MAX)
+}
+
+fn is_shared(slot: u32) -> bool {
+    slot as usize % WIDTH >= OWN
+}
+
+fn bucket_of(hash: &[u8; 16], buckets: usize) -> usize {
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    usize::try_from(u64::from_le_bytes(first) % buckets as u64).unwrap_or(0)
+}
+
+/// The part of an address that one subscriber holds: all of an IPv4 address, 64 bits of an IPv6 address.
+fn network(address: IpAddr) -> [u8; 16] {
+    let address = match address.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64),
+    };
+    address.octets()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000_000 + millis)
+    }
+
+    fn throttle() -> Throttle {
+        Throttle::new(ThrottleSettings::default(), &[7; 32], Vec::new())
+    }
+
+    fn name(text: &str) -> Vec<Key> {
+        vec![Key::Name(NameKey::of(text))]
+    }
+
+    fn fail(throttle: &Throttle, now: Timestamp, keys: &[Key]) -> bool {
+        throttle.admit(now, keys).map(|charge| throttle.settle(charge, Settled::Failed)).is_ok()
+    }
+
+    #[test]
+    fn five_failures_are_free_and_then_each_waits_twice_as_long() {
+        let throttle = throttle();
+        let keys = name("ann");
+        assert_eq!((0..200).filter(|_| fail(&throttle, at(0), &keys)).count(), 5);
+        let mut now = 0;
+        for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900] {
+            assert!(!fail(&throttle, at(now + wait * 1000 - 1), &keys), "after {wait} s");
+            now += wait * 1000;
+            assert!(fail(&throttle, at(now), &keys), "after {wait} s");
+        }
+        assert!(fail(&throttle, at(now + 30 * 60 * 1000), &keys), "forgotten after half an hour");
+        assert!(fail(&throttle, at(now + 30 * 60 * 1000), &keys), "and the budget is whole again");
+    }
+
+    #[test]
+    fn what_proves_or_was_not_compared_costs_nothing() {
+        let throttle = throttle();
+        let keys = [Key::Source(ANN), Key::Name(NameKey::of("ann"))];
+        for settled in [Settled::Proved, Settled::Neither] {
+            for _ in 0..100 {
+                let charge = throttle.admit(at(0), &keys).expect("not slowed");
+                throttle.settle(charge, settled);
+            }
+        }
+        for _ in 0..4 {
+            assert!(fail(&throttle, at(0), &keys));
+        }
+        let charge = throttle.admit(at(0), &keys).expect("the fifth");
+        throttle.settle(charge, Settled::Proved);
+        assert_eq!((0..10).filter(|_| fail(&throttle, at(0), &keys)).count(), 5, "a success forgets the name's failures");
+    }
+
+    #[test]
+    fn a_charge_counts_while_the_attempt_is_under_way_and_after_it_was_given_up() {
+        let throttle = throttle();
+        let charges: Vec<_> = (0..5).map(|_| throttle.admit(at(0), &name("ann")).expect("free")).collect();
+        assert!(throttle.admit(at(0), &name("ann")).is_err());
+        drop(charges);
+        assert!(throttle.admit(at(0), &name("ann")).is_err());
+    }
+
+    #[test]
+    fn a_source_has_twenty_and_gets_one_back_every_thirty_seconds() {
+        let throttle = throttle();
+        let keys = [Key::Source(ANN)];
+        assert_eq!((0..50).filter(|_| fail(&throttle, at(0), &keys)).count(), 20);
+        assert!(!fail(&throttle, at(29_999), &keys));
+        assert!(fail(&throttle, at(30_000), &keys));
+        assert!(!fail(&throttle, at(59_999), &keys));
+        assert!(fail(&throttle, at(65_000), &keys), "the five seconds beyond the step are not lost");
+        assert!(fail(&throttle, at(90_000), &keys));
+        assert!(matches!(
+            throttle.admit(at(91_000), &keys),
+            Err(Refusal::TooManyAttempts { retry_after }) if retry_after == Duration::from_secs(29)
+        ));
+    }
+
+    #[test]
+    fn a_refused_charge_leaves_the_other_keys_as_they_were() {
+        let throttle = throttle();
+        let both = [Key::Source(ANN), Key::Name(NameKey::of("ann"))];
+        while fail(&throttle, at(0), &name("ann")) {}
+        for _ in 0..100 {
+            assert!(!fail(&throttle, at(0), &both));
+        }
+        assert!(fail(&throttle, at(0), &[Key::Source(ANN)]), "the source was not charged for what was refused by the name");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source_and_a_mapped_address_is_ipv4() {
+        let throttle = throttle();
+        let source = |text: &str| [Key::Source(text.parse().expect("an address"))];
+        while fail(&throttle, at(0), &source("2001:db8::1")) {}
+        assert!(!fail(&throttle, at(0), &source("2001:db8::ffff:1")));
+        assert!(fail(&throttle, at(0), &source("2001:db8:0:1::1")));
+        while fail(&throttle, at(0), &source("192.0.2.9")) {}
+        assert!(!fail(&throttle, at(0), &source("::ffff:192.0.2.9")));
+    }
+
+    #[test]
+    fn what_counts_survives_a_restart_and_a_change_of_size() {
+        let throttle = throttle();
+        while fail(&throttle, at(0), &name("ann")) {}
+        throttle.mark_familiar(at(0), ANN, AccountId(uuid::Uuid::from_u128(1)));
+        let rows = throttle.take_dirty();
+        assert!(throttle.take_dirty().is_empty());
+        for entries in [32_768, 64, 100_000] {
+            let again = Throttle::new(ThrottleSettings { entries, ..ThrottleSettings::default() }, &[7; 32], rows.clone());
+            assert!(!fail(&again, at(1), &name("ann")), "{entries}");
+            assert!(again.is_familiar(at(1), ANN, AccountId(uuid::Uuid::from_u128(1))), "{entries}");
+            assert!(fail(&again, at(1), &name("bob")), "{entries}");
+        }
+    }
+
+    #[test]
+    fn a_full_table_shares_the_stricter_budget_and_frees_nothing_that_counts() {
+        let settings = ThrottleSettings { entries: 8, ..ThrottleSettings::default() };
+        let throttle = Throttle::new(settings, &[7; 32], Vec::new());
+        while fail(&throttle, at(0), &name("ann")) {}
+        let admitted = (0..10_000).filter(|n| fail(&throttle, at(1), &name(&format!("stranger {n}")))).count();
+        assert_eq!(admitted, 7 + 5, "seven own slots, and five tries for everybody else together");
+        assert!(!fail(&throttle, at(2), &name("ann")), "ann's lock stands");
+        let later = at(31 * 60 * 1000);
+        assert!(fail(&throttle, later, &name("newcomer")), "what no longer counts gives way");
+    }
+
+    #[test]
+    fn unlocking_forgets_what_stands_against_the_keys() {
+        let throttle = throttle();
+        while fail(&throttle, at(0), &name("ann")) {}
+        throttle.forget(&name("ann"));
+        assert!(fail(&throttle, at(0), &name("ann")));
+    }
+
+    #[test]
+    fn what_cannot_be_guessed_counts_only_when_refused() {
+        let throttle = throttle();
+        let key = Key::TokenSource(ANN);
+        for _ in 0..100 {
+            assert_eq!(throttle.check(at(0), &key), Ok(()));
+            throttle.count(at(0), &key);
+        }
+        assert!(throttle.check(at(0), &key).is_err());
+        assert_eq!(throttle.check(at(1000), &key), Ok(()));
+    }
 }

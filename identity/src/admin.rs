@@ -1,0 +1,531 @@
+//! Every change of an account or a client, and what operators may look at.
+//!
+//! Each change is one verb of the store with its line in the audit; what it must end, it ends in the same transaction, and
+//! memory has followed before the operator is answered. Who may stand at this door is `server`'s to check: the local socket
+//! lets in the owner of the data directory only.
+
+use std::sync::Arc;
+
+use crate::Core;
+use crate::account::{Account, AccountId, Client, ClientId, Email, NameKey, Status, Username, label};
+use crate::audit::{AuditEntry, AuditRow};
+use crate::clock::{Timestamp, draw};
+use crate::refusal::Refusal;
+use crate::reply::Reason;
+use crate::scope::{Scope, Scopes};
+use crate::secret::Secret;
+use crate::session::{Session, SessionId};
+use crate::store::{Page, Placed, Which, Written};
+use crate::throttle::Key;
+
+/// Who stands at the operators' door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// Somebody on this machine, known by user id.
+    Local {
+        /// The user id that the kernel vouches for.
+        uid: u32,
+    },
+}
+
+/// A user to be added.
+#[derive(Clone, Debug, Default)]
+pub struct NewUser {
+    /// The name to log in with.
+    pub name: String,
+    /// The id that peers are told; none: the name.
+    pub subject: Option<String>,
+    /// The address to log in with.
+    pub email: Option<String>,
+    /// A friendly name.
+    pub display_name: Option<String>,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Scopes held.
+    pub scopes: Vec<String>,
+    /// When the account ends.
+    pub expires_at: Option<Timestamp>,
+    /// The password; none: no password opens it.
+    pub password: Option<Secret>,
+}
+
+/// What is to be different about a user. `None` leaves a field as it is; of a field that may be empty, `Some(None)` empties it.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// The name to log in with.
+    pub name: Option<String>,
+    /// The address to log in with.
+    pub email: Option<Option<String>>,
+    /// A friendly name.
+    pub display_name: Option<Option<String>>,
+    /// Roles, all of them.
+    pub roles: Option<Vec<String>>,
+    /// Scopes held, all of them.
+    pub scopes: Option<Vec<String>>,
+    /// When the account ends.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+/// A client to be added.
+#[derive(Clone, Debug, Default)]
+pub struct NewClient {
+    /// Its id.
+    pub id: String,
+    /// A friendly name.
+    pub display_name: Option<String>,
+    /// Whether it has a secret, and which.
+    pub secret: ClientSecret,
+    /// Scopes that may be granted through it.
+    pub scopes: Vec<String>,
+    /// Whether it is told no token that restores the session.
+    pub without_token: bool,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// How a client proves itself.
+#[derive(Clone, Debug, Default)]
+pub enum ClientSecret {
+    /// It does not: a public client.
+    #[default]
+    None,
+    /// By a secret that is drawn now and told once.
+    Drawn,
+    /// By this one.
+    Given(Secret),
+}
+
+/// What is to be different about a client; fields as in [`UserChange`].
+#[derive(Clone, Debug, Default)]
+pub struct ClientChange {
+    /// A friendly name.
+    pub display_name: Option<Option<String>>,
+    /// Scopes that may be granted through it, all of them.
+    pub scopes: Option<Vec<String>>,
+    /// Whether it is told a token that restores the session.
+    pub receives_token: Option<bool>,
+    /// When it ends.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+/// A session, with what an operator wants to know beside it.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    /// The session.
+    pub session: Session,
+    /// The user's name; none where a client spoke for itself.
+    pub user: Option<String>,
+    /// How many connections hold it now.
+    pub connections: usize,
+}
+
+/// The operators' door, with somebody in it.
+pub struct Admin<'a> {
+    core: &'a Arc<Core>,
+    operator: Operator,
+}
+
+impl<'a> Admin<'a> {
+    pub(crate) fn new(core: &'a Arc<Core>, operator: Operator) -> Admin<'a> {
+        Admin { core, operator }
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] with every fault at once, [`Refusal::AlreadyExists`].
+    pub async fn add_user(&self, new: NewUser) -> Result<Account, Refusal> {
+        let mut faults = Vec::new();
+        let name = keep(Username::parse(&new.name).map_err(|fault| fault.0), &mut faults);
+        let email = new.email.and_then(|email| keep(Email::parse(&email).map_err(|fault| fault.0), &mut faults));
+        let subject = keep(subject(new.subject.as_deref().unwrap_or(&new.name)), &mut faults);
+        let display_name = new.display_name.and_then(|name| keep(display_name(&name), &mut faults));
+        let roles = keep(roles(new.roles), &mut faults);
+        let scopes = keep(self.scopes(new.scopes), &mut faults);
+        let (Some(name), Some(subject), Some(roles), Some(scopes), true) = (name, subject, roles, scopes, faults.is_empty()) else {
+            return Err(Refusal::Invalid(faults));
+        };
+        let password = match &new.password {
+            Some(password) => Some(self.core.passwords.hash(password).await?),
+            None => None,
+        };
+        let now = self.core.clock.now();
+        let account = Account {
+            id: AccountId(crate::token::id(now, &*self.core.entropy)),
+            subject,
+            name,
+            email,
+            display_name,
+            status: Status::Active,
+            expires_at: new.expires_at,
+            roles,
+            scopes,
+            password,
+            version: 1,
+            created_at: now,
+        };
+        let entry =
+            AuditEntry { account: Some(account.id), name: Some(account.name.as_str().to_owned()), ..self.entry("user_add") };
+        placed(self.core.store.add_account(account.clone(), entry).await?)?;
+        Ok(account)
+    }
+
+    /// One user, by name, e-mail address or id.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn user(&self, name: &str) -> Result<Account, Refusal> {
+        self.core.store.account_named(&NameKey::of(name)).await?.ok_or(Refusal::NotFound("user"))
+    }
+
+    /// Users by name, a page at a time: at most `limit` (1 to 1000) after the user `after`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn users(&self, after: Option<&str>, limit: usize) -> Result<Vec<Account>, Refusal> {
+        Ok(self.core.store.accounts(Page { after: after.map(NameKey::of), limit: limit.clamp(1, 1000) }).await?)
+    }
+
+    /// Changes names, address, roles, scopes and expiry. Connections in force learn at once what they lose.
+    ///
+    /// # Errors
+    /// As [`Admin::add_user`], and [`Refusal::NotFound`].
+    pub async fn set_user(&self, name: &str, change: UserChange) -> Result<Account, Refusal> {
+        let mut account = self.user(name).await?;
+        let mut faults = Vec::new();
+        if let Some(name) = change.name {
+            account.name = keep(Username::parse(&name).map_err(|fault| fault.0), &mut faults).unwrap_or(account.name);
+        }
+        if let Some(email) = change.email {
+            account.email = email.and_then(|email| keep(Email::parse(&email).map_err(|fault| fault.0), &mut faults));
+        }
+        if let Some(name) = change.display_name {
+            account.display_name = name.and_then(|name| keep(display_name(&name), &mut faults));
+        }
+        if let Some(new) = change.roles {
+            account.roles = keep(roles(new), &mut faults).unwrap_or_default();
+        }
+        if let Some(scopes) = change.scopes {
+            account.scopes = keep(self.scopes(scopes), &mut faults).unwrap_or_default();
+        }
+        account.expires_at = change.expires_at.unwrap_or(account.expires_at);
+        if !faults.is_empty() {
+            return Err(Refusal::Invalid(faults));
+        }
+        self.change_user(account, None, "user_set").await
+    }
+
+    /// Switches an account on or off. Off ends its sessions.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn set_user_status(&self, name: &str, status: Status) -> Result<Account, Refusal> {
+        let account = Account { status, ..self.user(name).await? };
+        match status {
+            Status::Active => self.change_user(account, None, "user_enable").await,
+            Status::Disabled => self.change_user(account, Some(Reason::Revoked), "user_disable").await,
+        }
+    }
+
+    /// Forgets the failures that stand against an account, so that it need not wait.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn unlock_user(&self, name: &str) -> Result<Account, Refusal> {
+        let account = self.user(name).await?;
+        let mut keys = vec![Key::Account(account.id), Key::Name(account.name.key())];
+        keys.extend(account.email.as_ref().map(|email| Key::Name(email.key())));
+        self.core.throttle.forget(&keys);
+        let entry = AuditEntry { account: Some(account.id), ..self.entry("user_unlock") };
+        self.core.store.audit(vec![entry]).await?;
+        self.core.flush(false).await;
+        Ok(account)
+    }
+
+    /// Sets the password, or takes it away. Ends the account's sessions: who knew the old one is out.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Invalid`].
+    pub async fn set_password(&self, name: &str, password: Option<&Secret>) -> Result<Account, Refusal> {
+        let account = self.user(name).await?;
+        let password = match password {
+            Some(password) => Some(self.core.passwords.hash(password).await?),
+            None => None,
+        };
+        self.change_user(Account { password, ..account }, Some(Reason::Revoked), "user_set_password").await
+    }
+
+    /// Removes an account and ends its sessions.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn remove_user(&self, name: &str) -> Result<Account, Refusal> {
+        let account = self.user(name).await?;
+        let entry = AuditEntry { account: Some(account.id), ..self.entry("user_remove") };
+        written(self.core.store.remove_account(account.id, account.version, entry).await?)?;
+        self.core.changed().await;
+        Ok(account)
+    }
+
+    /// Adds a client. Answers its secret, where one was drawn; it is not told again.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] with every fault at once, [`Refusal::AlreadyExists`].
+    pub async fn add_client(&self, new: NewClient) -> Result<(Client, Option<Secret>), Refusal> {
+        let mut faults = Vec::new();
+        let id = keep(ClientId::parse(&new.id).map_err(|fault| fault.0), &mut faults);
+        let display_name = new.display_name.and_then(|name| keep(display_name(&name), &mut faults));
+        let scopes = keep(self.scopes(new.scopes), &mut faults);
+        let (Some(id), Some(scopes), true) = (id, scopes, faults.is_empty()) else {
+            return Err(Refusal::Invalid(faults));
+        };
+        let (secret, drawn) = self.client_secret(new.secret).await?;
+        let client = Client {
+            id,
+            display_name,
+            secret,
+            status: Status::Active,
+            expires_at: new.expires_at,
+            scopes,
+            receives_token: !new.without_token,
+            version: 1,
+            created_at: self.core.clock.now(),
+        };
+        let entry = AuditEntry { client: Some(client.id.clone()), ..self.entry("client_add") };
+        placed(self.core.store.add_client(client.clone(), entry).await?)?;
+        Ok((client, drawn))
+    }
+
+    /// One client.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn client(&self, id: &str) -> Result<Client, Refusal> {
+        let id = ClientId::parse(id).map_err(|_| Refusal::NotFound("client"))?;
+        self.core.store.client(&id).await?.ok_or(Refusal::NotFound("client"))
+    }
+
+    /// Clients by id, a page at a time, as [`Admin::users`].
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn clients(&self, after: Option<&str>, limit: usize) -> Result<Vec<Client>, Refusal> {
+        let after = after.and_then(|id| ClientId::parse(id).ok());
+        Ok(self.core.store.clients(Page { after, limit: limit.clamp(1, 1000) }).await?)
+    }
+
+    /// Changes a client. Connections in force learn at once what they lose.
+    ///
+    /// # Errors
+    /// As [`Admin::add_client`], and [`Refusal::NotFound`].
+    pub async fn set_client(&self, id: &str, change: ClientChange) -> Result<Client, Refusal> {
+        let mut client = self.client(id).await?;
+        let mut faults = Vec::new();
+        if let Some(name) = change.display_name {
+            client.display_name = name.and_then(|name| keep(display_name(&name), &mut faults));
+        }
+        if let Some(scopes) = change.scopes {
+            client.scopes = keep(self.scopes(scopes), &mut faults).unwrap_or_default();
+        }
+        client.receives_token = change.receives_token.unwrap_or(client.receives_token);
+        client.expires_at = change.expires_at.unwrap_or(client.expires_at);
+        if !faults.is_empty() {
+            return Err(Refusal::Invalid(faults));
+        }
+        self.change_client(client, None, "client_set").await
+    }
+
+    /// Gives a client another secret and ends the sessions that came through it. Answers the secret, where it was drawn.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Invalid`].
+    pub async fn new_client_secret(&self, id: &str, secret: ClientSecret) -> Result<(Client, Option<Secret>), Refusal> {
+        let client = self.client(id).await?;
+        let (secret, drawn) = self.client_secret(secret).await?;
+        let client = self.change_client(Client { secret, ..client }, Some(Reason::Revoked), "client_new_secret").await?;
+        Ok((client, drawn))
+    }
+
+    /// Switches a client on or off. Off ends the sessions that came through it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn set_client_status(&self, id: &str, status: Status) -> Result<Client, Refusal> {
+        let client = Client { status, ..self.client(id).await? };
+        match status {
+            Status::Active => self.change_client(client, None, "client_enable").await,
+            Status::Disabled => self.change_client(client, Some(Reason::Revoked), "client_disable").await,
+        }
+    }
+
+    /// Removes a client and ends the sessions that came through it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn remove_client(&self, id: &str) -> Result<Client, Refusal> {
+        let client = self.client(id).await?;
+        let entry = AuditEntry { client: Some(client.id.clone()), ..self.entry("client_remove") };
+        written(self.core.store.remove_client(client.id.clone(), client.version, entry).await?)?;
+        self.core.changed().await;
+        Ok(client)
+    }
+
+    /// Sessions not ended, newest first, a page at a time: at most `limit` (1 to 1000) older than `after`; of one user only
+    /// where one is named.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for a user who is not there.
+    pub async fn sessions(&self, user: Option<&str>, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionView>, Refusal> {
+        let of = match user {
+            Some(user) => Some(self.user(user).await?.id),
+            None => None,
+        };
+        let sessions = self.core.store.sessions(of, Page { after, limit: limit.clamp(1, 1000) }).await?;
+        let mut views = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            let user = match session.account {
+                Some(id) => self.core.store.account(id).await?.map(|account| account.name.as_str().to_owned()),
+                None => None,
+            };
+            views.push(SessionView { connections: self.core.live.connections(session.id, None), user, session });
+        }
+        Ok(views)
+    }
+
+    /// Ends one session.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where there is none, or it has ended already.
+    pub async fn end_session(&self, id: SessionId) -> Result<(), Refusal> {
+        match self.end(Which::Session(id)).await? {
+            0 => Err(Refusal::NotFound("session")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all sessions of a user. Answers how many there were.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for a user who is not there.
+    pub async fn end_sessions_of(&self, user: &str) -> Result<usize, Refusal> {
+        let account = self.user(user).await?;
+        self.end(Which::Account(account.id)).await
+    }
+
+    /// Lines of the audit, newest first: at most `limit` (1 to 1000) before number `before`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn audit_before(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Refusal> {
+        self.core.flush(false).await;
+        Ok(self.core.store.audit_before(before, limit.clamp(1, 1000)).await?)
+    }
+
+    /// Lines of the audit, oldest first: at most `limit` (1 to 1000) after number `after`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, Refusal> {
+        self.core.flush(false).await;
+        Ok(self.core.store.audit_after(after, limit.clamp(1, 1000)).await?)
+    }
+
+    async fn end(&self, which: Which) -> Result<usize, Refusal> {
+        let now = self.core.clock.now();
+        let ended = self.core.store.end_sessions(which, Reason::Revoked, now, self.entry("session_end")).await?;
+        self.core.changed().await;
+        Ok(ended)
+    }
+
+    async fn change_user(&self, account: Account, end: Option<Reason>, action: &'static str) -> Result<Account, Refusal> {
+        let entry = AuditEntry { account: Some(account.id), ..self.entry(action) };
+        placed(self.core.store.change_account(account.clone(), end, entry).await?)?;
+        self.core.changed().await;
+        Ok(Account { version: account.version + 1, ..account })
+    }
+
+    async fn change_client(&self, client: Client, end: Option<Reason>, action: &'static str) -> Result<Client, Refusal> {
+        let entry = AuditEntry { client: Some(client.id.clone()), ..self.entry(action) };
+        written(self.core.store.change_client(client.clone(), end, entry).await?)?;
+        self.core.changed().await;
+        Ok(Client { version: client.version + 1, ..client })
+    }
+
+    /// The hash to keep, and the secret to tell.
+    async fn client_secret(&self, secret: ClientSecret) -> Result<(Option<String>, Option<Secret>), Refusal> {
+        match secret {
+            ClientSecret::None => Ok((None, None)),
+            ClientSecret::Given(secret) => Ok((Some(self.core.passwords.hash(&secret).await?), None)),
+            ClientSecret::Drawn => {
+                let bytes = zeroize::Zeroizing::new(draw::<32>(&*self.core.entropy));
+                let secret = Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+                Ok((Some(self.core.passwords.hash(&secret).await?), Some(secret)))
+            }
+        }
+    }
+
+    fn scopes(&self, names: Vec<String>) -> Result<Scopes, String> {
+        let catalogue = &self.core.settings.scopes;
+        let find = |name: &String| catalogue.iter().find(|line| line.scope.as_str() == name).map(|line| line.scope.clone());
+        names.iter().map(|name| find(name).ok_or_else(|| no_scope(name, catalogue.iter().map(|line| &line.scope)))).collect()
+    }
+
+    fn entry(&self, action: &'static str) -> AuditEntry {
+        let Operator::Local { uid } = &self.operator;
+        AuditEntry {
+            at: self.core.clock.now(),
+            action,
+            outcome: "ok",
+            gate: "operator".to_owned(),
+            account: None,
+            client: None,
+            session: None,
+            count: 1,
+            name: None,
+            source: Some(format!("uid {uid}")),
+        }
+    }
+}
+
+fn keep<T>(parsed: Result<T, String>, faults: &mut Vec<String>) -> Option<T> {
+    parsed.map_err(|fault| faults.push(fault)).ok()
+}
+
+fn placed(placed: Placed) -> Result<(), Refusal> {
+    match placed {
+        Placed::Done => Ok(()),
+        Placed::Taken(field) => Err(Refusal::AlreadyExists(field)),
+        Placed::Stale => Err(changed_meanwhile()),
+    }
+}
+
+fn written(written: Written) -> Result<(), Refusal> {
+    match written {
+        Written::Done => Ok(()),
+        Written::Stale => Err(changed_meanwhile()),
+    }
+}
+
+fn changed_meanwhile() -> Refusal {
+    Refusal::Invalid(vec!["somebody else changed it meanwhile; nothing was done, look again".to_owned()])
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    label("an id", text).map_err(|fault| fault.0)
+}
+
+fn display_name(text: &str) -> Result<String, String> {
+    label("a display name", text).map_err(|fault| fault.0)
+}
+
+fn roles(names: Vec<String>) -> Result<Vec<String>, String> {
+    let mut roles = names.iter().map(|name| label("a role", name).map_err(|fault| fault.0)).collect::<Result<Vec<_>, _>>()?;
+    roles.sort_unstable();
+    roles.dedup();
+    Ok(roles)
+}
+
+fn no_scope<'a>(name: &str, known: impl Iterator<Item = &'a Scope>) -> String {
+    let known: Vec<&str> = known.map(Scope::as_str).collect();
+    format!("there is no scope {name:?}; there are {}", known.join(", "))
+}

@@ -1,0 +1,374 @@
+//! From a proof to a grant: scopes, the commit, the attachment. And from a token to its session, by the same steps.
+//!
+//! What a peer is told is on disk before it is told, and a grant that cannot be told in time is taken back. Nothing here
+//! compares a secret, and nothing knows how a wire tells a grant.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::Core;
+use crate::account::{Account, AccountId, Client};
+use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
+use crate::command::{Context, GrantRequest, ProviderName};
+use crate::credential::{About, Proof};
+use crate::live::{Attach, Attachment, Found};
+use crate::policy::{carries_secure_scopes, may_enter};
+use crate::refusal::Refusal;
+use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
+use crate::scope::{Scopes, resolve};
+use crate::secret::Secret;
+use crate::session::{OnReuse, Session, SessionId};
+use crate::store::{NewSession, Roll, Token, TokenHash, Written};
+use crate::throttle::Key;
+use crate::token::{hash, issue, session_id, standing};
+use crate::unasked::{LateWrite, Work};
+
+/// What the commit of a grant leaves for the driver.
+pub(crate) struct Grant {
+    pub(crate) granted: Granted,
+    pub(crate) attachment: Option<Attachment>,
+    pub(crate) held: HeldEvents,
+}
+
+impl Core {
+    /// Begins a session for what was proved.
+    pub(crate) async fn start(
+        self: &Arc<Core>,
+        proof: Proof,
+        request: &GrantRequest,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Grant, Refusal> {
+        let now = self.clock.now();
+        let Proof { provider, account, client, rehashed, rehashed_secret } = proof;
+        may_enter(account.as_ref(), &client, now)?;
+        let scopes = self.scopes(account.as_ref(), &client, &request.scope, self.carries(context))?;
+        let id = session_id(now, &*self.entropy);
+        about.session = Some(id);
+        let session = Session {
+            id,
+            gate: context.gate.to_owned(),
+            provider,
+            account: account.as_ref().map(|account| account.id),
+            client: client.id.clone(),
+            requested: request.scope.clone(),
+            spelling: request.spelling.unwrap_or_default(),
+            source: context.peer.address,
+            started_at: now,
+            used_at: now,
+            ended: None,
+        };
+        let issued = client.receives_token.then(|| self.issue(context, id, None, now));
+        let new = NewSession {
+            session: session.clone(),
+            token: issued.as_ref().map(|(_, token)| token.clone()),
+            account_version: account.as_ref().map(|account| account.version),
+            client_version: client.version,
+            rehashed,
+            rehashed_secret,
+            audit: self.entry(now, "login", context, about),
+        };
+        let principal = self.principal(&session, account.as_ref(), &client, scopes, now);
+        let replaced = context.connection.and_then(|connection| self.live.held_by(connection));
+        self.live.begin(session.clone(), account, client, new.token.clone());
+        if let Err(refusal) = self.commit(id, new, context).await {
+            self.live.forget(id);
+            return Err(refusal);
+        }
+        let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None };
+        let told = issued.as_ref().map(|(_, token)| token.hash);
+        let attachment = self.attach(&principal, told, context)?;
+        held.replaced = replaced.filter(|old| old.account == session.account && old.client == session.client).map(|old| old.id);
+        if let Some(account) = session.account {
+            self.throttle.mark_familiar(now, context.peer.address, account);
+            held.trim = self.settings.sessions.max_sessions.map(|_| (account, context.gate));
+        }
+        let tokens = issued.into_iter().map(|(secret, token)| told_token(secret, &token)).collect();
+        Ok(Grant { granted: Granted { principal, tokens }, attachment, held })
+    }
+
+    /// Takes a session up again by one of its tokens, and rolls the token.
+    pub(crate) async fn restore(
+        self: &Arc<Core>,
+        provider: Option<&ProviderName>,
+        any_of: &[Secret],
+        request: &GrantRequest,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Grant, Refusal> {
+        let source = Key::TokenSource(context.peer.address);
+        self.throttle.check(self.clock.now(), &source)?;
+        let mut result = self.restore_once(provider, any_of, request, context, about).await;
+        if matches!(result, Ok(None)) {
+            // Something changed between the look and the write. The feed says what; the second look sees it.
+            self.follow().await?;
+            result = self.restore_once(provider, any_of, request, context, about).await;
+        }
+        let result = result.and_then(|grant| grant.ok_or(Refusal::Revoked));
+        if let Err(Refusal::InvalidCredentials | Refusal::UnknownProvider | Refusal::Expired | Refusal::Revoked) = result {
+            self.throttle.count(self.clock.now(), &source);
+        }
+        result
+    }
+
+    /// `None`: what was looked at changed before it could be written.
+    async fn restore_once(
+        self: &Arc<Core>,
+        provider: Option<&ProviderName>,
+        any_of: &[Secret],
+        request: &GrantRequest,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Option<Grant>, Refusal> {
+        let provider = self.providers.find(provider)?;
+        self.by(context, self.fresh()).await?;
+        let now = self.clock.now();
+        let (presented, found) = self.by(context, self.look_up(any_of, now)).await?;
+        let session = &found.session;
+        (about.session, about.account, about.client) = (Some(session.id), session.account, Some(session.client.clone()));
+        if session.gate != context.gate || session.provider != provider.name {
+            return Err(Refusal::InvalidCredentials);
+        }
+        if self.settings.sessions.is_over(found.used_at, now) {
+            return Err(Refusal::Expired);
+        }
+        let overlap = self.settings.sessions.overlap;
+        if let Err(refusal) = standing(&found.token, overlap, now) {
+            if refusal == Refusal::Revoked && self.settings.sessions.on_reuse == OnReuse::End {
+                let entry = self.entry(now, "reuse", context, about);
+                self.by(context, async { Ok(self.store.end_descendants(found.token.hash, entry).await?) }).await?;
+                self.changed().await;
+            }
+            return Err(refusal);
+        }
+        let (account, client) = (found.account.as_deref(), &*found.client);
+        may_enter(account, client, now)?;
+        let scopes = self.scopes(account, client, &session.requested, self.carries(context))?;
+        self.settings.sessions.may_attach(self.live.connections(session.id, context.connection))?;
+        let mut principal = self.principal(session, account, client, scopes, now);
+        principal.spelling = request.spelling.unwrap_or(session.spelling);
+        let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
+        let attachment = self.attach(&principal, told, context)?;
+        self.audit.note(self.entry(now, "restore", context, about));
+        let tokens = token.into_iter().collect();
+        Ok(Some(Grant { granted: Granted { principal, tokens }, attachment, held: HeldEvents::nothing() }))
+    }
+
+    /// Writes the successor of the token presented. While the store cannot write, the token is given back as it is: it is on
+    /// disk already. `None`: what was looked at has changed.
+    async fn roll(
+        &self,
+        found: &Found,
+        presented: &Secret,
+        context: &Context,
+        now: Timestamp,
+    ) -> Result<Option<(Option<TokenHash>, Option<IssuedToken>)>, Refusal> {
+        if !found.client.receives_token {
+            return Ok(Some((None, None)));
+        }
+        let (secret, successor) = self.issue(context, found.session.id, Some(found.token.hash), now);
+        let roll = Roll {
+            session: found.session.id,
+            presented: found.token.hash,
+            supersedes: found.token.parent,
+            given_up: self.live.given_up(&found.token, context.connection),
+            successor: successor.clone(),
+            at: now,
+            account_version: found.account.as_ref().map(|account| account.version),
+            client_version: found.client.version,
+        };
+        // A successor that is written too late is never told, and harms nobody: its branch ends where it began.
+        let written = self.by(context, async { Ok(self.store.roll(roll.clone()).await) }).await?;
+        match written {
+            Ok(Written::Done) => {
+                self.live.rolled(&roll);
+                Ok(Some((Some(successor.hash), Some(told_token(secret, &successor)))))
+            }
+            Ok(Written::Stale) => Ok(None),
+            Err(error) => {
+                tracing::warn!(error = %error.0, "a token is given back as it is, since the store cannot write: {error}");
+                Ok(Some((None, Some(told_token(presented.clone(), &found.token)))))
+            }
+        }
+    }
+
+    /// The first of the readings that is a token of ours, from memory or from the store.
+    async fn look_up<'a>(&self, any_of: &'a [Secret], now: Timestamp) -> Result<(&'a Secret, Found), Refusal> {
+        for secret in any_of {
+            let hash = hash(secret);
+            if let Some(found) = self.live.find(&hash) {
+                return Ok((secret, found));
+            }
+            let overlap = i64::try_from(self.settings.sessions.overlap.as_millis()).unwrap_or(0);
+            let since = Timestamp::from_millis(now.millis() - overlap);
+            let Some(stored) = self.store.session_by_token(&hash, since).await? else { continue };
+            let account = match stored.session.account {
+                Some(id) => Some(self.store.account(id).await?.ok_or(Refusal::Revoked)?),
+                None => None,
+            };
+            let client = self.store.client(&stored.session.client).await?.ok_or(Refusal::Revoked)?;
+            self.live.load(stored, account, client);
+            if let Some(found) = self.live.find(&hash) {
+                return Ok((secret, found));
+            }
+        }
+        Err(Refusal::InvalidCredentials)
+    }
+
+    /// Writes a new session by the deadline, or makes sure that it does not stand.
+    async fn commit(&self, id: SessionId, new: NewSession, context: &Context) -> Result<(), Refusal> {
+        let store = Arc::clone(&self.store);
+        let mut write: LateWrite = Box::pin(async move { store.start_session(new).await });
+        let written = tokio::select! {
+            biased;
+            written = &mut write => written?,
+            () = self.clock.sleep_until(context.deadline) => {
+                self.unasked.late(id, write);
+                return Err(Refusal::TimedOut);
+            }
+        };
+        if written == Written::Stale {
+            tracing::warn!("an account or client changed while somebody logged in with it; the login was not begun");
+            return Err(Refusal::Unavailable);
+        }
+        if self.clock.instant() >= context.deadline {
+            self.unasked.at(self.clock.instant(), Work::Undo(id));
+            return Err(Refusal::TimedOut);
+        }
+        Ok(())
+    }
+
+    fn attach(&self, principal: &Principal, told: Option<TokenHash>, context: &Context) -> Result<Option<Attachment>, Refusal> {
+        let Some(connection) = context.connection else { return Ok(None) };
+        let attach =
+            Attach { session: principal.session, connection, secure: self.carries(context), principal: principal.clone(), told };
+        self.live.attach(attach).map(Some)
+    }
+
+    /// What a connection now is, given what has changed behind it; never more time than it had.
+    pub(crate) fn anew(
+        &self,
+        session: &Session,
+        account: Option<&Account>,
+        client: &Client,
+        secure: bool,
+        was: &Principal,
+    ) -> Option<Principal> {
+        let now = self.clock.now();
+        may_enter(account, client, now).ok()?;
+        let scopes = self.scopes(account, client, &session.requested, secure).ok()?;
+        let principal = self.principal(session, account, client, scopes, now);
+        Some(Principal { spelling: was.spelling, expires_at: was.expires_at.min(principal.expires_at), ..principal })
+    }
+
+    fn scopes(
+        &self,
+        account: Option<&Account>,
+        client: &Client,
+        requested: &crate::scope::ScopeRequest,
+        secure: bool,
+    ) -> Result<Scopes, Refusal> {
+        let held = account.map_or(&client.scopes, |account| &account.scopes);
+        resolve(&self.settings.scopes, requested, held, &client.scopes, secure)
+    }
+
+    fn principal(
+        &self,
+        session: &Session,
+        account: Option<&Account>,
+        client: &Client,
+        scopes: Scopes,
+        now: Timestamp,
+    ) -> Principal {
+        let ends = account.and_then(|account| account.expires_at);
+        Principal {
+            session: session.id,
+            account: account.map(|account| Arc::new(account.summary())),
+            client: client.id.clone(),
+            scopes,
+            spelling: session.spelling,
+            expires_at: Some(self.settings.sessions.connection_ends(now, ends, client.expires_at)),
+        }
+    }
+
+    fn issue(&self, context: &Context, session: SessionId, parent: Option<TokenHash>, now: Timestamp) -> (Secret, Token) {
+        let (secret, hash) = issue(TokenKind::Restore, self.spelling(context.gate), &*self.entropy);
+        let expires_at = self.settings.sessions.token_ends(now);
+        let token = Token { hash, session, parent, issued_at: now, expires_at, presented_at: None, superseded_at: None };
+        (secret, token)
+    }
+
+    fn carries(&self, context: &Context) -> bool {
+        carries_secure_scopes(self.settings.requires_secure(context.gate), &context.peer)
+    }
+
+    /// A line of the audit about this attempt.
+    pub(crate) fn entry(&self, at: Timestamp, action: &'static str, context: &Context, about: &About) -> AuditEntry {
+        AuditEntry {
+            at,
+            action,
+            outcome: "ok",
+            gate: context.gate.to_owned(),
+            account: about.account,
+            client: about.client.clone(),
+            session: about.session,
+            count: 1,
+            name: about.name.clone(),
+            source: Some(shown(context.peer.address)),
+        }
+    }
+}
+
+fn shown(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
+
+fn told_token(secret: Secret, token: &Token) -> IssuedToken {
+    IssuedToken { kind: TokenKind::Restore, secret, expires_at: Some(token.expires_at) }
+}
+
+/// What others learn once the answer has been handed over. Dropped instead of released, the answer was never told: then a
+/// session that began with it is taken back, and displaces nobody.
+#[derive(Default)]
+#[must_use = "released once the answer has been handed over, or the grant is taken back"]
+pub struct HeldEvents {
+    core: Option<Arc<Core>>,
+    started: Option<SessionId>,
+    replaced: Option<SessionId>,
+    trim: Option<(AccountId, &'static str)>,
+}
+
+impl HeldEvents {
+    /// Nothing is held.
+    pub(crate) fn nothing() -> HeldEvents {
+        HeldEvents::default()
+    }
+
+    /// The answer has been handed over.
+    pub fn release(mut self) {
+        let Some(core) = self.core.take() else { return };
+        self.started = None;
+        let now = core.clock.instant();
+        if let Some(session) = self.replaced.take() {
+            core.unasked.at(now, Work::EndUnlessHeld(session));
+        }
+        if let Some((account, gate)) = self.trim.take() {
+            core.unasked.at(now + core.settings.sessions.grace, Work::Trim(account, gate));
+        }
+    }
+}
+
+impl Drop for HeldEvents {
+    fn drop(&mut self) {
+        if let (Some(core), Some(session)) = (self.core.take(), self.started.take()) {
+            core.unasked.at(core.clock.instant(), Work::Undo(session));
+        }
+    }
+}
+
+impl std::fmt::Debug for HeldEvents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeldEvents").field("started", &self.started).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! What the core does unasked: ends what has expired, follows the feed, writes behind, trims what is too much.
+//!
+//! Three loops, so that a store that stalls does not stop the clock: expiry needs memory only, the feed is read, the rest is
+//! written. [`Identity::run`](crate::Identity::run) drives them and never ends.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+use crate::Core;
+use crate::account::AccountId;
+use crate::audit::AuditEntry;
+use crate::refusal::Refusal;
+use crate::reply::Reason;
+use crate::session::SessionId;
+use crate::store::{Change, Page, StoreError, Which, Written};
+
+/// How often memory is looked over for what has expired.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the feed is read and what was written behind is handed to the store.
+const BEAT: Duration = Duration::from_millis(250);
+/// How often the store is tidied.
+const TIDY: Duration = Duration::from_secs(60);
+/// How old the last reading of the feed may be when memory is trusted.
+const TRUSTED: Duration = Duration::from_secs(1);
+const FEED_PAGE: usize = 256;
+
+/// A write whose caller could not wait for it.
+pub(crate) type LateWrite = Pin<Box<dyn Future<Output = Result<Written, StoreError>> + Send>>;
+
+/// What waits to be done.
+#[derive(Default)]
+pub(crate) struct Unasked {
+    work: Mutex<Vec<(Instant, Work)>>,
+    late: Mutex<Vec<(SessionId, LateWrite)>>,
+    wake: Notify,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// A grant that nobody was told.
+    Undo(SessionId),
+    /// A session whose only connection has begun another one.
+    EndUnlessHeld(SessionId),
+    /// An account that may hold fewer sessions than it does.
+    Trim(AccountId, &'static str),
+}
+
+impl Unasked {
+    /// Puts work off until `due`.
+    pub(crate) fn at(&self, due: Instant, work: Work) {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).push((due, work));
+        self.wake.notify_one();
+    }
+
+    /// Hands over a session that may yet come to stand, though its caller was told no.
+    pub(crate) fn late(&self, session: SessionId, write: LateWrite) {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).push((session, write));
+        self.wake.notify_one();
+    }
+
+    fn take_due(&self, now: Instant) -> Vec<Work> {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.extract_if(.., |(due, _)| *due <= now).map(|(_, work)| work).collect()
+    }
+
+    fn take_late(&self) -> Vec<(SessionId, LateWrite)> {
+        std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Core {
+    pub(crate) async fn expire_for_ever(&self) {
+        loop {
+            self.live.expire(self.clock.now());
+            self.pause(TICK).await;
+        }
+    }
+
+    pub(crate) async fn follow_for_ever(&self) {
+        loop {
+            // The failure is logged where it becomes a refusal; until the feed can be read, memory is not trusted.
+            let failed = self.follow().await.is_err();
+            let pause = self.pause(BEAT);
+            if failed {
+                pause.await;
+            } else {
+                tokio::select! {
+                    () = pause => {}
+                    () = self.shared.announced() => {}
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn write_for_ever(&self) {
+        let mut late = FuturesUnordered::new();
+        let mut tidy_at = self.clock.instant();
+        loop {
+            for (session, write) in self.unasked.take_late() {
+                late.push(async move { (session, write.await) });
+            }
+            tokio::select! {
+                () = self.pause(BEAT) => {}
+                () = self.unasked.wake.notified() => {}
+                Some((session, written)) = late.next(), if !late.is_empty() => self.came_late(session, written),
+            }
+            for work in self.unasked.take_due(self.clock.instant()) {
+                if self.attend(&work).await.is_err() {
+                    self.unasked.at(self.clock.instant() + BEAT * 4, work);
+                }
+            }
+            self.flush(false).await;
+            if self.clock.instant() >= tidy_at {
+                tidy_at = self.clock.instant() + TIDY;
+                self.tidy().await;
+            }
+        }
+    }
+
+    /// Hands to the store what was written behind: all of it, or what is due.
+    pub(crate) async fn flush(&self, all: bool) {
+        let entries = self.audit.take(self.clock.now(), all);
+        if !entries.is_empty()
+            && let Err(error) = self.store.audit(entries.clone()).await
+        {
+            tracing::error!(error = %error.0, "the audit could not be written: {error}");
+            entries.into_iter().for_each(|entry| self.audit.note(entry));
+        }
+        let rows = self.throttle.take_dirty();
+        if !rows.is_empty()
+            && let Err(error) = self.store.save_throttle(rows.clone()).await
+        {
+            tracing::error!(error = %error.0, "the throttle's counts could not be written: {error}");
+            self.throttle.keep_dirty(&rows);
+        }
+    }
+
+    /// Reads the feed and does in memory what it says. Whoever changed something calls this before answering.
+    pub(crate) async fn follow(&self) -> Result<(), Refusal> {
+        let mut position = self.feed.lock().await;
+        loop {
+            let began = self.clock.instant();
+            let lines = self.store.feed(*position, FEED_PAGE).await?;
+            let more = lines.len() == FEED_PAGE;
+            for (number, change) in lines {
+                self.apply(change).await?;
+                *position = number;
+            }
+            if !more {
+                *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes sure that memory may be trusted: that the feed was read a moment ago.
+    pub(crate) async fn fresh(&self) -> Result<(), Refusal> {
+        let read_at = *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.clock.instant().saturating_duration_since(read_at) < TRUSTED { Ok(()) } else { self.follow().await }
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), Refusal> {
+        match change {
+            Change::SessionEnded(session, reason) => self.live.session_ended(session, reason),
+            Change::TokensEnded(session, hashes) => self.live.tokens_ended(session, &hashes),
+            Change::Account(id) if self.live.knows_account(id) => {
+                let account = self.store.account(id).await?;
+                self.live.account_changed(id, account, &|session, account, client, secure, was| {
+                    self.anew(session, account, client, secure, was)
+                });
+            }
+            Change::Client(id) if self.live.knows_client(&id) => {
+                let client = self.store.client(&id).await?;
+                self.live.client_changed(&id, client, &|session, account, client, secure, was| {
+                    self.anew(session, account, client, secure, was)
+                });
+            }
+            Change::Account(_) | Change::Client(_) => {}
+        }
+        Ok(())
+    }
+
+    fn came_late(&self, session: SessionId, written: Result<Written, StoreError>) {
+        if written == Ok(Written::Done) {
+            self.unasked.at(self.clock.instant(), Work::Undo(session));
+        }
+    }
+
+    async fn attend(&self, work: &Work) -> Result<(), Refusal> {
+        match work {
+            Work::Undo(session) => self.end(*session, Reason::Revoked, "undo").await,
+            Work::EndUnlessHeld(session) if self.live.connections(*session, None) == 0 => {
+                self.end(*session, Reason::Displaced, "replace").await
+            }
+            Work::EndUnlessHeld(_) => Ok(()),
+            Work::Trim(account, gate) => {
+                let page = Page { after: None, limit: 1000 };
+                let mut sessions = self.store.sessions(Some(*account), page).await?;
+                sessions.retain(|session| session.gate == *gate);
+                let newest = sessions.iter().max_by_key(|session| (session.started_at, session.id)).map(|session| session.id);
+                let others = sessions.iter().filter(|session| Some(session.id) != newest);
+                let others = others.map(|session| (session.started_at, session.id)).collect();
+                for session in self.settings.sessions.displaced(others) {
+                    self.end(session, Reason::Displaced, "displace").await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn end(&self, session: SessionId, reason: Reason, action: &'static str) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        self.store.end_sessions(Which::Session(session), reason, now, core_entry(now, action)).await?;
+        self.changed().await;
+        Ok(())
+    }
+
+    async fn tidy(&self) {
+        let now = self.clock.now();
+        let before =
+            |span: Duration| crate::clock::Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
+        let settings = &self.settings.sessions;
+        let over = Which::UsedBefore(before(settings.session_life));
+        if let Err(error) = self.store.end_sessions(over, Reason::Expired, now, core_entry(now, "expire")).await {
+            tracing::error!(error = %error.0, "sessions whose time is over could not be ended: {error}");
+        }
+        if let Err(error) = self.store.forget(now, before(settings.keep_ended)).await {
+            tracing::error!(error = %error.0, "what is no longer needed could not be forgotten: {error}");
+        }
+        self.live.tidy(now);
+    }
+
+    /// Follows what was just written, and wakes the other nodes. What is on disk stands, whether memory could follow at once
+    /// or not.
+    pub(crate) async fn changed(&self) {
+        self.shared.announce();
+        if self.follow().await.is_err() {
+            tracing::warn!("memory follows as soon as the feed can be read; until then it is not trusted");
+        }
+    }
+
+    async fn pause(&self, span: Duration) {
+        self.clock.sleep_until(self.clock.instant() + span).await;
+    }
+}
+
+fn core_entry(at: crate::clock::Timestamp, action: &'static str) -> AuditEntry {
+    AuditEntry {
+        at,
+        action,
+        outcome: "ok",
+        gate: "core".to_owned(),
+        account: None,
+        client: None,
+        session: None,
+        count: 1,
+        name: None,
+        source: None,
+    }
+}
