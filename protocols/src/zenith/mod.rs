@@ -1,12 +1,33 @@
-//! The Zenith gate.
-use gatepost_identity::reply::NewToken;
-use gatepost_identity::secret::Secret;
+//! The Zenith gate: the `Auth` controller of the Zenith WebSocket API, and what of the `Zenith` controller a client asks
+//! for before it logs in. `docs/protocols/zenith.md` says what is done on this wire and why.
+//!
+//! ```text
+//! GET /Zenith ─ exchange ──► 101 ─ conversation
+//!                  │               │  message   envelope, topics; what is sent
+//!                  │               │  request   the Data of a request, as a command
+//!                  └── refusal ────┤  refusal   each "no" as a frame and as a response
+//!                                  │  spelling  scope names and tokens as they are written here
+//!                                  └  times     dates and spans
+//! ```
+//!
+//! It refuses to know who anybody is: a login is a question to the core, and what the core last said is all that is kept.
+
+mod conversation;
+mod exchange;
+mod message;
+mod refusal;
+mod request;
+mod settings;
+mod spelling;
+mod times;
 
 use crate::Gate;
+use crate::zenith::settings::Settings;
 
 /// This gate's row.
-pub const GATE: Gate = Gate { name: "zenith", spell, scopes: |_| Ok(Vec::new()), mounts: |_| Ok(Vec::new()) };
-
-fn spell(token: &NewToken<'_>) -> Secret {
-    Secret::new(token.random.as_slice())
-}
+pub const GATE: Gate = Gate {
+    name: "zenith",
+    spell: spelling::spell,
+    scopes: |section| Ok(Settings::read(section)?.catalogue.definitions()),
+    mounts: exchange::mounts,
+};

@@ -1,0 +1,414 @@
+//! One open connection: its messages in order, and what of them is answered here.
+//!
+//! ```text
+//!                 AuthX granted                  Detached(Expired | Revoked), or past its expiry
+//!   anonymous ────────────────────► identified ─────────────────────────────────────► anonymous
+//!                                    │  ▲  │
+//!                                    └──┘  └── Detached(Displaced) ──► closed 4000
+//!                        AuthX granted, Changed; a refused AuthX changes nothing
+//! ```
+//!
+//! It keeps the principal last given, counts of subscriptions and two timeouts; no token, no secret. It refuses to know
+//! whether a credential is right.
+
+use std::sync::Arc;
+
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{Answer, Event, Granted, IssuedToken, Principal, Reason, Reply, TokenKind};
+
+use crate::frame::{CloseCode, Frame, Outbox};
+use crate::zenith::exchange::Version;
+use crate::zenith::message::{self, Action, Controller, Envelope, Topic, push_text};
+use crate::zenith::refusal::{Told, told};
+use crate::zenith::request::{Login, Timeouts, login};
+use crate::zenith::settings::{ReplyTopic, Settings};
+use crate::zenith::spelling::push_token;
+use crate::zenith::times::{push_date, push_remainder, push_span};
+use crate::{Conversation, Limits, Question};
+
+/// "Invalid packet".
+const INVALID_PACKET: CloseCode = 1007;
+/// "No answer to ping".
+const SILENT: CloseCode = 1008;
+/// "Server shutting down".
+const STOPPING: CloseCode = 1012;
+/// "Session": a newer login took this one's place. The only code from 4000 up: clients never return after one of those.
+const DISPLACED: CloseCode = 4000;
+
+/// The error code for a topic or an action that does not exist.
+const UNKNOWN: &str = "Operation.Unknown";
+/// The error code for a request whose answer would have nowhere to go.
+const NO_RESULT: &str = "Operation.NoResult";
+
+/// One open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    settings: Arc<Settings>,
+    /// Who the core last said is here.
+    principal: Option<Principal>,
+    version: Version,
+    auth: Timeouts,
+    zenith: Timeouts,
+    /// How many subscriptions to each topic there are.
+    references: [u16; Topic::COUNT],
+}
+
+/// What the answer to a login must quote.
+#[derive(Debug)]
+pub(super) struct Asked {
+    topic: Topic,
+    transaction: Option<Box<str>>,
+    spelled_out: bool,
+}
+
+/// From here on, a client seen cannot read how long is left.
+const LONGEST_REMAINDER_SECONDS: u64 = 24 * 60 * 60;
+
+impl Connection {
+    /// A connection just opened, held by `principal` where the handshake proved one.
+    pub(super) fn new(settings: Arc<Settings>, version: Version, principal: Option<Principal>) -> Connection {
+        Connection {
+            settings,
+            principal,
+            version,
+            auth: Timeouts::default(),
+            zenith: Timeouts::default(),
+            references: [0; Topic::COUNT],
+        }
+    }
+
+    /// What an envelope is addressed to, in the documented order of checks: controller, topic, action.
+    fn addressed(envelope: &Envelope<'_>) -> Result<Topic, String> {
+        let name = envelope.controller();
+        let controller = Controller::find(name).ok_or_else(|| format!("Controller {name}"))?;
+        let topic = envelope.topic().and_then(|name| Topic::find(controller, name)).ok_or(UNKNOWN)?;
+        match envelope.action() {
+            Action::Unknown => Err(UNKNOWN.to_owned()),
+            Action::Publish { .. } if topic.is_subscription_only() => Err(UNKNOWN.to_owned()),
+            _ => Ok(topic),
+        }
+    }
+
+    fn is_subscribed(&self, topic: Topic) -> bool {
+        self.references[topic as usize] > 0
+    }
+
+    /// The one subscribed topic on which an answer without a TransactionID can be told.
+    fn place_for(&self, topic: Topic) -> Option<Topic> {
+        let identify = Some(Topic::Identify).filter(|_| topic.tells_identity());
+        [Some(topic), identify].into_iter().flatten().find(|place| self.is_subscribed(*place))
+    }
+
+    /// Subscribes. The first reference is told the topic's state; a further one changes nothing that is sent.
+    fn subscribe(&mut self, now: Timestamp, topic: Topic, confirm: bool, out: &mut Outbox) {
+        let first = !self.is_subscribed(topic);
+        let count = &mut self.references[topic as usize];
+        *count = count.saturating_add(1);
+        if confirm {
+            out.send(message::subscribed(topic));
+        }
+        if !first {
+            return;
+        }
+        match topic {
+            Topic::Identify => out.send(self.identity(topic, None, self.standing(now), None, now)),
+            Topic::ServerInfo => out.send(message::tell(topic, None, |data| {
+                data.push('{');
+                data.push_str(&self.settings.server_info);
+                data.push_str(",\"Protocol\":\"");
+                self.version.push(data);
+                data.push_str("\"}");
+            })),
+            Topic::Feeds => out.send(message::tell(topic, None, |data| data.push_str(&self.settings.feeds))),
+            _ => {}
+        }
+    }
+
+    fn unsubscribe(&mut self, topic: Topic, confirm: bool, out: &mut Outbox) {
+        let count = &mut self.references[topic as usize];
+        *count = count.saturating_sub(1);
+        if confirm {
+            out.send(message::unsubscribed(topic));
+        }
+    }
+
+    /// Runs an action whose answer has somewhere to go; asks where it is a login.
+    fn run(
+        &mut self,
+        now: Timestamp,
+        topic: Topic,
+        envelope: &Envelope<'_>,
+        out: &mut Outbox,
+    ) -> Result<Option<Question<Asked>>, &'static str> {
+        let transaction = envelope.transaction();
+        let place = self.place_for(topic);
+        if transaction.is_none() && place.is_none() {
+            return Err(NO_RESULT);
+        }
+        match topic {
+            Topic::QueryIdentify => {
+                let place = if transaction.is_some() { topic } else { place.unwrap_or(topic) };
+                out.send(self.identity(place, transaction, self.standing(now), None, now));
+            }
+            Topic::AuthConfigure => {
+                self.auth = Timeouts::read(envelope.data)?;
+                out.send(message::done(topic, transaction));
+            }
+            Topic::ZenithConfigure => {
+                self.zenith = Timeouts::read(envelope.data)?;
+                out.send(message::done(topic, transaction));
+            }
+            Topic::AuthQueryConfigure => out.send(timeouts(topic, transaction, self.auth)),
+            Topic::ZenithQueryConfigure => out.send(timeouts(topic, transaction, self.zenith)),
+            Topic::AuthOwner | Topic::AuthCode | Topic::AuthToken => {
+                let spelled_out = envelope.action() == Action::Publish { spelled_out: true };
+                let asked = Asked { topic, transaction: transaction.map(Box::from), spelled_out };
+                match login(topic, envelope.data, &self.settings.catalogue)? {
+                    Login::Ask(command) => return Ok(Some(Question { command, pending: asked })),
+                    Login::Reject => self.reject(&asked, out),
+                }
+            }
+            // Only ever subscribed to; `addressed` has refused it.
+            Topic::Identify | Topic::ServerInfo | Topic::Feeds => return Err(UNKNOWN),
+        }
+        Ok(None)
+    }
+
+    /// Who is here now. An expiry that has passed counts, also before the core has said so.
+    fn standing(&self, now: Timestamp) -> Option<&Principal> {
+        self.principal.as_ref().filter(|principal| principal.expires_at.is_none_or(|end| now < end))
+    }
+
+    /// The topic of an answer to a login.
+    fn reply_topic(&self, asked: &Asked) -> Topic {
+        match self.settings.reply_topic {
+            ReplyTopic::Echo => asked.topic,
+            ReplyTopic::Identify => Topic::Identify,
+            ReplyTopic::Auto if asked.spelled_out => asked.topic,
+            ReplyTopic::Auto => Topic::Identify,
+        }
+    }
+
+    fn granted(&mut self, now: Timestamp, asked: &Asked, granted: Granted, out: &mut Outbox) {
+        let Granted { principal, tokens } = granted;
+        let token = tokens.iter().find(|token| token.kind == TokenKind::Restore);
+        let told = |place, transaction| self.identity(place, transaction, Some(&principal), token, now);
+        if let Some(transaction) = &asked.transaction {
+            out.send(told(self.reply_topic(asked), Some(transaction)));
+        } else if self.is_subscribed(asked.topic) {
+            out.send(told(asked.topic, None));
+        }
+        if self.is_subscribed(Topic::Identify) {
+            out.send(told(Topic::Identify, None));
+        }
+        self.principal = Some(principal);
+    }
+
+    fn refused(&self, asked: &Asked, refusal: &Refusal, out: &mut Outbox) {
+        match told(refusal) {
+            Told::Reject => self.reject(asked, out),
+            Told::Error(code) => out.send(fault(asked.topic, asked.transaction.as_deref(), code)),
+        }
+    }
+
+    /// Says that a login was refused. Never a publication of Identify: the old identity stands.
+    fn reject(&self, asked: &Asked, out: &mut Outbox) {
+        let place = match &asked.transaction {
+            Some(_) => self.reply_topic(asked),
+            None if self.is_subscribed(asked.topic) => asked.topic,
+            None => return out.send(fault(asked.topic, None, NO_RESULT)),
+        };
+        out.send(message::tell(place, asked.transaction.as_deref(), |data| self.push_refusal(data)));
+    }
+
+    fn publish(&self, now: Timestamp, out: &mut Outbox) {
+        if self.is_subscribed(Topic::Identify) {
+            out.send(self.identity(Topic::Identify, None, self.standing(now), None, now));
+        }
+    }
+
+    /// A message that tells who is here.
+    fn identity(
+        &self,
+        topic: Topic,
+        transaction: Option<&str>,
+        principal: Option<&Principal>,
+        token: Option<&IssuedToken>,
+        now: Timestamp,
+    ) -> String {
+        message::tell(topic, transaction, |data| match principal {
+            Some(principal) => self.push_identity(data, principal, token, now),
+            None => self.push_refusal(data),
+        })
+    }
+
+    fn push_refusal(&self, data: &mut String) {
+        data.push_str("{\"Result\":\"");
+        data.push_str(self.settings.refusal_word);
+        data.push_str("\"}");
+    }
+
+    /// What is not there is left out: clients seen do not read `null`.
+    fn push_identity(&self, data: &mut String, principal: &Principal, token: Option<&IssuedToken>, now: Timestamp) {
+        data.push_str("{\"Result\":\"Success\"");
+        if let Some(token) = token {
+            data.push_str(",\"AccessToken\":\"");
+            push_token(data, token);
+            data.push('"');
+        }
+        if let Some(name) = principal.account.as_ref().and_then(|account| account.display_name.as_deref()) {
+            data.push_str(",\"DisplayName\":");
+            push_text(data, name);
+        }
+        data.push_str(",\"UserID\":");
+        push_text(data, principal.account.as_ref().map_or(principal.client.as_str(), |account| &account.subject));
+        if let Some(end) = principal.expires_at {
+            data.push_str(",\"ExpiryDate\":\"");
+            push_date(data, end, self.settings.date_format);
+            data.push('"');
+            let left = end.since(now);
+            if self.settings.expires_in && left.as_secs() < LONGEST_REMAINDER_SECONDS {
+                data.push_str(",\"ExpiresIn\":\"");
+                push_remainder(data, left);
+                data.push('"');
+            }
+        }
+        data.push_str(",\"Scope\":[");
+        for (number, name) in self.settings.catalogue.told(&principal.scopes, principal.spelling).enumerate() {
+            if number > 0 {
+                data.push(',');
+            }
+            push_text(data, name);
+        }
+        data.push_str("]}");
+    }
+}
+
+/// An error that keeps the request's own topic.
+fn fault(topic: Topic, transaction: Option<&str>, code: &str) -> String {
+    message::error(topic.controller().name(), Some(topic.name()), transaction, code)
+}
+
+fn timeouts(topic: Topic, transaction: Option<&str>, timeouts: Timeouts) -> String {
+    message::tell(topic, transaction, |data| {
+        data.push_str("{\"ActionTimeout\":\"");
+        push_span(data, timeouts.action());
+        data.push_str("\",\"SubscriptionTimeout\":\"");
+        push_span(data, timeouts.subscription());
+        data.push_str("\"}");
+    })
+}
+
+/// Tells why an envelope was not acted on. What belongs to a subscription carries no TransactionID, or clients cannot tell
+/// whose it is; and one that asked for a confirmation gets the confirmation's shape too, or it waits for ever.
+fn turn_down(envelope: &Envelope<'_>, code: &str, out: &mut Outbox) {
+    let (controller, topic) = (envelope.controller(), envelope.topic());
+    let about_subscription = matches!(envelope.action(), Action::Sub | Action::Unsub);
+    let transaction = envelope.transaction().filter(|_| !about_subscription);
+    out.send(message::error(controller, topic, transaction, code));
+    if envelope.action() == Action::Sub && envelope.confirm {
+        out.send(message::not_subscribed(controller, topic, code));
+    }
+}
+
+impl Conversation for Connection {
+    type Pending = Asked;
+
+    fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Question<Asked>> {
+        let Frame::Text(text) = frame else {
+            out.close(INVALID_PACKET, "Binary");
+            return None;
+        };
+        let Some(envelope) = Envelope::parse(text) else {
+            out.close(INVALID_PACKET, "Invalid packet");
+            return None;
+        };
+        let action = envelope.action();
+        if action == Action::Ignored {
+            return None;
+        }
+        let topic = match Connection::addressed(&envelope) {
+            Ok(topic) => topic,
+            Err(code) => {
+                turn_down(&envelope, &code, out);
+                return None;
+            }
+        };
+        match action {
+            Action::Sub => self.subscribe(now, topic, envelope.confirm, out),
+            Action::Unsub => self.unsubscribe(topic, envelope.confirm, out),
+            _ => match self.run(now, topic, &envelope, out) {
+                Ok(question) => return question,
+                Err(code) => turn_down(&envelope, code, out),
+            },
+        }
+        None
+    }
+
+    fn answer(&mut self, now: Timestamp, asked: Asked, reply: Reply, out: &mut Outbox) {
+        match reply.result.and_then(Answer::granted) {
+            Ok(granted) => self.granted(now, &asked, granted, out),
+            Err(refusal) => self.refused(&asked, &refusal, out),
+        }
+    }
+
+    fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox) {
+        match event {
+            Event::Changed(principal) => {
+                self.principal = Some(principal);
+                self.publish(now, out);
+            }
+            Event::Detached(Reason::Expired | Reason::Revoked) => {
+                self.principal = None;
+                self.publish(now, out);
+            }
+            Event::Detached(Reason::Displaced) => {
+                self.principal = None;
+                out.close(DISPLACED, "Session");
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            ping_every: self.settings.ping_every,
+            silence: (self.settings.silence, SILENT),
+            // Only the controller `Auth` asks anything.
+            answer_within: self.auth.action(),
+        }
+    }
+
+    fn stop(&mut self, out: &mut Outbox) {
+        out.close(STOPPING, "Restart");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::Section;
+
+    #[test]
+    fn an_idle_conversation_is_small() {
+        let size = size_of::<Connection>() + size_of::<Asked>();
+        assert!(size < 400, "{size} bytes");
+    }
+
+    #[test]
+    fn the_core_gets_as_long_as_auth_was_configured() {
+        let settings = Settings::read(&Section::default()).expect("defaults");
+        let mut connection = Connection::new(Arc::new(settings), Version::NEWEST, None);
+        let (now, mut out) = (Timestamp::default(), Outbox::default());
+        assert_eq!(connection.limits().answer_within.as_secs(), 35);
+        for (controller, seconds) in [("Zenith", 35), ("Auth", 5)] {
+            let text = format!(
+                r#"{{"Controller":"{controller}","Topic":"Configure","TransactionID":1,"Data":{{"ActionTimeout":"0:0:5"}}}}"#
+            );
+            assert!(connection.receive(now, Frame::Text(&text), &mut out).is_none());
+            assert_eq!(connection.limits().answer_within.as_secs(), seconds, "{controller}");
+        }
+        assert_eq!((connection.limits().ping_every.as_secs(), connection.limits().silence.0.as_secs()), (30, 60));
+        assert_eq!(connection.limits().silence.1, 1008);
+    }
+}

@@ -1,0 +1,292 @@
+//! How this wire spells what the core knows by other names: scopes and tokens.
+//!
+//! Three generations of scope names are in use. A request may use any; the answer is in the family that was asked in.
+//! Which scopes are granted is the core's decision, on canonical names only.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use gatepost_identity::reply::{IssuedToken, NewToken};
+use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest, Scopes};
+use gatepost_identity::secret::Secret;
+
+/// A generation of scope names. Its number travels through the core as the session's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `Zenith/Market`: the current one, and the canonical names.
+    Slashed = 0,
+    /// `Paritech.Zenith.Market`: the published samples.
+    Dotted = 1,
+    /// `http://api.paritech.com/wsapi/market`: scopes of 2015 and 2016.
+    Uri = 2,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Family::Slashed, Family::Dotted, Family::Uri];
+
+    /// The family that a name in the settings belongs to, by its look.
+    fn of(name: &str) -> Family {
+        match name {
+            _ if name.contains("://") => Family::Uri,
+            _ if name.contains('/') || !name.contains('.') => Family::Slashed,
+            _ => Family::Dotted,
+        }
+    }
+
+    fn separator(self) -> char {
+        match self {
+            Family::Slashed | Family::Uri => '/',
+            Family::Dotted => '.',
+        }
+    }
+
+    /// The mark that the core keeps with the session.
+    pub(super) fn mark(self) -> u8 {
+        self as u8
+    }
+
+    /// The family of a mark; a mark of nobody's reads as the canonical names.
+    fn marked(mark: u8) -> Family {
+        Family::ALL.into_iter().find(|family| family.mark() == mark).unwrap_or(Family::Slashed)
+    }
+}
+
+/// One right: its canonical name, whether it needs a secured connection, and what else it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Right {
+    scope: Scope,
+    secure_only: bool,
+    /// By family; the first of a family is the one told.
+    names: [Vec<String>; 3],
+}
+
+impl Right {
+    /// A right with its aliases, in order.
+    pub(super) fn new(scope: Scope, secure_only: bool, aliases: impl IntoIterator<Item = String>) -> Right {
+        let mut names = [vec![scope.as_str().to_owned()], Vec::new(), Vec::new()];
+        for alias in aliases {
+            names[Family::of(&alias) as usize].push(alias);
+        }
+        Right { scope, secure_only, names }
+    }
+
+    /// Whether `name` is one of its names in `family`, or the parent of one.
+    fn is_called(&self, name: &str, family: Family) -> bool {
+        self.names[family as usize].iter().any(|own| {
+            own.strip_prefix(name).is_some_and(|rest| rest.is_empty() || (!name.is_empty() && rest.starts_with(family.separator())))
+        })
+    }
+
+    /// The canonical name.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+/// Every right of this gate, in the order in which they are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Catalogue(pub(super) Vec<Right>);
+
+impl Default for Catalogue {
+    /// The rights of appendix A of the published documents, and two that deployments use beside them.
+    fn default() -> Catalogue {
+        const ROWS: [(&str, bool, &[&str]); 6] = [
+            ("Market", false, &["", ".Data", "/asset", "/depthfull", "/depthshort", "/trades", "/symbols"]),
+            ("News", false, &[""]),
+            ("Trading", true, &["", "/accounts", "/balances", "/holdings", "/orders", "/transactions"]),
+            ("OrderPad", true, &[]),
+            ("Authorise", true, &[]),
+            ("Admin", true, &[]),
+        ];
+        let right = |(name, secure_only, tails): (&str, bool, &[&str])| {
+            let mut aliases = vec![format!("Paritech.Zenith.{name}")];
+            match name {
+                // In both older generations news stood under the market.
+                "News" => {
+                    aliases.push("Paritech.Zenith.Market.News".to_owned());
+                    aliases.push(format!("{WSAPI}/market/news"));
+                }
+                _ => aliases.extend(tails.iter().map(|tail| match tail.starts_with('.') {
+                    true => format!("Paritech.Zenith.{name}{tail}"),
+                    false => format!("{WSAPI}/{}{tail}", name.to_ascii_lowercase()),
+                })),
+            }
+            let scope = Scope::parse(&format!("Zenith/{name}")).expect("the names above are scopes");
+            Right::new(scope, secure_only, aliases)
+        };
+        Catalogue(ROWS.into_iter().map(right).collect())
+    }
+}
+
+/// The root of the oldest family.
+const WSAPI: &str = "http://api.paritech.com/wsapi";
+
+impl Catalogue {
+    /// What the core must know of it.
+    pub(super) fn definitions(&self) -> Vec<ScopeDefinition> {
+        let definition = |right: &Right| ScopeDefinition { scope: right.scope.clone(), secure_only: right.secure_only };
+        self.0.iter().map(definition).collect()
+    }
+
+    /// Starts to read the names of a request.
+    pub(super) fn select(&self) -> Selection<'_> {
+        Selection { catalogue: self, chosen: vec![false; self.0.len()], family: None, named: false }
+    }
+
+    /// The names to tell for `scopes`: those of this catalogue, in its order, in the family of `mark`. A right without a
+    /// name in that family is told by its canonical one.
+    pub(super) fn told<'a>(&'a self, scopes: &'a Scopes, mark: u8) -> impl Iterator<Item = &'a str> {
+        let family = Family::marked(mark) as usize;
+        let name = move |right: &'a Right| right.names[family].first().map_or(right.scope.as_str(), String::as_str);
+        self.0.iter().filter(|right| scopes.contains(&right.scope)).map(name)
+    }
+}
+
+/// The names of one request, read one after the other.
+pub(super) struct Selection<'a> {
+    catalogue: &'a Catalogue,
+    chosen: Vec<bool>,
+    family: Option<Family>,
+    named: bool,
+}
+
+impl Selection<'_> {
+    /// Adds a name: it selects each right that bears it or a name below it. The first name that selects anything decides
+    /// the family of the answer; one that selects nothing is ignored.
+    pub(super) fn add(&mut self, name: &str) {
+        self.named = true;
+        for family in Family::ALL {
+            let mut known = false;
+            for (right, chosen) in self.catalogue.0.iter().zip(&mut self.chosen) {
+                if right.is_called(name, family) {
+                    *chosen = true;
+                    known = true;
+                }
+            }
+            if known {
+                self.family.get_or_insert(family);
+                return;
+            }
+        }
+    }
+
+    /// What was asked for, and in which family.
+    pub(super) fn finish(self) -> (ScopeRequest, Family) {
+        let family = self.family.unwrap_or(Family::Slashed);
+        if !self.named {
+            return (ScopeRequest::Nothing, family);
+        }
+        let chosen = self.catalogue.0.iter().zip(self.chosen).filter(|(_, chosen)| *chosen);
+        (ScopeRequest::AnyOf(chosen.map(|(right, _)| right.scope.clone()).collect()), family)
+    }
+}
+
+/// How the core's new tokens are written here: their 32 bytes as they are. Base-64 comes on when they are told, since the
+/// wire's rule takes it off again when they come back.
+pub(super) fn spell(token: &NewToken<'_>) -> Secret {
+    Secret::new(token.random.as_slice())
+}
+
+/// Writes a token as it is told: Base-64 of its bytes.
+pub(super) fn push_token(out: &mut String, token: &IssuedToken) {
+    STANDARD.encode_string(token.secret.expose(), out);
+}
+
+/// What an `AccessToken` may mean, likeliest first. If it is Base-64 (standard alphabet, padded, after blanks, tabs and line
+/// ends are dropped, unused bits zero), it means the bytes; failing these, and otherwise, its own text. `None`: it can be
+/// no token.
+pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
+    if text.is_empty() || !text.is_ascii() {
+        return None;
+    }
+    let dense: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).collect();
+    let dense = Secret::new(dense);
+    let decoded = STANDARD.decode(dense.expose()).ok().filter(|bytes| !bytes.is_empty()).map(Secret::new);
+    Some(decoded.into_iter().chain([Secret::new(text)]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(names: &str) -> Scopes {
+        names.split_whitespace().map(|name| Scope::parse(&format!("Zenith/{name}")).expect("a scope")).collect()
+    }
+
+    #[test]
+    fn a_token_is_read_as_base64_first_and_as_text_second() {
+        let check = |text: &str, expected: Option<&[&[u8]]>| {
+            let read = readings(text);
+            let read: Option<Vec<&[u8]>> = read.as_ref().map(|read| read.iter().map(Secret::expose).collect());
+            assert_eq!(read.as_deref(), expected, "{text:?}");
+        };
+        check("mF_9.B5f-4.1JqM", Some(&[b"mF_9.B5f-4.1JqM"]));
+        check("aaa.bbb.ccc", Some(&[b"aaa.bbb.ccc"]));
+        check("dG9rZW4x", Some(&[b"token1", b"dG9rZW4x"]));
+        check("abcd", Some(&[&[0x69, 0xb7, 0x1d], b"abcd"]));
+        check("abc", Some(&[b"abc"]));
+        check("abc=", Some(&[&[0x69, 0xb7], b"abc="]));
+        check(" dG9r\r\n\tZW4x", Some(&[b"token1", b" dG9r\r\n\tZW4x"]));
+        check("dG9rZW4", Some(&[b"dG9rZW4"]));
+        check("dG9rZW4x====", Some(&[b"dG9rZW4x===="]));
+        check("abd=", Some(&[b"abd="]));
+        check("_-_-", Some(&[b"_-_-"]));
+        check("    ", Some(&[b"    "]));
+        check("", None);
+        check("dG9rZW4ö", None);
+        let hexadecimal = "0123456789abcdef".repeat(4);
+        assert_eq!(readings(&hexadecimal).map(|read| read[0].expose().len()), Some(48));
+    }
+
+    #[test]
+    fn each_family_selects_its_names_and_all_below_them() {
+        let check = |asked: &[&str], expected: Option<&str>, family| {
+            let catalogue = Catalogue::default();
+            let mut selection = catalogue.select();
+            asked.iter().for_each(|name| selection.add(name));
+            let expected = expected.map_or(ScopeRequest::Nothing, |names| ScopeRequest::AnyOf(scopes(names)));
+            assert_eq!(selection.finish(), (expected, family), "{asked:?}");
+        };
+        use Family::{Dotted, Slashed, Uri};
+        let all = "Market News Trading OrderPad Authorise Admin";
+        check(&[], None, Slashed);
+        check(&["Zenith"], Some(all), Slashed);
+        check(&["Zenith/Market"], Some("Market"), Slashed);
+        check(&["Zenith/Trading", "Zenith/Market", "Zenith/Market"], Some("Market Trading"), Slashed);
+        check(&["Paritech.Zenith"], Some(all), Dotted);
+        check(&["Paritech"], Some(all), Dotted);
+        check(&["Paritech.Zenith.Market"], Some("Market News"), Dotted);
+        check(&["Paritech.Zenith.Market.Data"], Some("Market"), Dotted);
+        check(&["Paritech.Zenith.Market.News"], Some("News"), Dotted);
+        check(&["Paritech.Zenith.News", "Zenith/Market"], Some("Market News"), Dotted);
+        check(&[WSAPI], Some("Market News Trading"), Uri);
+        check(&["http://api.paritech.com/wsapi/market/news"], Some("News"), Uri);
+        check(&["http://api.paritech.com/wsapi/trading/orders"], Some("Trading"), Uri);
+        check(&["Motif/Service", "Paritech.Zenith.Trading"], Some("Trading"), Dotted);
+        for unknown in ["", "/", ".", "zenith", "Zenith/", "Zenith/Mark", "Zenith/Market/x", "Paritech.Zen", "Motif/Service"] {
+            check(&[unknown], Some(""), Slashed);
+        }
+    }
+
+    #[test]
+    fn answers_are_in_the_family_asked_in_in_the_catalogues_order() {
+        let check = |held, mark, expected: &[&str]| {
+            let catalogue = Catalogue::default();
+            assert_eq!(catalogue.told(&scopes(held), mark).collect::<Vec<_>>(), expected, "{held} as {mark}");
+        };
+        check("Trading Market", 0, &["Zenith/Market", "Zenith/Trading"]);
+        check("Trading Market", 1, &["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]);
+        check("News", 1, &["Paritech.Zenith.News"]);
+        check(
+            "News Trading Market OrderPad",
+            2,
+            &[
+                "http://api.paritech.com/wsapi/market",
+                "http://api.paritech.com/wsapi/market/news",
+                "http://api.paritech.com/wsapi/trading",
+                "Zenith/OrderPad",
+            ],
+        );
+        check("Market", 9, &["Zenith/Market"]);
+        check("Elsewhere", 0, &[]);
+    }
+}
