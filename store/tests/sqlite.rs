@@ -15,7 +15,7 @@ use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::session::Session;
 use gatepost_identity::store::{Change, Page, Placed, Store, StoreError, Token, Which, Written};
-use gatepost_store::{Occupancy, OpenError, Sqlite, holder};
+use gatepost_store::{Occupancy, OpenError, Sqlite, Worker, holder};
 use rusqlite::Connection;
 
 use crate::setup::*;
@@ -101,7 +101,6 @@ async fn what_was_answered_is_there_after_opening_again() {
     kept::write(&running.store).await;
     let secret = running.store.secret("throttle", [7; 32]).await;
     running.stop();
-    assert!(!scratch.path().join("gatepost.db-wal").metadata().is_ok_and(|log| log.len() > 0), "the file alone holds it");
 
     let running = Running::start(scratch.path());
     kept::check(&running.store).await;
@@ -120,9 +119,13 @@ async fn what_waits_is_written_although_nobody_waits_for_it() {
         hand_over(&mut store.audit(vec![entry(action)]));
     }
     drop(store);
-    for worker in workers {
-        worker.run();
-    }
+    let other = raw(scratch.path());
+    schema(&other);
+    workers.into_iter().for_each(Worker::run);
+    // Somebody still has the file open, so it is not the last close that emptied the log.
+    let log = scratch.path().join("gatepost.db-wal").metadata().expect("the write-ahead log is there");
+    assert_eq!(log.len(), 0, "the database alone holds everything");
+    drop(other);
     let running = Running::start(scratch.path());
     assert_eq!(actions(&running.store).await, ["first", "second"]);
     running.stop();
@@ -156,6 +159,8 @@ fn a_second_open_says_who_holds_the_directory() {
     assert_ne!(holder(&directory).ok(), Some(Occupancy::Free), "its workers may still write");
     drop(workers);
     assert_eq!(holder(&directory).ok(), Some(Occupancy::Free));
+    let left = std::fs::read_to_string(directory.join("gatepost.lock")).expect("the lock file stays");
+    assert_eq!(left, "", "and names nobody");
     drop(opened(&directory));
     assert_eq!(holder(&directory).ok(), Some(Occupancy::Free));
 }
@@ -173,12 +178,17 @@ fn what_a_dead_process_left_in_the_lock_file_holds_nobody_up() {
 fn others_may_not_read_what_is_kept() {
     let scratch = Scratch::new();
     let directory = scratch.path().join("a/b");
-    let _opened = opened(&directory);
+    std::fs::create_dir_all(scratch.path().join("open")).expect("a directory");
+    let lax = scratch.path().join("open/gatepost.db");
+    std::fs::write(&lax, "").expect("a file");
+    std::fs::set_permissions(&lax, std::fs::Permissions::from_mode(0o644)).expect("its mode");
+    let _opened = (opened(&directory), opened(&scratch.path().join("open")));
     let mode = |path: &Path| path.metadata().expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
     for file in ["gatepost.db", "gatepost.lock", "gatepost.db-wal", "gatepost.db-shm"] {
         assert_eq!(mode(&directory.join(file)), 0o600, "{file}");
     }
+    assert_eq!(mode(&lax), 0o600, "also where it was laxer before");
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! What every store must do: one suite, run on each implementation. A test takes the trait only, so that what it holds
+//! one store to it holds all of them to.
+
+mod accounts;
+mod lines;
+mod sessions;
+#[path = "../setup/mod.rs"]
+mod setup;
+
+use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, Token, Written};
+use gatepost_store::Memory;
+
+use crate::accounts::*;
+use crate::lines::*;
+use crate::sessions::*;
+use crate::setup::*;
+
+type Held = Result<(), StoreError>;
+
+/// Makes each test twice. One that is written but not named here is dead code, which the build refuses.
+macro_rules! held_by_both {
+    ($($name:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::Memory::default()).await.expect("the store answers");
+            })*
+        }
+        mod in_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let scratch = super::Scratch::new();
+                let running = super::Running::start(scratch.path());
+                super::$name(&running.store).await.expect("the store answers");
+                running.stop();
+            })*
+        }
+    };
+}
+
+held_by_both! {
+    a_secret_is_made_once,
+    an_account_is_found_by_id_name_and_address,
+    spellings_of_one_name_find_one_account,
+    a_taken_name_address_or_id_is_named_and_nothing_is_written,
+    a_change_counts_and_lets_go_of_the_old_names,
+    a_change_to_taken_names_writes_nothing,
+    a_change_by_stale_facts_writes_nothing,
+    a_change_ends_sessions_where_it_says_why,
+    a_removed_account_leaves_its_ended_sessions,
+    accounts_are_listed_by_the_key_of_their_name,
+    a_client_is_kept_changed_and_removed,
+    a_client_written_by_stale_facts_stays_as_it_was,
+    a_client_takes_its_sessions_along,
+    clients_are_listed_by_id,
+    a_session_begins_with_token_and_audit,
+    a_session_reads_back_as_it_was_written,
+    a_session_does_not_begin_by_stale_facts,
+    a_new_hash_of_a_proved_secret_is_not_a_change,
+    a_session_whose_token_is_taken_leaves_nothing,
+    a_roll_presents_supersedes_gives_up_and_succeeds,
+    a_second_presentation_keeps_the_first_moments,
+    a_roll_by_stale_facts_writes_nothing,
+    a_roll_that_fails_leaves_nothing,
+    descendants_end_over_all_generations,
+    descendants_are_found_after_their_parent_is_gone,
+    a_token_brings_those_that_may_still_speak,
+    sessions_are_listed_newest_first,
+    sessions_end_once_each_with_feed_and_audit,
+    sessions_unused_since_a_moment_end,
+    forgetting_takes_what_is_past_only,
+    the_feed_keeps_its_newest_ten_thousand_lines,
+    the_feed_is_read_in_pages,
+    the_audit_is_a_chain,
+    the_audit_is_read_both_ways,
+    the_throttle_reads_back,
+}
+
+async fn actions(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    Ok(store.audit_after(0, 1000).await?.into_iter().map(|row| row.action).collect())
+}
+
+async fn changes(store: &dyn Store) -> Result<Vec<Change>, StoreError> {
+    Ok(store.feed(0, 1000).await?.into_iter().map(|(_, change)| change).collect())
+}
+
+async fn tokens_with(store: &dyn Store, number: u8) -> Result<Vec<Token>, StoreError> {
+    Ok(store.session_by_token(&hash(number), at(0)).await?.map_or_else(Vec::new, |stored| stored.tokens))
+}
+
+fn first<K>(limit: usize) -> Page<K> {
+    Page { after: None, limit }
+}
+
+/// Ann, number 1, who came in through the app.
+async fn ann_and_the_app(store: &dyn Store) -> Held {
+    assert_eq!(store.add_account(account(1, "Ann"), entry("account_added")).await?, Placed::Done);
+    assert_eq!(store.add_client(client("app"), entry("client_added")).await?, Placed::Done);
+    Ok(())
+}
+
+/// Ann's session of this number, and its first token of the same number.
+async fn begun(store: &dyn Store, number: u8) -> Held {
+    let session = session(number.into(), Some(1), "app");
+    let token = token(number, number.into(), None);
+    assert_eq!(store.start_session(new_session(session, Some(token))).await?, Written::Done);
+    Ok(())
+}
+
+/// Token `successor` grows from `presented`, at the moment 100.
+fn rolled(presented: u8, supersedes: Option<u8>, successor: u8) -> Roll {
+    Roll {
+        session: session_id(5),
+        presented: hash(presented),
+        supersedes: supersedes.map(hash),
+        successor: Token { issued_at: at(100), ..token(successor, 5, Some(presented)) },
+        given_up: Vec::new(),
+        at: at(100),
+        account_version: Some(1),
+        client_version: 1,
+    }
+}
