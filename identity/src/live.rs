@@ -267,6 +267,11 @@ impl Live {
         }
     }
 
+    /// Follows a feed that has a gap: nothing here can be trusted, so connections have to come again.
+    pub(crate) fn lose_all(&self) {
+        self.tables().lose(|_| true);
+    }
+
     /// Detaches what has expired.
     pub(crate) fn expire(&self, now: Timestamp) {
         let mut tables = self.tables();

@@ -148,6 +148,10 @@ impl Core {
             let began = self.clock.instant();
             let lines = self.store.feed(*position, FEED_PAGE).await?;
             let more = lines.len() == FEED_PAGE;
+            if lines.first().is_some_and(|(number, _)| *number > *position + 1) {
+                tracing::warn!("the feed has gone on without this node; what it held in memory is read anew");
+                self.live.lose_all();
+            }
             for (number, change) in lines {
                 self.apply(change).await?;
                 *position = number;

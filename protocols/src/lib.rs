@@ -27,6 +27,7 @@ use crate::section::{BadSetting, Section};
 pub const GATES: &[Gate] = &[zenith::GATE];
 
 /// One row of the table of gates.
+#[derive(Debug)]
 pub struct Gate {
     /// Its folder, its section of the settings, its label in the audit.
     pub name: &'static str,

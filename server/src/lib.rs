@@ -1,1 +1,17 @@
-//! server
+//! The Gatepost server: what touches the world. Everything but `main`, so that examples and tests can use it.
+//!
+//! Bytes come in through `listen/`, are moved by `drive.rs` between a gate and the core, and `serve.rs` begins and ends it
+//! all. Nothing here knows what a message means or who anybody is.
+
+mod cli;
+pub mod clock;
+pub mod config;
+mod demo;
+pub mod drive;
+pub mod listen;
+pub mod operator;
+pub mod serve;
+mod telemetry;
+pub mod wheel;
+
+pub use cli::run;

@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gatepost::run(std::env::args_os())
+}

@@ -1,0 +1,61 @@
+//! Whom a command asks: the server that holds the data directory, or the core itself where nobody holds it.
+
+use std::time::Duration;
+
+use gatepost_identity::admin::Operator;
+use gatepost_store::{Occupancy, holder};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::operator::{Answered, Asking, Operation, perform};
+use crate::serve::Core;
+
+/// How often, and after which pause, to look again at a directory that another command holds for a moment.
+const AGAIN: (u32, Duration) = (50, Duration::from_millis(100));
+
+/// Whoever answers.
+pub(super) enum Asker {
+    Server(Asking),
+    Here(Core),
+}
+
+impl Asker {
+    pub(super) async fn open(config: Config) -> Result<Asker, String> {
+        let data = &config.data;
+        let mut held_by = None;
+        for _ in 0..AGAIN.0 {
+            let occupancy = holder(data).map_err(|error| format!("cannot look at {}: {error}", data.display()))?;
+            let Occupancy::Held { pid } = occupancy else {
+                // One thread hashes: a command has one password at most.
+                return Core::open(data, config.identity, 1).await.map(Asker::Here);
+            };
+            if let Ok(asking) = Asking::connect(data).await {
+                return Ok(Asker::Server(asking));
+            }
+            held_by = pid;
+            tokio::time::sleep(AGAIN.1).await;
+        }
+        let who = held_by.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+        Err(format!("data directory {} is in use by {who}, which does not answer operators", data.display()))
+    }
+
+    pub(super) async fn ask(&mut self, operation: Operation) -> Result<Value, String> {
+        let answered = match self {
+            Asker::Server(asking) => asking.ask(&operation).await?,
+            Asker::Here(core) => {
+                let uid = rustix::process::getuid().as_raw();
+                perform(&core.identity, Operator::Local { uid }, operation).await
+            }
+        };
+        match answered {
+            Answered::Ok(facts) => Ok(facts),
+            Answered::Error { message, .. } => Err(message),
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Asker::Here(core) = self {
+            core.close().await;
+        }
+    }
+}

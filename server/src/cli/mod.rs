@@ -1,0 +1,493 @@
+//! The command line: what an operator may type, and what comes back.
+//!
+//! Text for people, `--json` for scripts. Where a server holds the data directory the commands ask it; else they hold the
+//! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
+
+mod ask;
+mod print;
+
+use std::ffi::OsString;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+
+use crate::config::{Config, Sources};
+use crate::operator::{Operation, Told};
+use crate::serve::Server;
+use crate::{demo, telemetry};
+
+/// How many rows are asked for at once.
+const PAGE: usize = 500;
+
+/// An authentication server: one identity core, several wire protocols in front of it.
+#[derive(Debug, Parser)]
+#[command(name = "gatepost", version, max_term_width = 100)]
+struct Cli {
+    /// The settings file [default: gatepost.toml, if there is one]
+    #[arg(long, value_name = "FILE", global = true, env = "GATEPOST_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data directory; goes before the one in the settings
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+    /// Answer in JSON, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve,
+    /// Log in over every gate of a throw-away server, show each request and answer, and keep serving
+    Demo {
+        /// Stop after the logins; fails if an answer is not as expected
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Check the settings and show what would run
+    Check,
+    /// Users
+    #[command(subcommand)]
+    User(User),
+    /// Clients: the software that users log in through, and services that speak for themselves
+    #[command(subcommand)]
+    Client(Client),
+    /// Sessions
+    #[command(subcommand)]
+    Session(Session),
+    /// What was tried, by whom, and what became of it
+    #[command(subcommand)]
+    Audit(Audit),
+}
+
+#[derive(Debug, Subcommand)]
+enum User {
+    /// Add a user; the password comes from standard input or a prompt
+    Add {
+        /// The name to log in with
+        name: String,
+        /// The id that peers are told [default: the name]
+        #[arg(long)]
+        id: Option<String>,
+        /// An address to log in with
+        #[arg(long)]
+        email: Option<String>,
+        /// A friendly name
+        #[arg(long)]
+        display_name: Option<String>,
+        /// A role; may be repeated
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// A scope that the user holds; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// When the account ends: 2027-01-31, or 2027-01-31T12:00:00Z
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        expires: Option<i64>,
+        /// Without a password: nobody can log in with one
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// List the users
+    List,
+    /// Show one user
+    Show(Named),
+    /// Change names, address, roles, scopes or expiry
+    Set {
+        /// The user's name or e-mail address
+        name: String,
+        /// Another name
+        #[arg(long, value_name = "NAME")]
+        rename: Option<String>,
+        /// Another address; empty takes it away
+        #[arg(long)]
+        email: Option<String>,
+        /// Another friendly name; empty takes it away
+        #[arg(long)]
+        display_name: Option<String>,
+        /// A role; those given are all
+        #[arg(long = "role", value_name = "ROLE", conflicts_with = "no_roles")]
+        roles: Vec<String>,
+        /// No role
+        #[arg(long)]
+        no_roles: bool,
+        /// A scope; those given are all
+        #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
+        scopes: Vec<String>,
+        /// No scope
+        #[arg(long)]
+        no_scopes: bool,
+        /// When the account ends; `never` takes the end away
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        expires: Option<i64>,
+    },
+    /// Switch a user off and end the sessions
+    Disable(Named),
+    /// Switch a user on
+    Enable(Named),
+    /// Forget failed attempts, so that the user need not wait
+    Unlock(Named),
+    /// Set the password, from standard input or a prompt, and end the sessions
+    SetPassword {
+        /// The user's name or e-mail address
+        name: String,
+        /// Take the password away
+        #[arg(long)]
+        none: bool,
+    },
+    /// Remove a user and end the sessions
+    Remove(Named),
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The user's name or e-mail address
+    name: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Client {
+    /// Add a client; public unless it gets a secret
+    Add {
+        /// Its id
+        id: String,
+        /// A friendly name
+        #[arg(long)]
+        display_name: Option<String>,
+        /// Draw a secret and show it once
+        #[arg(long, conflicts_with = "secret_stdin")]
+        confidential: bool,
+        /// Take a secret from standard input or a prompt
+        #[arg(long)]
+        secret_stdin: bool,
+        /// A scope that may be granted through it; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Tell it no token that restores a session
+        #[arg(long)]
+        without_token: bool,
+        /// When it ends
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        expires: Option<i64>,
+    },
+    /// List the clients
+    List,
+    /// Show one client
+    Show(Identified),
+    /// Change friendly name, scopes, token or expiry
+    Set {
+        /// Its id
+        id: String,
+        /// Another friendly name; empty takes it away
+        #[arg(long)]
+        display_name: Option<String>,
+        /// A scope; those given are all
+        #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
+        scopes: Vec<String>,
+        /// No scope
+        #[arg(long)]
+        no_scopes: bool,
+        /// Whether it is told a token that restores a session
+        #[arg(long, value_name = "true|false")]
+        token: Option<bool>,
+        /// When it ends; `never` takes the end away
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        expires: Option<i64>,
+    },
+    /// Give it another secret, show it once, and end the sessions that came through it
+    NewSecret {
+        /// Its id
+        id: String,
+        /// Take the secret from standard input or a prompt instead of drawing one
+        #[arg(long)]
+        secret_stdin: bool,
+    },
+    /// Switch a client off and end the sessions that came through it
+    Disable(Identified),
+    /// Switch a client on
+    Enable(Identified),
+    /// Remove a client and end the sessions that came through it
+    Remove(Identified),
+}
+
+#[derive(Debug, Args)]
+struct Identified {
+    /// Its id
+    id: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Session {
+    /// List the sessions in force, newest first
+    List {
+        /// Of this user only
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+    /// End one session, or all of a user
+    End {
+        /// The session's id
+        #[arg(required_unless_present = "user", conflicts_with = "user")]
+        id: Option<String>,
+        /// All sessions of this user
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Show the newest lines
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        lines: u64,
+        /// Go on with lines as they come
+        #[arg(short, long)]
+        follow: bool,
+    },
+}
+
+/// Runs what was typed.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and succeed; the library knows which is which.
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run_command(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(complaint) => {
+            writeln!(std::io::stderr(), "gatepost: {complaint}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_command(cli: Cli) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    if let Command::Demo { exit } = cli.command {
+        telemetry::start("warn")?;
+        let result = runtime.block_on(demo::run(exit));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        return result;
+    }
+    let environment = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let sources = Sources { file: cli.config, environment: environment.collect(), data: cli.data };
+    let config = Config::load(sources).map_err(|error| error.to_string())?;
+    if let Command::Check = cli.command {
+        return print::check(&config, cli.json);
+    }
+    let serves = matches!(cli.command, Command::Serve);
+    // A command that runs without a server has no log of its own: what goes wrong is its answer.
+    telemetry::start(if serves { &config.log } else { "error" })?;
+    let json = cli.json;
+    let result = runtime.block_on(async move {
+        match cli.command {
+            Command::Serve => serve(config).await,
+            Command::Demo { .. } | Command::Check => Ok(()),
+            Command::Audit(Audit::Tail { lines, follow }) => tail(config, lines, follow, json).await,
+            Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
+            Command::Client(Client::List) => list(config, json, "id", |after| Operation::ClientList { after, limit: PAGE }).await,
+            Command::Session(Session::List { user }) => {
+                list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
+            }
+            Command::User(command) => answer(config, json, user(command)?).await,
+            Command::Client(command) => answer(config, json, client(command)?).await,
+            Command::Session(Session::End { id, user }) => {
+                let operation = match (id, user) {
+                    (Some(id), _) => Operation::SessionEnd { id },
+                    (None, user) => Operation::SessionEndUser { user: user.unwrap_or_default() },
+                };
+                answer(config, json, operation).await
+            }
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
+
+fn user(command: User) -> Result<Operation, String> {
+    Ok(match command {
+        User::Add { name, id, email, display_name, roles, scopes, expires, no_password } => {
+            let password = if no_password { None } else { Some(secret("Password")?) };
+            let expires_at = expires.filter(|&end| end != 0);
+            Operation::UserAdd { name, id, email, display_name, roles, scopes, expires_at, password }
+        }
+        User::List => Operation::UserList { after: None, limit: PAGE },
+        User::Show(Named { name }) => Operation::UserShow { name },
+        User::Set { name, rename, email, display_name, roles, no_roles, scopes, no_scopes, expires } => Operation::UserSet {
+            name,
+            new_name: rename,
+            email,
+            display_name,
+            roles: (no_roles || !roles.is_empty()).then_some(roles),
+            scopes: (no_scopes || !scopes.is_empty()).then_some(scopes),
+            expires_at: expires,
+        },
+        User::Disable(Named { name }) => Operation::UserDisable { name },
+        User::Enable(Named { name }) => Operation::UserEnable { name },
+        User::Unlock(Named { name }) => Operation::UserUnlock { name },
+        User::SetPassword { name, none } => {
+            Operation::UserSetPassword { name, password: if none { None } else { Some(secret("New password")?) } }
+        }
+        User::Remove(Named { name }) => Operation::UserRemove { name },
+    })
+}
+
+fn client(command: Client) -> Result<Operation, String> {
+    Ok(match command {
+        Client::Add { id, display_name, confidential, secret_stdin, scopes, without_token, expires } => Operation::ClientAdd {
+            id,
+            display_name,
+            confidential,
+            secret: if secret_stdin { Some(secret("Secret")?) } else { None },
+            scopes,
+            without_token,
+            expires_at: expires.filter(|&end| end != 0),
+        },
+        Client::List => Operation::ClientList { after: None, limit: PAGE },
+        Client::Show(Identified { id }) => Operation::ClientShow { id },
+        Client::Set { id, display_name, scopes, no_scopes, token, expires } => Operation::ClientSet {
+            id,
+            display_name,
+            scopes: (no_scopes || !scopes.is_empty()).then_some(scopes),
+            receives_token: token,
+            expires_at: expires,
+        },
+        Client::NewSecret { id, secret_stdin } => {
+            Operation::ClientNewSecret { id, secret: if secret_stdin { Some(secret("Secret")?) } else { None } }
+        }
+        Client::Disable(Identified { id }) => Operation::ClientDisable { id },
+        Client::Enable(Identified { id }) => Operation::ClientEnable { id },
+        Client::Remove(Identified { id }) => Operation::ClientRemove { id },
+    })
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let server = Server::start(config).await?;
+    // The one line on standard output: a supervisor waits for it.
+    say(&format!("ready {}", server.addresses()))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    server.stop().await;
+    Ok(())
+}
+
+async fn answer(config: Config, json: bool, operation: Operation) -> Result<(), String> {
+    let mut asking = ask::Asker::open(config).await?;
+    let facts = asking.ask(operation).await;
+    asking.close().await;
+    print::facts(&facts?, json)
+}
+
+/// Lists everything, page by page; `key` is what the next page begins after.
+async fn list(config: Config, json: bool, key: &str, page: impl Fn(Option<String>) -> Operation) -> Result<(), String> {
+    let mut asking = ask::Asker::open(config).await?;
+    let mut printed = print::Rows::new(json);
+    let mut after = None;
+    let result = loop {
+        let rows = match asking.ask(page(after)).await {
+            Ok(Value::Array(rows)) => rows,
+            Ok(_) => break Err("the server answered with something else than rows".to_owned()),
+            Err(complaint) => break Err(complaint),
+        };
+        after = rows.last().and_then(|row| row[key].as_str()).map(str::to_owned);
+        let last = rows.len() < PAGE;
+        if let Err(complaint) = printed.add(rows) {
+            break Err(complaint);
+        }
+        if last {
+            break printed.end();
+        }
+    };
+    asking.close().await;
+    result
+}
+
+async fn tail(config: Config, lines: u64, follow: bool, json: bool) -> Result<(), String> {
+    let mut asking = ask::Asker::open(config).await?;
+    let mut operation = Operation::AuditTail { lines: usize::try_from(lines).unwrap_or(PAGE) };
+    let mut last = 0;
+    loop {
+        let rows = asking.ask(operation).await?;
+        for row in rows.as_array().into_iter().flatten() {
+            last = row["number"].as_u64().unwrap_or(last);
+            print::audit(row, json)?;
+        }
+        if !follow {
+            asking.close().await;
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        operation = Operation::AuditAfter { after: last };
+    }
+}
+
+/// A secret from a prompt, asked twice; or, where nobody sits there, the first line of standard input.
+fn secret(what: &str) -> Result<Told, String> {
+    if std::io::stdin().is_terminal() {
+        let first = rpassword::prompt_password(format!("{what}: ")).map_err(|error| error.to_string())?;
+        let second = rpassword::prompt_password("Once more: ").map_err(|error| error.to_string())?;
+        return if first == second { Ok(Told::new(first)) } else { Err("the two differ; nothing was done".to_owned()) };
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| format!("standard input: {error}"))?;
+    let line = line.strip_suffix('\n').unwrap_or(&line);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(format!("{} is expected on standard input, and there was none", what.to_lowercase()));
+    }
+    Ok(Told::new(line.to_owned()))
+}
+
+/// A moment, in milliseconds since the Unix epoch: RFC 3339, or a date for its first moment in UTC; `never` is 0.
+fn moment(text: &str) -> Result<i64, String> {
+    if text == "never" {
+        return Ok(0);
+    }
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let moment = text.parse().ok().or_else(|| day().map(|day| day.timestamp()));
+    moment.map(jiff::Timestamp::as_millisecond).ok_or_else(|| "write 2027-01-31, 2027-01-31T12:00:00Z or never".to_owned())
+}
+
+/// Writes a line to standard output.
+pub(crate) fn say(line: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn moments_are_dates_or_instants() {
+        assert_eq!(moment("1970-01-02"), Ok(86_400_000));
+        assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(1000));
+        assert_eq!(moment("1970-01-01T01:00:01+01:00"), Ok(1000));
+        assert_eq!(moment("never"), Ok(0));
+        assert!(moment("tomorrow").is_err());
+    }
+}

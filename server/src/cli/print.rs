@@ -1,0 +1,157 @@
+//! How facts look: a table or lines for people, JSON for scripts. What people are shown is escaped, so that a name cannot
+//! move the cursor.
+
+use serde_json::{Value, json};
+
+use super::say;
+use crate::config::Config;
+
+/// One answer.
+pub(super) fn facts(facts: &Value, json: bool) -> Result<(), String> {
+    if json {
+        return say(&facts.to_string());
+    }
+    let Value::Object(fields) = facts else { return say(&shown(facts)) };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    fields.iter().filter(|(_, value)| !value.is_null()).try_for_each(|(key, value)| say(&format!("{key:width$}  {}", shown(value))))
+}
+
+/// A listing that comes in pages: one JSON array in all, or one table.
+pub(super) struct Rows {
+    json: bool,
+    rows: Vec<Value>,
+    count: usize,
+}
+
+impl Rows {
+    pub(super) fn new(json: bool) -> Rows {
+        Rows { json, rows: Vec::new(), count: 0 }
+    }
+
+    /// JSON goes out as it comes, so that a long listing needs no room; a table has to know its widths first, and takes them
+    /// from each page.
+    pub(super) fn add(&mut self, rows: Vec<Value>) -> Result<(), String> {
+        if self.json {
+            for row in rows {
+                let before = if self.count == 0 { "[" } else { "," };
+                self.count += 1;
+                say(&format!("{before}{row}"))?;
+            }
+            return Ok(());
+        }
+        self.count += rows.len();
+        self.rows = rows;
+        self.table()
+    }
+
+    pub(super) fn end(self) -> Result<(), String> {
+        match (self.json, self.count) {
+            (true, 0) => say("[]"),
+            (true, _) => say("]"),
+            (false, 0) => say("none"),
+            (false, _) => Ok(()),
+        }
+    }
+
+    fn table(&self) -> Result<(), String> {
+        let Some(Value::Object(first)) = self.rows.first() else { return Ok(()) };
+        // What is long and seldom wanted is shown by `show` and in JSON.
+        let columns: Vec<&String> =
+            first.keys().filter(|key| !matches!(key.as_str(), "account" | "created_at" | "has_password" | "provider")).collect();
+        let cell = |row: &Value, column: &str| match &row[column] {
+            Value::Null => "-".to_owned(),
+            value => shown(value),
+        };
+        let width =
+            |column: &str| self.rows.iter().map(|row| cell(row, column).chars().count()).chain([column.len()]).max().unwrap_or(0);
+        let widths: Vec<usize> = columns.iter().map(|column| width(column)).collect();
+        let line = |cells: Vec<String>| {
+            let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+            say(padded.join("  ").trim_end())
+        };
+        line(columns.iter().map(|column| column.to_uppercase()).collect())?;
+        self.rows.iter().try_for_each(|row| line(columns.iter().map(|column| cell(row, column)).collect()))
+    }
+}
+
+/// One line of the audit.
+pub(super) fn audit(row: &Value, json: bool) -> Result<(), String> {
+    if json {
+        return say(&row.to_string());
+    }
+    let field = |key: &str| match &row[key] {
+        Value::Null => "-".to_owned(),
+        value => shown(value),
+    };
+    let count = row["count"].as_u64().filter(|&count| count != 1).map(|count| format!("  x{count}")).unwrap_or_default();
+    say(&format!(
+        "{:>6}  {}  {:<8}  {:<18}  {:<20}  name={}  client={}  from={}  session={}{count}",
+        field("number"),
+        field("at"),
+        field("gate"),
+        field("action"),
+        field("outcome"),
+        field("name"),
+        field("client"),
+        field("source"),
+        field("session"),
+    ))
+}
+
+/// What would run.
+pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
+    let identity = &config.identity;
+    let providers: Vec<String> = identity
+        .providers
+        .iter()
+        .map(|provider| match provider.aliases.is_empty() {
+            true => provider.name.clone(),
+            false => format!("{} (also {})", provider.name, provider.aliases.join(", ")),
+        })
+        .collect();
+    let scopes: Vec<String> = identity
+        .scopes
+        .iter()
+        .map(|line| format!("{}{}", line.scope.as_str(), if line.secure_only { " (secure only)" } else { "" }))
+        .collect();
+    let passwords = &identity.passwords;
+    let mut weak: Vec<String> = identity
+        .insecure_gates
+        .iter()
+        .map(|gate| {
+            format!("{gate}: require_secure = false, so passwords and secure-only scopes travel where others can read them")
+        })
+        .collect();
+    if passwords.memory < 19 * 1024 && passwords.iterations < 3 {
+        weak.push("password: weaker than 19 MiB and 2 passes, the least that OWASP recommends for Argon2id".to_owned());
+    }
+    let sessions = &identity.sessions;
+    let found = json!({
+        "data": config.data.display().to_string(),
+        "http": config.http.to_string(),
+        "gates": config.gates.iter().map(|(gate, _)| gate.name).collect::<Vec<_>>(),
+        "providers": providers,
+        "scopes": scopes,
+        "passwords": format!(
+            "argon2id m={} KiB, t={}, p={}; {} threads; wait at most {:?}",
+            passwords.memory, passwords.iterations, passwords.lanes, config.password_threads, passwords.max_wait
+        ),
+        "sessions": format!(
+            "connection {:?}, token {:?}, session {:?} after its last use",
+            sessions.connection_life, sessions.token_life, sessions.session_life
+        ),
+        "weakened": weak,
+    });
+    facts(&found, json)
+}
+
+/// A value for people: control characters are escaped.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => {
+            text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+        }
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}

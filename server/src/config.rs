@@ -1,0 +1,590 @@
+//! Settings: one `gatepost.toml`, each key of it also an environment variable, every value checked before anything starts.
+//!
+//! Decides what a setting may be and who said it last: the file, then the environment, then the command line. A gate's own
+//! section is the gate's to read; here it is only carried, and a complaint about it gets its file and line. It refuses to
+//! know what any setting is good for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gatepost_identity::password::PasswordSettings;
+use gatepost_identity::provider::{Provider, ProviderKind};
+use gatepost_identity::scope::ScopeDefinition;
+use gatepost_identity::session::{OnReuse, SessionSettings};
+use gatepost_identity::throttle::ThrottleSettings;
+use gatepost_protocols::section::{BadSetting, Section};
+use gatepost_protocols::{GATES, Gate};
+use serde::{Deserialize, Deserializer};
+
+/// What environment variables that set something begin with.
+const PREFIX: &str = "GATEPOST_";
+/// Variables that the command line reads, and that are no settings.
+const NOT_SETTINGS: [&str; 1] = ["GATEPOST_CONFIG"];
+
+/// Everything that is set.
+#[derive(Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where HTTP is answered; port 0 is any free port.
+    pub http: SocketAddr,
+    /// Threads that hash passwords.
+    pub password_threads: usize,
+    /// What is logged, in the words of `tracing`'s filters: `info`, `gatepost=debug,warn`.
+    pub log: String,
+    /// How long a stop waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// What the core is set to.
+    pub identity: gatepost_identity::Settings,
+    /// Each gate that is open, with its section.
+    pub gates: Vec<(&'static Gate, Section)>,
+}
+
+/// A setting that cannot be used, and where it stands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The settings as they are written.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Written {
+    data: PathBuf,
+    http: SocketAddr,
+    log: String,
+    drain_timeout: Span,
+    require_secure: bool,
+    password: Password,
+    throttle: Throttle,
+    session: Session,
+    provider: Vec<WrittenProvider>,
+}
+
+impl Default for Written {
+    fn default() -> Written {
+        Written {
+            data: "gatepost-data".into(),
+            http: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            log: "info".to_owned(),
+            drain_timeout: Span(Duration::from_secs(30)),
+            require_secure: true,
+            password: Password::default(),
+            throttle: Throttle::default(),
+            session: Session::default(),
+            provider: vec![WrittenProvider {
+                name: "local".to_owned(),
+                kind: Kind::Local,
+                aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
+            }],
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Password {
+    memory_kib: u32,
+    iterations: u32,
+    lanes: u32,
+    threads: usize,
+    max_wait: Span,
+}
+
+impl Default for Password {
+    fn default() -> Password {
+        let PasswordSettings { memory, iterations, lanes, max_wait } = PasswordSettings::default();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Password { memory_kib: memory, iterations, lanes, threads, max_wait: Span(max_wait) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Throttle {
+    name_free: u32,
+    first_wait: Span,
+    longest_wait: Span,
+    forget_after: Span,
+    source_free: u32,
+    source_forgives: Span,
+    token_free: u32,
+    token_forgives: Span,
+    entries: usize,
+}
+
+impl Default for Throttle {
+    fn default() -> Throttle {
+        let default = ThrottleSettings::default();
+        Throttle {
+            name_free: default.name_free,
+            first_wait: Span(default.first_wait),
+            longest_wait: Span(default.longest_wait),
+            forget_after: Span(default.forget_after),
+            source_free: default.source_free,
+            source_forgives: Span(default.source_forgives),
+            token_free: default.token_free,
+            token_forgives: Span(default.token_forgives),
+            entries: default.entries,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Session {
+    connection_life: Span,
+    token_life: Span,
+    session_life: Span,
+    overlap: Span,
+    on_reuse: WrittenOnReuse,
+    unpresented: usize,
+    max_sessions: Option<usize>,
+    max_connections: Option<usize>,
+    grace: Span,
+    kept_in_memory: usize,
+    keep_ended: Span,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        let default = SessionSettings::default();
+        Session {
+            connection_life: Span(default.connection_life),
+            token_life: Span(default.token_life),
+            session_life: Span(default.session_life),
+            overlap: Span(default.overlap),
+            on_reuse: WrittenOnReuse::End,
+            unpresented: default.unpresented,
+            max_sessions: default.max_sessions,
+            max_connections: default.max_connections,
+            grace: Span(default.grace),
+            kept_in_memory: default.kept_in_memory,
+            keep_ended: Span(default.keep_ended),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenOnReuse {
+    End,
+    Refuse,
+}
+
+#[derive(Deserialize)]
+struct WrittenProvider {
+    name: String,
+    kind: Kind,
+    #[serde(default)]
+    aliases: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Local,
+}
+
+/// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
+#[derive(Clone, Copy)]
+struct Span(Duration);
+
+/// Parses a span of time: a whole number and a unit, `ms`, `s`, `m`, `h` or `d`; at most 100 years.
+///
+/// # Errors
+/// One sentence for people.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    let complaint = || format!("{text:?} is no span of time; write a whole number and ms, s, m, h or d, as in \"15m\"");
+    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(complaint)?;
+    let number: u64 = text[..unit].parse().map_err(|_| complaint())?;
+    let millis = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(complaint()),
+    };
+    let span = number.checked_mul(millis).filter(|&span| span <= 100 * 366 * 86_400_000);
+    span.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is longer than 100 years"))
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_span(&text).map(Span).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where settings come from.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The file; none: `gatepost.toml` here, if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// The first one that cannot be used, with its file and line or its variable.
+    pub fn load(sources: Sources) -> Result<Config, ConfigError> {
+        let named = sources.file.is_some();
+        let path = sources.file.unwrap_or_else(|| "gatepost.toml".into());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(ConfigError(format!("{}: cannot be read: {error}", path.display()))),
+        };
+        let origins = Origins::of(&path, &text)?;
+        let mut table: toml::Table = text.parse().map_err(|error| origins.syntax(&error))?;
+        let mut origins = origins;
+        for (variable, value) in sources.environment {
+            origins.overlay(&mut table, &variable, &value)?;
+        }
+        Config::of(table, &origins, sources.data)
+    }
+
+    fn of(mut table: toml::Table, origins: &Origins, data: Option<PathBuf>) -> Result<Config, ConfigError> {
+        let mut sections = Vec::new();
+        for gate in GATES {
+            let section = match table.remove(gate.name) {
+                None => toml::Table::new(),
+                Some(toml::Value::Table(section)) => section,
+                Some(_) => return Err(origins.complain(gate.name, "is a section, so write [its name] and keys below it")),
+            };
+            sections.push((gate, section));
+        }
+        let written: Written = Section(table).read().map_err(|bad| origins.complain(&bad.key, &bad.what))?;
+        let data = match data {
+            Some(data) => data,
+            None => {
+                closed_to_others(&written.data).map_err(|fault| origins.complain("data", &fault))?;
+                written.data.clone()
+            }
+        };
+        closed_to_others(&data).map_err(|fault| ConfigError(format!("--data: {fault}")))?;
+
+        let mut insecure_gates = Vec::new();
+        let mut gates = Vec::new();
+        let mut scopes: Vec<ScopeDefinition> = Vec::new();
+        for (gate, mut section) in sections {
+            let require_secure = match section.remove("require_secure") {
+                None => written.require_secure,
+                Some(toml::Value::Boolean(required)) => required,
+                Some(_) => return Err(origins.complain(&format!("{}.require_secure", gate.name), "is true or false")),
+            };
+            if !require_secure {
+                insecure_gates.push(gate.name);
+            }
+            let section = Section(section);
+            let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
+            scopes.extend((gate.scopes)(&section).map_err(bad)?);
+            (gate.mounts)(&section).map_err(bad)?;
+            gates.push((gate, section));
+        }
+        let identity = written.identity(scopes, insecure_gates, origins)?;
+        if !(1..=1024).contains(&written.password.threads) {
+            return Err(origins.complain("password.threads", "must be 1 to 1024"));
+        }
+        Ok(Config {
+            data,
+            http: written.http,
+            password_threads: written.password.threads,
+            log: written.log,
+            drain_timeout: written.drain_timeout.0,
+            identity,
+            gates,
+        })
+    }
+}
+
+impl Written {
+    fn identity(
+        &self,
+        scopes: Vec<ScopeDefinition>,
+        insecure_gates: Vec<&'static str>,
+        origins: &Origins,
+    ) -> Result<gatepost_identity::Settings, ConfigError> {
+        let passwords = PasswordSettings {
+            memory: self.password.memory_kib,
+            iterations: self.password.iterations,
+            lanes: self.password.lanes,
+            max_wait: self.password.max_wait.0,
+        };
+        passwords.check().map_err(|fault| origins.complain("password", &fault))?;
+        let (throttle, session) = (&self.throttle, &self.session);
+        let throttle_spans = [
+            ("throttle.first_wait", throttle.first_wait),
+            ("throttle.longest_wait", throttle.longest_wait),
+            ("throttle.source_forgives", throttle.source_forgives),
+            ("throttle.token_forgives", throttle.token_forgives),
+            ("session.connection_life", session.connection_life),
+            ("session.token_life", session.token_life),
+            ("session.session_life", session.session_life),
+        ];
+        if let Some((key, _)) = throttle_spans.iter().find(|(_, span)| span.0.is_zero()) {
+            return Err(origins.complain(key, "must be longer than nothing"));
+        }
+        let counts = [
+            ("throttle.name_free", throttle.name_free as usize),
+            ("throttle.source_free", throttle.source_free as usize),
+            ("throttle.token_free", throttle.token_free as usize),
+            ("throttle.entries", throttle.entries),
+            ("session.unpresented", session.unpresented),
+            ("session.max_sessions", session.max_sessions.unwrap_or(1)),
+            ("session.max_connections", session.max_connections.unwrap_or(1)),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0 || *count > 10_000_000) {
+            return Err(origins.complain(key, "must be 1 to 10000000"));
+        }
+        let providers = self
+            .provider
+            .iter()
+            .map(|provider| Provider {
+                name: provider.name.clone(),
+                kind: match provider.kind {
+                    Kind::Local => ProviderKind::Local,
+                },
+                aliases: provider.aliases.clone(),
+            })
+            .collect::<Vec<_>>();
+        if providers.is_empty() {
+            return Err(origins.complain("provider", "names no provider, so nobody could log in"));
+        }
+        gatepost_identity::provider::Providers::new(providers.clone()).map_err(|fault| origins.complain("provider", &fault))?;
+        Ok(gatepost_identity::Settings {
+            passwords,
+            throttle: ThrottleSettings {
+                name_free: throttle.name_free,
+                first_wait: throttle.first_wait.0,
+                longest_wait: throttle.longest_wait.0,
+                forget_after: throttle.forget_after.0,
+                source_free: throttle.source_free,
+                source_forgives: throttle.source_forgives.0,
+                token_free: throttle.token_free,
+                token_forgives: throttle.token_forgives.0,
+                entries: throttle.entries,
+            },
+            sessions: SessionSettings {
+                connection_life: session.connection_life.0,
+                token_life: session.token_life.0,
+                session_life: session.session_life.0,
+                overlap: session.overlap.0,
+                on_reuse: match session.on_reuse {
+                    WrittenOnReuse::End => OnReuse::End,
+                    WrittenOnReuse::Refuse => OnReuse::Refuse,
+                },
+                unpresented: session.unpresented,
+                max_sessions: session.max_sessions,
+                max_connections: session.max_connections,
+                grace: session.grace.0,
+                kept_in_memory: session.kept_in_memory,
+                keep_ended: session.keep_ended.0,
+            },
+            providers,
+            scopes,
+            insecure_gates,
+        })
+    }
+}
+
+/// A directory that holds hashes of passwords is its owner's alone.
+fn closed_to_others(directory: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(directory) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Err(format!(
+            "the data directory {} is open to others (mode {:o}); close it with chmod 700",
+            directory.display(),
+            metadata.permissions().mode() & 0o777
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Where each key was said.
+struct Origins {
+    file: PathBuf,
+    text: String,
+    lines: BTreeMap<String, usize>,
+    variables: BTreeMap<String, String>,
+}
+
+impl Origins {
+    fn of(path: &Path, text: &str) -> Result<Origins, ConfigError> {
+        let mut origins =
+            Origins { file: path.to_owned(), text: text.to_owned(), lines: BTreeMap::new(), variables: BTreeMap::new() };
+        let table = toml::de::DeTable::parse(text).map_err(|error| origins.syntax(&error))?;
+        let mut lines = BTreeMap::new();
+        collect(table.get_ref(), "", &mut |key, span| {
+            lines.insert(key, line_of(text, span.start));
+        });
+        origins.lines = lines;
+        Ok(origins)
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map_or(1, |span| line_of(&self.text, span.start));
+        ConfigError(format!("{}:{line}: {}", self.file.display(), error.message()))
+    }
+
+    /// The complaint, with the place of the key or of the nearest one around it.
+    fn complain(&self, key: &str, what: &str) -> ConfigError {
+        let key = key.trim_matches('.');
+        let mut place = key;
+        loop {
+            if let Some(variable) = self.variables.get(place) {
+                return ConfigError(format!("{variable}: {key}: {what}"));
+            }
+            if let Some(line) = self.lines.get(place) {
+                return ConfigError(format!("{}:{line}: {key}: {what}", self.file.display()));
+            }
+            match place.rfind('.') {
+                Some(dot) => place = &place[..dot],
+                None => return ConfigError(format!("{}: {key}: {what}", self.file.display())),
+            }
+        }
+    }
+
+    /// Sets what an environment variable says: `GATEPOST_HTTP`, `GATEPOST_ZENITH_REPLY_TOPIC`. The value is read as TOML
+    /// where it is TOML, else as text.
+    fn overlay(&mut self, table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
+        let Some(name) = variable.strip_prefix(PREFIX) else { return Ok(()) };
+        if NOT_SETTINGS.contains(&variable) {
+            return Ok(());
+        }
+        let name = name.to_ascii_lowercase();
+        let sections = ["password", "throttle", "session"].into_iter().chain(GATES.iter().map(|gate| gate.name));
+        let section = sections.filter_map(|section| Some((section, name.strip_prefix(section)?.strip_prefix('_')?))).next();
+        let value = format!("value = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+        let (target, key, full) = match section {
+            None => (table, name.as_str(), name.clone()),
+            Some((section, key)) => {
+                let inner = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                let toml::Value::Table(inner) = inner else {
+                    return Err(self.complain(section, "is a section, so write [its name] and keys below it"));
+                };
+                (inner, key, format!("{section}.{key}"))
+            }
+        };
+        target.insert(key.to_owned(), value);
+        self.variables.insert(full, variable.to_owned());
+        Ok(())
+    }
+}
+
+fn collect(table: &toml::de::DeTable<'_>, prefix: &str, found: &mut impl FnMut(String, Range<usize>)) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        found(path.clone(), key.span());
+        match value.get_ref() {
+            toml::de::DeValue::Table(inner) => collect(inner, &path, found),
+            toml::de::DeValue::Array(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    found(path.clone(), value.span());
+                    if let toml::de::DeValue::Table(inner) = value.get_ref() {
+                        collect(inner, &path, found);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let origins = Origins::of(Path::new("gatepost.toml"), text)?;
+        let mut table: toml::Table = text.parse().expect("TOML, or Origins would have said so");
+        let mut origins = origins;
+        for (variable, value) in environment {
+            origins.overlay(&mut table, variable, value)?;
+        }
+        Config::of(table, &origins, None)
+    }
+
+    fn refused(text: &str, environment: &[(&str, &str)], beginning: &str) {
+        let error = load(text, environment).expect_err(text);
+        assert!(error.0.starts_with(beginning), "{text}: {error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = load("", &[]).expect("defaults");
+        assert_eq!(config.http.to_string(), "127.0.0.1:8000");
+        assert!(config.identity.insecure_gates.is_empty());
+        assert_eq!(config.identity.sessions, SessionSettings::default());
+        assert_eq!(config.identity.throttle, ThrottleSettings::default());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_file_and_line_or_variable() {
+        refused("\nhttp = 'x'", &[], "gatepost.toml:2: http: ");
+        refused("\n\nhtpp = '127.0.0.1:1'", &[], "gatepost.toml:3: htpp: there is no such setting");
+        refused("[password]\nmax_wait = '2 weeks'", &[], "gatepost.toml:2: password.max_wait: ");
+        refused("[password]\nmemory_kib = 4294967295", &[], "gatepost.toml:1: password: the cost ");
+        refused("[password]\niterationz = 1", &[], "gatepost.toml:2: password.iterationz: there is no such setting");
+        refused("[session]\non_reuse = 'end'\nunpresented = 0", &[], "gatepost.toml:3: session.unpresented: ");
+        refused("[zenith]\nrequire_secure = 1", &[], "gatepost.toml:2: zenith.require_secure: ");
+        refused("[zenith]\n\nno_such = 1", &[], "gatepost.toml:3: zenith.no_such: there is no such setting");
+        refused("zenith = 3", &[], "gatepost.toml:1: zenith: is a section");
+        refused("a = [", &[], "gatepost.toml:1: ");
+        refused("[[provider]]\nname = 'a'\nkind = 'magic'", &[], "gatepost.toml:");
+        refused(
+            "[[provider]]\nname = 'a'\nkind = 'local'\n[[provider]]\nname = 'A'\nkind = 'local'",
+            &[],
+            "gatepost.toml:1: provider: ",
+        );
+        refused("", &[("GATEPOST_HTTP", "nowhere")], "GATEPOST_HTTP: http: ");
+        refused("", &[("GATEPOST_PASSWORD_MAX_WAIT", "x")], "GATEPOST_PASSWORD_MAX_WAIT: password.max_wait: ");
+        refused("", &[("GATEPOST_HTPP", "x")], "GATEPOST_HTPP: htpp: there is no such setting");
+        refused("", &[("GATEPOST_ZENITH_NO_SUCH", "x")], "GATEPOST_ZENITH_NO_SUCH: zenith.no_such: there is no such setting");
+    }
+
+    #[test]
+    fn the_environment_has_the_last_word() {
+        let environment = [("GATEPOST_HTTP", "127.0.0.1:9"), ("GATEPOST_ZENITH_REQUIRE_SECURE", "false"), ("OTHER", "x")];
+        let config = load("http = '127.0.0.1:1'\nrequire_secure = true", &environment).expect("good settings");
+        assert_eq!(config.http.port(), 9);
+        assert_eq!(config.identity.insecure_gates, ["zenith"]);
+        let config = load("require_secure = false\n[zenith]\nrequire_secure = true", &[]).expect("good settings");
+        assert!(config.identity.insecure_gates.is_empty(), "a gate may override");
+    }
+
+    #[test]
+    fn spans_are_whole_numbers_with_a_unit() {
+        for (text, millis) in [("200ms", 200), ("2s", 2000), ("15m", 900_000), ("4h", 14_400_000), ("30d", 2_592_000_000)] {
+            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "1.5s", "-1s", "1 s", "1w", "99999999999999999999s", "400000d"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
+    }
+}

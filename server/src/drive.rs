@@ -1,0 +1,470 @@
+//! The turn of an exchange and the loop of a conversation: the only code that asks the core for a peer.
+//!
+//! It moves bytes and keeps order. It refuses to know what any message means; the gate does. Each question runs to its end
+//! in a task of its own, so that a peer that hangs up has still spent its attempt; only its answer may be dropped.
+//!
+//! ```text
+//! socket -> frame -> Talk::receive -> Command -> Identity::handle (own task)
+//!                                                      |
+//! socket <- outbox <- Talk::answer <- Reply <- Outcome-+-> attachment (kept here), held (released once handed over)
+//!           outbox <- Talk::notify <- Event <- attachment
+//! ```
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context as Waking, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::{Sink, Stream};
+use gatepost_identity::Identity;
+use gatepost_identity::clock::{Clock, Entropy, Timestamp, draw};
+use gatepost_identity::command::{Command, ConnectionId, Context, Peer};
+use gatepost_identity::live::Attachment;
+use gatepost_identity::reply::Outcome;
+use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
+use gatepost_protocols::http::{Request, Response};
+use gatepost_protocols::mount::{Serve, Served, Talk};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error};
+
+use crate::wheel::Wheel;
+
+/// How long an exchange may wait for the core. A socket's conversation sets its own.
+const ANSWER_WITHIN: Duration = Duration::from_secs(35);
+/// How long frames may stand unsent before the peer is given up.
+const UNSENT: Duration = Duration::from_secs(10);
+/// How long a peer has to answer a close.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How many bytes of replies may wait for a peer before nothing more is read from it.
+const MOST_UNSENT: usize = 64 * 1024;
+/// After how many frames a batch is sent even while more is coming in.
+const BATCH: usize = 32;
+/// What is read from a socket at a time: small, because every idle connection holds as much.
+const READ_BUFFER: usize = 1024;
+
+/// What every connection needs.
+pub struct World {
+    /// The core.
+    pub identity: Identity,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is random.
+    pub entropy: Arc<dyn Entropy>,
+    /// The timer of all sockets.
+    pub wheel: Wheel,
+    /// Numbers connections.
+    pub last_connection: AtomicU64,
+    /// Open sockets.
+    pub sockets: AtomicUsize,
+    /// Questions that the core has not answered yet.
+    pub questions: AtomicUsize,
+}
+
+impl World {
+    fn connection(&self) -> ConnectionId {
+        ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Asks the core in a task of its own.
+    fn ask(self: &Arc<World>, command: Command, context: Context) -> oneshot::Receiver<Outcome> {
+        let (done, outcome) = oneshot::channel();
+        let world = Arc::clone(self);
+        world.questions.fetch_add(1, Ordering::AcqRel);
+        tokio::spawn(async move {
+            let counted = Counted(&world.questions);
+            let outcome = world.identity.handle(command, &context).await;
+            // A peer that is gone drops its outcome, and so takes back what it was granted.
+            drop(done.send(outcome));
+            drop(counted);
+        });
+        outcome
+    }
+}
+
+/// Counts down when it is dropped, also by a panic.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The response to a request, and what goes along with it into a socket.
+pub struct Turn {
+    /// The response.
+    pub response: Response,
+    /// What ties the new connection to its session, where the response is an upgrade.
+    pub attachment: Option<Attachment>,
+    /// The new connection.
+    pub connection: ConnectionId,
+}
+
+/// One request, one response. `None`: the core went away under it.
+pub async fn exchange(world: &Arc<World>, gate: &'static str, serve: Arc<dyn Serve>, peer: Peer, request: Request) -> Option<Turn> {
+    let connection = world.connection();
+    let upgrade = request.upgrade;
+    let now = world.clock.now();
+    match serve.receive(now, draw(&*world.entropy), request) {
+        Served::Response(response) => Some(Turn { response, attachment: None, connection }),
+        Served::Question(command, answering) => {
+            let deadline = world.clock.instant() + ANSWER_WITHIN;
+            let context = Context { gate, peer, connection: upgrade.then_some(connection), deadline };
+            let Outcome { reply, attachment, held } = world.ask(command, context).await.ok()?;
+            let response = answering(world.clock.now(), reply);
+            held.release();
+            Some(Turn { response, attachment, connection })
+        }
+    }
+}
+
+/// A connection that becomes a socket.
+pub struct Socket {
+    /// The world.
+    pub world: Arc<World>,
+    /// The gate's name.
+    pub gate: &'static str,
+    /// The other end.
+    pub peer: Peer,
+    /// Which connection it is.
+    pub connection: ConnectionId,
+    /// What it is attached to already.
+    pub attachment: Option<Attachment>,
+    /// The longest message, in bytes.
+    pub max_message: usize,
+    /// What talks on it.
+    pub talk: Box<dyn Talk>,
+}
+
+impl Socket {
+    /// Talks on `stream` until one side ends it. `read` is what came in behind the request.
+    pub fn talk(self, stream: TcpStream, read: Bytes) -> impl Future<Output = ()> + Send {
+        self.world.sockets.fetch_add(1, Ordering::AcqRel);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(READ_BUFFER * 4)
+            .max_write_buffer_size(usize::MAX)
+            .max_message_size(Some(self.max_message))
+            .max_frame_size(Some(self.max_message));
+        async move {
+            let stream = WebSocketStream::from_partially_read(stream, read.into(), Role::Server, Some(config)).await;
+            let now = self.world.clock.instant();
+            let talking = Talking {
+                stream,
+                talk: self.talk,
+                attachment: self.attachment,
+                pending: None,
+                outbox: Outbox::default(),
+                unsent: VecDeque::new(),
+                phase: Phase::Open,
+                unflushed: 0,
+                handed_bytes: 0,
+                unsent_since: None,
+                heard_at: now,
+                pinged_at: now,
+                wake_at: None,
+                peer: self.peer,
+                gate: self.gate,
+                connection: self.connection,
+                world: self.world,
+            };
+            talking.await;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Both sides talk.
+    Open,
+    /// A close was sent; until this moment the peer may answer it.
+    Closing { until: Instant },
+    /// What comes in can no longer be read as frames. It is thrown away until then, so that the close we sent is not lost
+    /// in a reset.
+    Draining { until: Instant },
+}
+
+/// The loop of one socket, as a future by hand: it is as large as its fields, and every idle connection keeps one.
+struct Talking {
+    stream: WebSocketStream<TcpStream>,
+    talk: Box<dyn Talk>,
+    attachment: Option<Attachment>,
+    pending: Option<oneshot::Receiver<Outcome>>,
+    outbox: Outbox,
+    /// Frames that the socket has not taken yet.
+    unsent: VecDeque<Message>,
+    phase: Phase,
+    /// Frames that the socket has taken and not sent yet.
+    unflushed: usize,
+    /// How many bytes those are.
+    handed_bytes: usize,
+    unsent_since: Option<Instant>,
+    heard_at: Instant,
+    pinged_at: Instant,
+    wake_at: Option<Instant>,
+    peer: Peer,
+    gate: &'static str,
+    connection: ConnectionId,
+    world: Arc<World>,
+}
+
+/// The socket is over: nothing more can be sent or read.
+struct Over;
+
+impl Future for Talking {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<()> {
+        match self.get_mut().go_on(waking) {
+            Ok(()) => Poll::Pending,
+            Err(Over) => Poll::Ready(()),
+        }
+    }
+}
+
+impl Talking {
+    /// Goes on until nothing is ready: `Ok` then waits for a waker.
+    fn go_on(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
+        loop {
+            let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
+            self.keep_time(instant)?;
+            self.hear_events(now, waking);
+            self.hear_outcome(now, waking);
+            self.hand_over(waking)?;
+            if self.read(instant, now, waking)? {
+                if self.unflushed >= BATCH {
+                    self.flush(instant, waking)?;
+                }
+                continue;
+            }
+            self.flush(instant, waking)?;
+            self.wake_in_time(waking);
+            return Ok(());
+        }
+    }
+
+    /// What befell the session, also while a question is pending.
+    fn hear_events(&mut self, now: Timestamp, waking: &mut Waking<'_>) {
+        let Some(attachment) = &self.attachment else { return };
+        while let Poll::Ready(event) = attachment.poll_next(waking) {
+            self.talk.notify(now, event, &mut self.outbox);
+        }
+        self.collect();
+    }
+
+    /// The core's answer, if it is there: first its attachment, then the words, then what others may learn.
+    fn hear_outcome(&mut self, now: Timestamp, waking: &mut Waking<'_>) {
+        let Some(pending) = &mut self.pending else { return };
+        let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return };
+        self.pending = None;
+        self.heard_at = self.world.clock.instant();
+        let Ok(Outcome { reply, attachment, held }) = outcome else {
+            // The task that asked has panicked. The peer cannot be answered, so it is told that this is our fault.
+            self.outbox.close(1011, "fault");
+            return self.collect();
+        };
+        if attachment.is_some() {
+            self.attachment = attachment;
+        }
+        self.talk.answer(now, reply, &mut self.outbox);
+        self.collect();
+        held.release();
+    }
+
+    /// Reads and handles one message. `false`: there is none now, or none is wanted now.
+    fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<bool, Over> {
+        if let Phase::Draining { .. } = self.phase {
+            return self.drain(waking);
+        }
+        if self.pending.is_some() || !self.unsent.is_empty() || self.unsent_bytes() > MOST_UNSENT {
+            return Ok(false);
+        }
+        let message = match Pin::new(&mut self.stream).poll_next(waking) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(None) => return Err(Over),
+            Poll::Ready(Some(Err(error))) => return self.broken(&error, instant).map(|()| true),
+            Poll::Ready(Some(Ok(message))) => message,
+        };
+        self.heard_at = instant;
+        let frame = match &message {
+            Message::Text(text) => Frame::Text(text),
+            Message::Binary(bytes) => Frame::Binary(bytes),
+            // The library has queued the pong; it goes out with the next flush.
+            Message::Ping(_) => {
+                self.unflushed += 1;
+                return Ok(true);
+            }
+            Message::Pong(_) | Message::Frame(_) => return Ok(true),
+            Message::Close(_) => {
+                // The library has queued the answer. The attachment goes now; the socket when the answer is sent.
+                self.unflushed += 1;
+                self.attachment = None;
+                self.phase = Phase::Closing { until: instant + CLOSING };
+                return Ok(true);
+            }
+        };
+        if self.phase != Phase::Open {
+            return Ok(true);
+        }
+        if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
+            let deadline = instant + self.talk.limits().answer_within;
+            let context = Context { gate: self.gate, peer: self.peer, connection: Some(self.connection), deadline };
+            self.pending = Some(self.world.ask(command, context));
+        }
+        self.collect();
+        Ok(true)
+    }
+
+    /// What cannot be read as a message gets the close code that RFC 6455 section 7.4.1 has for it.
+    fn broken(&mut self, error: &Error, instant: Instant) -> Result<(), Over> {
+        let (code, reason): (CloseCode, _) = match error {
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return Err(Over),
+            Error::Protocol(_) => (1002, "broken frame"),
+            Error::Utf8(_) => (1007, "not UTF-8"),
+            Error::Capacity(_) => (1009, "too large"),
+            _ => return Err(Over),
+        };
+        if self.phase != Phase::Open {
+            return Err(Over);
+        }
+        self.outbox.close(code, reason);
+        self.collect();
+        self.phase = Phase::Draining { until: instant + CLOSING };
+        Ok(())
+    }
+
+    /// Throws away what comes in until the peer has closed, once the close frame is out.
+    fn drain(&mut self, waking: &mut Waking<'_>) -> Result<bool, Over> {
+        if self.unflushed > 0 || !self.unsent.is_empty() {
+            return Ok(false);
+        }
+        let stream = Pin::new(self.stream.get_mut());
+        if let Poll::Ready(Err(_)) = stream.poll_shutdown(waking) {
+            return Err(Over);
+        }
+        let mut scratch = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut scratch);
+        match Pin::new(self.stream.get_mut()).poll_read(waking, &mut buffer) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Ok(true),
+            Poll::Ready(_) => Err(Over),
+        }
+    }
+
+    /// Moves the outbox behind the frames that wait already.
+    fn collect(&mut self) {
+        for outgoing in self.outbox.drain() {
+            let message = match outgoing {
+                Outgoing::Text(text) => Message::Text(text.into()),
+                Outgoing::Close(code, reason) => {
+                    self.phase = Phase::Closing { until: self.world.clock.instant() + CLOSING };
+                    Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
+                }
+            };
+            self.unsent.push_back(message);
+        }
+    }
+
+    /// Hands frames to the socket as far as it takes them.
+    fn hand_over(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
+        while !self.unsent.is_empty() {
+            match Pin::new(&mut self.stream).poll_ready(waking) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Err(Over),
+                Poll::Ready(Ok(())) => {}
+            }
+            let Some(message) = self.unsent.pop_front() else { break };
+            self.handed_bytes += message.len();
+            self.unflushed += 1;
+            // After a close of the peer's nothing can be sent; the socket ends with its answer.
+            Pin::new(&mut self.stream).start_send(message).map_err(|_| Over)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<(), Over> {
+        self.hand_over(waking)?;
+        if self.unflushed == 0 && self.unsent.is_empty() {
+            return Ok(());
+        }
+        match Pin::new(&mut self.stream).poll_flush(waking) {
+            Poll::Ready(Ok(())) => {
+                (self.unflushed, self.handed_bytes) = (0, 0);
+                self.unsent_since = None;
+                Ok(())
+            }
+            // The connection is closed in good order: our close was answered, or theirs was.
+            Poll::Ready(Err(_)) => Err(Over),
+            Poll::Pending => {
+                self.unsent_since.get_or_insert(instant);
+                Ok(())
+            }
+        }
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        if self.unsent_since.is_some() { self.handed_bytes } else { 0 }
+    }
+
+    /// Does what is due by the clock.
+    fn keep_time(&mut self, instant: Instant) -> Result<(), Over> {
+        if self.unsent_since.is_some_and(|since| instant >= since + UNSENT) {
+            return Err(Over);
+        }
+        match self.phase {
+            Phase::Closing { until } | Phase::Draining { until } if instant >= until => return Err(Over),
+            Phase::Closing { .. } | Phase::Draining { .. } => return Ok(()),
+            Phase::Open => {}
+        }
+        if self.pending.is_some() {
+            // Nothing is read meanwhile, so the peer's silence is ours.
+            return Ok(());
+        }
+        if self.world.wheel.is_stopping() {
+            self.talk.stop(&mut self.outbox);
+            self.collect();
+            return Ok(());
+        }
+        let limits = self.talk.limits();
+        let (silence, code) = limits.silence;
+        if instant >= self.heard_at + silence {
+            self.outbox.close(code, "silent");
+            self.collect();
+        } else if instant >= self.pinged_at + limits.ping_every {
+            self.pinged_at = instant;
+            self.unsent.push_back(Message::Ping(Bytes::new()));
+        }
+        Ok(())
+    }
+
+    /// Makes sure to be polled when something is due by the clock.
+    fn wake_in_time(&mut self, waking: &mut Waking<'_>) {
+        let limits = self.talk.limits();
+        let mut due = match self.phase {
+            Phase::Open => (self.heard_at + limits.silence.0).min(self.pinged_at + limits.ping_every),
+            Phase::Closing { until } | Phase::Draining { until } => until,
+        };
+        if let Some(since) = self.unsent_since {
+            due = due.min(since + UNSENT);
+        }
+        let instant = self.world.clock.instant();
+        let registered = self.wake_at.filter(|&at| at > instant);
+        if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {
+            self.wake_at = Some(self.world.wheel.wake_at(due, waking.waker()));
+        }
+    }
+}
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        self.world.sockets.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,513 @@
+//! The operators' door: a socket in the data directory on which the command line asks a running server.
+//!
+//! One line of JSON asks, one line answers. Who stands there is what the kernel says: only the user that the server runs as,
+//! and root. Decides who may come in and how an operation is worded; what it does, `gatepost_identity::admin` decides. The
+//! same operations run without a server, when the command line holds the data directory itself.
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use gatepost_identity::Identity;
+use gatepost_identity::account::{Account, Client, Status};
+use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewUser, Operator, SessionView, UserChange};
+use gatepost_identity::audit::AuditRow;
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::secret::Secret;
+use gatepost_identity::session::SessionId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// The longest request, in bytes.
+const LONGEST: u64 = 256 * 1024;
+/// How many rows of the audit are asked for at once while it is followed.
+const PAGE: usize = 500;
+
+/// What an operator may ask.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "operation")]
+pub enum Operation {
+    /// Adds a user.
+    UserAdd {
+        /// Name.
+        name: String,
+        /// Id that peers are told.
+        id: Option<String>,
+        /// Address.
+        email: Option<String>,
+        /// Friendly name.
+        display_name: Option<String>,
+        /// Roles.
+        roles: Vec<String>,
+        /// Scopes.
+        scopes: Vec<String>,
+        /// End, in milliseconds since the Unix epoch.
+        expires_at: Option<i64>,
+        /// Password.
+        password: Option<Told>,
+    },
+    /// Users, a page at a time.
+    UserList {
+        /// The last name of the page before.
+        after: Option<String>,
+        /// How many.
+        limit: usize,
+    },
+    /// One user.
+    UserShow {
+        /// Name, address or id.
+        name: String,
+    },
+    /// Changes a user.
+    UserSet {
+        /// Name or address.
+        name: String,
+        /// Another name.
+        new_name: Option<String>,
+        /// Another address; empty takes it away.
+        email: Option<String>,
+        /// Another friendly name; empty takes it away.
+        display_name: Option<String>,
+        /// All roles.
+        roles: Option<Vec<String>>,
+        /// All scopes.
+        scopes: Option<Vec<String>>,
+        /// Another end, in milliseconds since the Unix epoch; 0 takes it away.
+        expires_at: Option<i64>,
+    },
+    /// Switches a user off.
+    UserDisable {
+        /// Name or address.
+        name: String,
+    },
+    /// Switches a user on.
+    UserEnable {
+        /// Name or address.
+        name: String,
+    },
+    /// Forgets failures that stand against a user.
+    UserUnlock {
+        /// Name or address.
+        name: String,
+    },
+    /// Sets or takes away a password.
+    UserSetPassword {
+        /// Name or address.
+        name: String,
+        /// The password; none takes it away.
+        password: Option<Told>,
+    },
+    /// Removes a user.
+    UserRemove {
+        /// Name or address.
+        name: String,
+    },
+    /// Adds a client.
+    ClientAdd {
+        /// Id.
+        id: String,
+        /// Friendly name.
+        display_name: Option<String>,
+        /// Whether it has a secret.
+        confidential: bool,
+        /// Its secret; none: one is drawn.
+        secret: Option<Told>,
+        /// Scopes.
+        scopes: Vec<String>,
+        /// Whether it is told no token.
+        without_token: bool,
+        /// End, in milliseconds since the Unix epoch.
+        expires_at: Option<i64>,
+    },
+    /// Clients, a page at a time.
+    ClientList {
+        /// The last id of the page before.
+        after: Option<String>,
+        /// How many.
+        limit: usize,
+    },
+    /// One client.
+    ClientShow {
+        /// Id.
+        id: String,
+    },
+    /// Changes a client.
+    ClientSet {
+        /// Id.
+        id: String,
+        /// Another friendly name; empty takes it away.
+        display_name: Option<String>,
+        /// All scopes.
+        scopes: Option<Vec<String>>,
+        /// Whether it is told a token.
+        receives_token: Option<bool>,
+        /// Another end, in milliseconds since the Unix epoch; 0 takes it away.
+        expires_at: Option<i64>,
+    },
+    /// Gives a client another secret.
+    ClientNewSecret {
+        /// Id.
+        id: String,
+        /// The secret; none: one is drawn.
+        secret: Option<Told>,
+    },
+    /// Switches a client off.
+    ClientDisable {
+        /// Id.
+        id: String,
+    },
+    /// Switches a client on.
+    ClientEnable {
+        /// Id.
+        id: String,
+    },
+    /// Removes a client.
+    ClientRemove {
+        /// Id.
+        id: String,
+    },
+    /// Sessions, a page at a time, newest first.
+    SessionList {
+        /// Of this user only.
+        user: Option<String>,
+        /// The last id of the page before.
+        after: Option<String>,
+        /// How many.
+        limit: usize,
+    },
+    /// Ends a session.
+    SessionEnd {
+        /// Its id.
+        id: String,
+    },
+    /// Ends all sessions of a user.
+    SessionEndUser {
+        /// Name or address.
+        user: String,
+    },
+    /// The newest lines of the audit, oldest first.
+    AuditTail {
+        /// How many.
+        lines: usize,
+    },
+    /// Lines of the audit after a number, oldest first.
+    AuditAfter {
+        /// The number.
+        after: u64,
+    },
+}
+
+/// A secret on its way from the command line. Never printed.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Told(String);
+
+impl Told {
+    /// Takes a secret along.
+    pub fn new(text: String) -> Told {
+        Told(text)
+    }
+
+    fn secret(self) -> Secret {
+        Secret::new(self.0)
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told(..)")
+    }
+}
+
+/// The answer: what was asked for, or why not.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answered {
+    /// Facts.
+    Ok(Value),
+    /// A refusal.
+    Error {
+        /// Its word.
+        word: String,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+/// Where the door is.
+pub fn socket_path(data: &Path) -> PathBuf {
+    data.join("gatepost.sock")
+}
+
+/// Opens the door. The future serves it until it is dropped.
+///
+/// # Errors
+/// One sentence for people.
+pub fn listen(data: &Path, identity: Identity) -> Result<impl Future<Output = ()> + Send + 'static, String> {
+    let path = socket_path(data);
+    // The data directory is held, so a socket in it is one that a dead process left.
+    std::fs::remove_file(&path).ok();
+    let failed = |error: std::io::Error| format!("cannot open the operators' socket {}: {error}", path.display());
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let identity = identity.clone();
+                    tokio::spawn(async move { attend(stream, identity).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an operator could not be let in: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}
+
+async fn attend(mut stream: UnixStream, identity: Identity) {
+    let own = rustix::process::geteuid().as_raw();
+    let uid = match stream.peer_cred() {
+        Ok(credentials) if credentials.uid() == own || credentials.uid() == 0 => credentials.uid(),
+        Ok(credentials) => {
+            tracing::warn!(uid = credentials.uid(), "a stranger stood at the operators' door and was turned away");
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the kernel would not say who stands at the operators' door: {error}");
+            return;
+        }
+    };
+    let (read, mut write) = stream.split();
+    let mut lines = BufReader::new(read.take(LONGEST)).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let answered = match serde_json::from_str(&line) {
+            Ok(operation) => perform(&identity, Operator::Local { uid }, operation).await,
+            // The line may hold a password, so it is not repeated.
+            Err(_) => Answered::Error { word: "invalid".to_owned(), message: "that is no operation of this version".to_owned() },
+        };
+        let Ok(mut text) = serde_json::to_vec(&answered) else { return };
+        text.push(b'\n');
+        if write.write_all(&text).await.is_err() {
+            return;
+        }
+        lines.get_mut().get_mut().set_limit(LONGEST);
+    }
+}
+
+/// Asks a running server.
+pub struct Asking(BufReader<UnixStream>);
+
+impl Asking {
+    /// Goes to the door of the server that holds this data directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn connect(data: &Path) -> std::io::Result<Asking> {
+        Ok(Asking(BufReader::new(UnixStream::connect(socket_path(data)).await?)))
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// One sentence for people, where the server went away.
+    pub async fn ask(&mut self, operation: &Operation) -> Result<Answered, String> {
+        let gone = |error: &dyn std::fmt::Display| format!("the server went away: {error}");
+        let mut text = serde_json::to_vec(operation).map_err(|error| error.to_string())?;
+        text.push(b'\n');
+        self.0.get_mut().write_all(&text).await.map_err(|error| gone(&error))?;
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.map_err(|error| gone(&error))?;
+        serde_json::from_str(&line).map_err(|_| gone(&"it sent no answer"))
+    }
+}
+
+/// Does what an operator asks.
+pub async fn perform(identity: &Identity, operator: Operator, operation: Operation) -> Answered {
+    match operate(&identity.admin(operator), operation).await {
+        Ok(facts) => Answered::Ok(facts),
+        Err(refusal) => Answered::Error { word: refusal.word().to_owned(), message: explain(&refusal) },
+    }
+}
+
+async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refusal> {
+    match operation {
+        Operation::UserAdd { name, id, email, display_name, roles, scopes, expires_at, password } => {
+            let password = password.map(Told::secret);
+            let expires_at = expires_at.map(Timestamp::from_millis);
+            let new = NewUser { name, subject: id, email, display_name, roles, scopes, expires_at, password };
+            Ok(user(&admin.add_user(new).await?))
+        }
+        Operation::UserList { after, limit } => Ok(admin.users(after.as_deref(), limit).await?.iter().map(user).collect()),
+        Operation::UserShow { name } => Ok(user(&admin.user(&name).await?)),
+        Operation::UserSet { name, new_name, email, display_name, roles, scopes, expires_at } => {
+            let change = UserChange {
+                name: new_name,
+                email: email.map(unless_empty),
+                display_name: display_name.map(unless_empty),
+                roles,
+                scopes,
+                expires_at: expires_at.map(unless_zero),
+            };
+            Ok(user(&admin.set_user(&name, change).await?))
+        }
+        Operation::UserDisable { name } => Ok(user(&admin.set_user_status(&name, Status::Disabled).await?)),
+        Operation::UserEnable { name } => Ok(user(&admin.set_user_status(&name, Status::Active).await?)),
+        Operation::UserUnlock { name } => Ok(user(&admin.unlock_user(&name).await?)),
+        Operation::UserSetPassword { name, password } => {
+            Ok(user(&admin.set_password(&name, password.map(Told::secret).as_ref()).await?))
+        }
+        Operation::UserRemove { name } => Ok(user(&admin.remove_user(&name).await?)),
+        Operation::ClientAdd { id, display_name, confidential, secret, scopes, without_token, expires_at } => {
+            let secret = match secret {
+                Some(secret) => ClientSecret::Given(secret.secret()),
+                None if confidential => ClientSecret::Drawn,
+                None => ClientSecret::None,
+            };
+            let expires_at = expires_at.map(Timestamp::from_millis);
+            let (added, drawn) =
+                admin.add_client(NewClient { id, display_name, secret, scopes, without_token, expires_at }).await?;
+            Ok(client_with(&added, drawn))
+        }
+        Operation::ClientList { after, limit } => Ok(admin.clients(after.as_deref(), limit).await?.iter().map(client).collect()),
+        Operation::ClientShow { id } => Ok(client(&admin.client(&id).await?)),
+        Operation::ClientSet { id, display_name, scopes, receives_token, expires_at } => {
+            let change = ClientChange {
+                display_name: display_name.map(unless_empty),
+                scopes,
+                receives_token,
+                expires_at: expires_at.map(unless_zero),
+            };
+            Ok(client(&admin.set_client(&id, change).await?))
+        }
+        Operation::ClientNewSecret { id, secret } => {
+            let secret = secret.map_or(ClientSecret::Drawn, |secret| ClientSecret::Given(secret.secret()));
+            let (changed, drawn) = admin.new_client_secret(&id, secret).await?;
+            Ok(client_with(&changed, drawn))
+        }
+        Operation::ClientDisable { id } => Ok(client(&admin.set_client_status(&id, Status::Disabled).await?)),
+        Operation::ClientEnable { id } => Ok(client(&admin.set_client_status(&id, Status::Active).await?)),
+        Operation::ClientRemove { id } => Ok(client(&admin.remove_client(&id).await?)),
+        Operation::SessionList { user, after, limit } => {
+            let after = after.map(|id| session_id(&id)).transpose()?;
+            Ok(admin.sessions(user.as_deref(), after, limit).await?.iter().map(session).collect())
+        }
+        Operation::SessionEnd { id } => {
+            admin.end_session(session_id(&id)?).await?;
+            Ok(json!({ "ended": 1 }))
+        }
+        Operation::SessionEndUser { user } => Ok(json!({ "ended": admin.end_sessions_of(&user).await? })),
+        Operation::AuditTail { lines } => {
+            let mut rows = admin.audit_before(None, lines).await?;
+            rows.reverse();
+            Ok(rows.iter().map(audit).collect())
+        }
+        Operation::AuditAfter { after } => Ok(admin.audit_after(after, PAGE).await?.iter().map(audit).collect()),
+    }
+}
+
+fn session_id(text: &str) -> Result<SessionId, Refusal> {
+    text.parse().map(SessionId).map_err(|_| Refusal::Invalid(vec![format!("{text:?} is not the id of a session")]))
+}
+
+fn unless_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn unless_zero(millis: i64) -> Option<Timestamp> {
+    (millis != 0).then(|| Timestamp::from_millis(millis))
+}
+
+/// A moment as operators read it: RFC 3339 in UTC.
+fn moment(at: Timestamp) -> Value {
+    match jiff::Timestamp::from_millisecond(at.millis()) {
+        Ok(moment) => json!(moment.to_string()),
+        Err(_) => Value::Null,
+    }
+}
+
+fn user(account: &Account) -> Value {
+    json!({
+        "name": account.name.as_str(),
+        "id": account.subject,
+        "email": account.email.as_ref().map(|email| email.as_str()),
+        "display_name": account.display_name,
+        "status": account.status.word(),
+        "roles": account.roles,
+        "scopes": account.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "expires_at": account.expires_at.map(moment),
+        "has_password": account.password.is_some(),
+        "created_at": moment(account.created_at),
+        "account": account.id.0.to_string(),
+    })
+}
+
+fn client(client: &Client) -> Value {
+    json!({
+        "id": client.id.as_str(),
+        "display_name": client.display_name,
+        "kind": if client.secret.is_some() { "confidential" } else { "public" },
+        "status": client.status.word(),
+        "scopes": client.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "receives_token": client.receives_token,
+        "expires_at": client.expires_at.map(moment),
+        "created_at": moment(client.created_at),
+    })
+}
+
+/// With the secret that was drawn; it is told this once.
+fn client_with(changed: &Client, drawn: Option<Secret>) -> Value {
+    let mut facts = client(changed);
+    if let Some(secret) = drawn {
+        facts["secret"] = json!(secret.expose_text());
+    }
+    facts
+}
+
+fn session(view: &SessionView) -> Value {
+    let session = &view.session;
+    json!({
+        "id": session.id.0.to_string(),
+        "user": view.user,
+        "client": session.client.as_str(),
+        "gate": session.gate,
+        "provider": session.provider,
+        "source": session.source.to_string(),
+        "started_at": moment(session.started_at),
+        "used_at": moment(session.used_at),
+        "connections": view.connections,
+    })
+}
+
+fn audit(row: &AuditRow) -> Value {
+    json!({
+        "number": row.number,
+        "at": moment(row.at),
+        "action": row.action,
+        "outcome": row.outcome,
+        "gate": row.gate,
+        "name": row.name,
+        "source": row.source,
+        "account": row.account.map(|id| id.0.to_string()),
+        "client": row.client.as_ref().map(|id| id.as_str()),
+        "session": row.session.map(|id| id.0.to_string()),
+        "count": row.count,
+        "hash": row.hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+    })
+}
+
+/// A refusal as a sentence for operators.
+fn explain(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::AlreadyExists("id") => "somebody has this id already".to_owned(),
+        Refusal::AlreadyExists(field) => format!("somebody has this {field} already, as name or as e-mail address"),
+        Refusal::NotFound(what) => format!("there is no such {what}"),
+        Refusal::Invalid(faults) => faults.join("; "),
+        Refusal::Unavailable => "the store or a thread failed; the log says more".to_owned(),
+        other => format!("refused: {}", other.word()),
+    }
+}

@@ -1,0 +1,159 @@
+//! Builds the server from its settings, starts it, and lets it end in good order.
+//!
+//! The only place that gives loops their threads and tasks. It decides the order of beginning and ending, and nothing else.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gatepost_identity::Identity;
+use gatepost_identity::clock::{Clock, SystemEntropy};
+use gatepost_identity::store::OneNode;
+use gatepost_protocols::GATES;
+use gatepost_store::Sqlite;
+use tokio::task::JoinHandle as Task;
+
+use crate::clock::RealClock;
+use crate::config::Config;
+use crate::drive::World;
+use crate::listen::{Site, accept, bind};
+use crate::operator;
+use crate::wheel::Wheel;
+
+/// How long to wait for threads that have nothing left to do.
+const JOIN: Duration = Duration::from_secs(2);
+
+/// The core with the threads that it needs; what both the server and a command without a server work with.
+pub struct Core {
+    /// The core.
+    pub identity: Identity,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Core {
+    /// Takes the data directory and opens the core on it.
+    ///
+    /// # Errors
+    /// One sentence for people: who holds the directory, or what is wrong with it.
+    pub async fn open(data: &Path, settings: gatepost_identity::Settings, password_threads: usize) -> Result<Core, String> {
+        let (store, workers) = Sqlite::open(data).map_err(|error| error.to_string())?;
+        let mut threads = Vec::new();
+        for worker in workers {
+            threads.push(spawn(worker.name.to_owned(), || worker.run())?);
+        }
+        let world = gatepost_identity::World {
+            store: Arc::new(store),
+            shared: Arc::new(OneNode::default()),
+            clock: Arc::new(RealClock),
+            entropy: Arc::new(SystemEntropy),
+        };
+        let spellings = GATES.iter().map(|gate| (gate.name, gate.spell)).collect();
+        let identity = Identity::open(world, settings, spellings).await.map_err(|error| error.to_string())?;
+        for number in 0..password_threads {
+            let identity = identity.clone();
+            threads.push(spawn(format!("password-{number}"), move || identity.work_passwords())?);
+        }
+        Ok(Core { identity, threads })
+    }
+
+    /// Writes what was put off, and gives the data directory back.
+    pub async fn close(self) {
+        self.identity.flush().await;
+        self.identity.close_passwords();
+        let Core { identity, threads } = self;
+        drop(identity);
+        // What was told is on disk already. A peer that would not go may still hold the core, and then the threads stay
+        // until the process ends.
+        let ended = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count());
+        if let Ok(Ok(1..)) = tokio::time::timeout(JOIN, ended).await {
+            tracing::error!("a thread ended in a panic");
+        }
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+/// A server that runs.
+pub struct Server {
+    /// Where HTTP is answered.
+    pub http: SocketAddr,
+    world: Arc<World>,
+    core: Core,
+    tasks: Vec<Task<()>>,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    /// Starts everything; when it answers, every listener accepts.
+    ///
+    /// # Errors
+    /// One sentence for people.
+    pub async fn start(config: Config) -> Result<Server, String> {
+        let core = Core::open(&config.data, config.identity, config.password_threads).await?;
+        let mut mounts = Vec::new();
+        for (gate, section) in &config.gates {
+            let these = (gate.mounts)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
+            mounts.extend(these.into_iter().map(|mount| (gate.name, mount)));
+        }
+        let clock = Arc::new(RealClock);
+        let world = Arc::new(World {
+            identity: core.identity.clone(),
+            wheel: Wheel::new(clock.instant()),
+            clock,
+            entropy: Arc::new(SystemEntropy),
+            last_connection: AtomicU64::new(0),
+            sockets: AtomicUsize::new(0),
+            questions: AtomicUsize::new(0),
+        });
+        let listener = bind(config.http).await.map_err(|error| format!("cannot listen on {}: {error}", config.http))?;
+        let http = listener.local_addr().map_err(|error| error.to_string())?;
+        let operators = operator::listen(&config.data, core.identity.clone())?;
+        let site = Arc::new(Site { world: Arc::clone(&world), mounts });
+        let (unasked, wheel) = (core.identity.clone(), Arc::clone(&world));
+        let tasks = vec![
+            tokio::spawn(accept(listener, site)),
+            tokio::spawn(operators),
+            tokio::spawn(async move { unasked.run().await }),
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    wheel.wheel.turn(wheel.clock.instant());
+                }
+            }),
+        ];
+        Ok(Server { http, world, core, tasks, drain_timeout: config.drain_timeout })
+    }
+
+    /// What stands on the one line that says that the server is ready: listeners and their addresses.
+    pub fn addresses(&self) -> serde_json::Value {
+        serde_json::json!({ "http": self.http.to_string() })
+    }
+
+    /// Ends in good order: accepts no more, lets what is in flight be answered, closes every socket with its wire's own word,
+    /// writes what was put off. Waits no longer than `drain_timeout`.
+    pub async fn stop(self) {
+        let Server { world, core, tasks, drain_timeout, .. } = self;
+        tasks[0].abort();
+        let until = world.clock.instant() + drain_timeout;
+        let in_flight = || world.questions.load(Ordering::Acquire) + world.sockets.load(Ordering::Acquire);
+        while in_flight() > 0 && world.clock.instant() < until {
+            world.wheel.stop();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if in_flight() > 0 {
+            tracing::warn!(left = in_flight(), "some connections did not end in time");
+        }
+        for task in tasks {
+            task.abort();
+            // Aborted, or ended before; either way its hold on the core is gone.
+            task.await.ok();
+        }
+        drop(world);
+        core.close().await;
+    }
+}
