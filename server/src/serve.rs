@@ -129,6 +129,11 @@ impl Server {
         Ok(Server { http, world, core, tasks, drain_timeout: config.drain_timeout })
     }
 
+    /// The core.
+    pub fn identity(&self) -> &Identity {
+        &self.core.identity
+    }
+
     /// What stands on the one line that says that the server is ready: listeners and their addresses.
     pub fn addresses(&self) -> serde_json::Value {
         serde_json::json!({ "http": self.http.to_string() })
