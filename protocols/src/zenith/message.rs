@@ -380,7 +380,9 @@ pub(super) fn push_text(out: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Option<(String, Option<String>, Action, Option<&str>, bool, bool)> {
+    type Parsed<'a> = (String, Option<String>, Action, Option<&'a str>, bool, bool);
+
+    fn parsed(text: &str) -> Option<Parsed<'_>> {
         let envelope = Envelope::parse(text)?;
         let topic = envelope.topic().map(str::to_owned);
         let transaction = envelope.transaction();

@@ -1,0 +1,87 @@
+//! The cast of the transcripts as a scripted core knows it, and a way in through the gate's public row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatepost_identity::account::{AccountSummary, ClientId};
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{Answer, Granted, IssuedToken, Principal, Reply, TokenKind};
+use gatepost_identity::scope::{Scope, Scopes};
+use gatepost_identity::secret::Secret;
+use gatepost_identity::session::SessionId;
+use gatepost_protocols::http::{Request, Response};
+use gatepost_protocols::mount::{Mount, Served};
+use gatepost_protocols::section::Section;
+use gatepost_protocols::zenith::GATE;
+
+/// When every script begins.
+pub const START: Timestamp = Timestamp::from_millis(1_925_089_445_000);
+
+/// How long a login lasts.
+pub const LIFE: Duration = Duration::from_secs(30 * 60);
+
+/// The facts of a grant to one of the cast: `ann` or `bob` through `app`, or the client `svc` by itself.
+pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Timestamp>) -> Option<Principal> {
+    let display_name = match who {
+        "ann" => Some("Ann Example".to_owned()),
+        "bob" | "svc" => None,
+        _ => return None,
+    };
+    let account = AccountSummary {
+        id: gatepost_identity::account::AccountId(Default::default()),
+        subject: format!("u-{who}"),
+        name: who.to_owned(),
+        email: None,
+        display_name,
+        roles: Vec::new(),
+    };
+    let scopes: Option<Scopes> = scopes.iter().map(|name| Scope::parse(name).ok()).collect();
+    Some(Principal {
+        session: SessionId(Default::default()),
+        account: Some(Arc::new(account)).filter(|_| who != "svc"),
+        client: ClientId::parse(if who == "svc" { "svc" } else { "app" }).ok()?,
+        scopes: scopes?,
+        spelling,
+        expires_at,
+    })
+}
+
+/// A reply that grants.
+pub fn granted(principal: Principal, token: Option<&[u8]>) -> Reply {
+    let expires_at = principal.expires_at;
+    let issue = |token: &[u8]| IssuedToken { kind: TokenKind::Restore, secret: Secret::new(token), expires_at };
+    Reply { result: Ok(Answer::Granted(Granted { principal, tokens: token.map(issue).into_iter().collect() })) }
+}
+
+/// A reply that refuses.
+pub fn refused(refusal: Refusal) -> Reply {
+    Reply { result: Err(refusal) }
+}
+
+/// Where the gate answers, under these settings.
+pub fn mounts(settings: &str) -> Result<Vec<Mount>, String> {
+    let section = Section(settings.parse().map_err(|error| format!("{settings:?}: {error}"))?);
+    (GATE.mounts)(&section).map_err(|bad| format!("{}: {}", bad.key, bad.what))
+}
+
+/// Hands a request to the mount of its path; 404 where there is none, as the server's router has it.
+pub fn request(
+    mounts: &[Mount],
+    now: Timestamp,
+    target: &str,
+    upgrade: bool,
+    headers: &[(String, String)],
+) -> Result<Served, String> {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
+    let Some(mount) = mounts.iter().find(|mount| mount.path == path) else {
+        return Ok(Served::Response(Response::empty(http::StatusCode::NOT_FOUND)));
+    };
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in headers {
+        let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
+        fields.append(name, http::HeaderValue::try_from(value).map_err(|error| error.to_string())?);
+    }
+    let request = Request { method: http::Method::GET, path: path.to_owned(), query, headers: fields, upgrade };
+    Ok(Arc::clone(&mount.exchange).receive(now, [0; 16], request))
+}

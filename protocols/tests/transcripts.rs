@@ -1,0 +1,358 @@
+//! The transcripts, run on the pure codec with a scripted core.
+//!
+//! With `GATEPOST_INVERT=1` every expectation is spoiled in turn, and every transcript must fail.
+
+#[path = "../../transcripts/script.rs"]
+#[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
+mod script;
+#[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
+mod scripted;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::command::{Command, Verb};
+use gatepost_identity::credential::Credential;
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{Event, NewToken, Reason, Reply, TokenKind};
+use gatepost_identity::scope::ScopeRequest;
+use gatepost_identity::secret::Secret;
+use gatepost_protocols::frame::{Frame, Outbox, Outgoing};
+use gatepost_protocols::http::{Body, Response};
+use gatepost_protocols::mount::{Mount, Served, Talk};
+use gatepost_protocols::zenith::GATE;
+use script::{Answered, Handshake, Received, Script, Side, Stage};
+
+/// The codec, and a core that says what the script has prepared.
+struct Codec {
+    mounts: Vec<Mount>,
+    now: Timestamp,
+    /// What the core will be asked, where a line says so, and what it will say.
+    prepared: VecDeque<(Option<String>, Says)>,
+    /// A question announced whose answer has not been prepared yet.
+    announced: Option<String>,
+    issued: Vec<Secret>,
+    connections: BTreeMap<u32, (Box<dyn Talk>, VecDeque<Received>)>,
+}
+
+enum Says {
+    No(Refusal),
+    /// Who, which scopes, their family unless it is the one asked in, the end, and whether a token is told.
+    Yes {
+        who: String,
+        scopes: Vec<String>,
+        family: Option<u8>,
+        until: Option<Timestamp>,
+        token: bool,
+    },
+}
+
+impl Codec {
+    fn new() -> Codec {
+        Codec {
+            mounts: Vec::new(),
+            now: scripted::START,
+            prepared: VecDeque::new(),
+            announced: None,
+            issued: Vec::new(),
+            connections: BTreeMap::new(),
+        }
+    }
+
+    fn reply(&mut self, command: Command) -> Result<Reply, String> {
+        let asked = self.described(&command);
+        let (announced, says) = self.prepared.pop_front().ok_or(format!("no line prepares the core for: {asked}"))?;
+        if let Some(announced) = announced.filter(|announced| *announced != asked) {
+            return Err(format!("the core should have been asked {announced}\n  and was asked {asked}"));
+        }
+        let Verb::Authenticate { request, .. } = command.verb;
+        match says {
+            Says::No(refusal) => Ok(scripted::refused(refusal)),
+            Says::Yes { who, scopes, family, until, token } => {
+                let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+                let family = family.or(request.spelling).unwrap_or(0);
+                let principal = scripted::principal(&who, &scopes, family, until).ok_or(format!("{who} is not of the cast"))?;
+                let token = token.then(|| self.draw());
+                Ok(scripted::granted(principal, token.as_ref().map(Secret::expose)))
+            }
+        }
+    }
+
+    fn draw(&mut self) -> Secret {
+        let random = [self.issued.len() as u8 + 1; 32];
+        let spelled = (GATE.spell)(&NewToken { kind: TokenKind::Restore, random: &random });
+        self.issued.push(spelled.clone());
+        spelled
+    }
+
+    /// A command in words, as `core is asked` has it.
+    fn described(&self, command: &Command) -> String {
+        let Verb::Authenticate { provider, credential, request } = &command.verb;
+        let mut words = vec![self.credential(credential)];
+        words.extend(command.presented.iter().map(|credential| format!("through {}", self.credential(credential))));
+        words.extend(provider.iter().map(|name| format!("at {}", name.0)));
+        words.push(match &request.scope {
+            ScopeRequest::Maximum => "for everything".to_owned(),
+            ScopeRequest::Nothing => "for nothing".to_owned(),
+            ScopeRequest::AnyOf(scopes) => {
+                let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+                format!("for [{}]", names.join(" "))
+            }
+        });
+        words.extend(match request.spelling {
+            Some(0) => None,
+            Some(1) => Some("in dotted names".to_owned()),
+            Some(_) => Some("in web addresses".to_owned()),
+            None => Some("in the session's names".to_owned()),
+        });
+        words.join(" ")
+    }
+
+    fn credential(&self, credential: &Credential) -> String {
+        let text = |secret: &Secret| secret.expose_text().map(str::to_owned).unwrap_or_else(|| format!("{:02x?}", secret.expose()));
+        match credential {
+            Credential::Password { name, password } => format!("password {name}/{}", text(password)),
+            Credential::Client { id, secret } => {
+                let id = id.as_ref().map_or("an impossible client", |id| id.as_str());
+                let secret = secret.as_ref().map(|secret| format!("/{}", text(secret)));
+                format!("client {id}{}", secret.unwrap_or_default())
+            }
+            Credential::Code { code } => format!("code {}", text(code)),
+            Credential::Token { any_of } => {
+                let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
+                match issued {
+                    Some(number) => format!("issued token {}", number + 1),
+                    None => format!("token {}", any_of.iter().map(text).collect::<Vec<_>>().join(" or ")),
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, connection: u32, frame: Frame<'_>) -> Result<(), String> {
+        let now = self.now;
+        let mut out = Outbox::default();
+        let (talk, _) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
+        if let Some(command) = talk.receive(now, frame, &mut out) {
+            let reply = self.reply(command)?;
+            let (talk, _) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
+            talk.answer(now, reply, &mut out);
+        }
+        self.deliver(connection, out);
+        Ok(())
+    }
+
+    fn deliver(&mut self, connection: u32, mut out: Outbox) {
+        if let Some((_, inbox)) = self.connections.get_mut(&connection) {
+            inbox.extend(out.drain().map(|outgoing| match outgoing {
+                Outgoing::Text(text) => Received::Text(text),
+                Outgoing::Close(code, _) => Received::Close(code),
+            }));
+        }
+    }
+
+    fn event(&mut self, words: &[&str]) -> Result<(), String> {
+        let [connection, what @ ..] = words else { return Err("an event needs a connection".to_owned()) };
+        let connection: u32 = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
+        let event = match what {
+            ["changed", who, scopes @ ..] => {
+                let end = Some(self.now.after(scripted::LIFE));
+                Event::Changed(scripted::principal(who, scopes, 0, end).ok_or(format!("{who} is not of the cast"))?)
+            }
+            [reason] => Event::Detached(Reason::parse(reason).ok_or(format!("{reason:?} is no event"))?),
+            _ => return Err(format!("{what:?} is no event")),
+        };
+        let mut out = Outbox::default();
+        let (talk, _) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
+        talk.notify(self.now, event, &mut out);
+        self.deliver(connection, out);
+        Ok(())
+    }
+
+    fn grants(&self, words: &[&str]) -> Result<Says, String> {
+        let [who, words @ ..] = words else { return Err("to whom?".to_owned()) };
+        let (mut family, mut until, mut token, mut scopes) = (None, Some(self.now.after(scripted::LIFE)), true, Vec::new());
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "until" => until = span(words.next().copied().unwrap_or(""))?.map(|span| self.now.after(span)),
+                "in" => {
+                    let name = words.next().copied().unwrap_or("");
+                    let mark = ["slashed", "dotted", "uri"].iter().position(|family| *family == name);
+                    family = Some(u8::try_from(mark.ok_or(format!("{name:?} is no family"))?).unwrap_or(0));
+                }
+                "tokenless" => token = false,
+                scope => scopes.push(scope.to_owned()),
+            }
+        }
+        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token })
+    }
+}
+
+/// `30m`, `5s`, `2d`; `never` is none.
+fn span(text: &str) -> Result<Option<Duration>, String> {
+    if text == "never" {
+        return Ok(None);
+    }
+    let (digits, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(format!("{text:?} is no span")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no span"))?;
+    Ok(Some(Duration::from_secs(number * seconds)))
+}
+
+fn refusal(name: &str) -> Result<Refusal, String> {
+    let retry_after = Duration::from_millis(1500);
+    Ok(match name {
+        "InvalidCredentials" => Refusal::InvalidCredentials,
+        "InvalidClient" => Refusal::InvalidClient,
+        "AccountUnavailable" => Refusal::AccountUnavailable,
+        "Expired" => Refusal::Expired,
+        "Revoked" => Refusal::Revoked,
+        "UnknownProvider" => Refusal::UnknownProvider,
+        "ScopeNotGranted" => Refusal::ScopeNotGranted,
+        "InsecureTransport" => Refusal::InsecureTransport,
+        "TooManySessions" => Refusal::TooManySessions,
+        "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
+        "Busy" => Refusal::Busy { retry_after },
+        "TimedOut" => Refusal::TimedOut,
+        "Unavailable" => Refusal::Unavailable,
+        _ => return Err(format!("{name:?} is no refusal")),
+    })
+}
+
+impl Stage for Codec {
+    fn begin(&mut self, settings: &[String]) -> Result<(), String> {
+        let own: Vec<&str> = settings.iter().filter_map(|line| line.strip_prefix("zenith.")).collect();
+        self.mounts = scripted::mounts(&own.join("\n"))?;
+        Ok(())
+    }
+
+    fn connect(&mut self, handshake: &Handshake) -> Result<Answered, String> {
+        let response = match scripted::request(&self.mounts, self.now, &handshake.target, handshake.upgrade, &handshake.headers)? {
+            Served::Response(response) => response,
+            Served::Question(command, answer) => {
+                let reply = self.reply(command)?;
+                answer(self.now, reply)
+            }
+        };
+        let Response { status, headers, body } = response;
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let protocol = match body {
+            Body::Bytes(_) => None,
+            Body::Upgrade(upgrade) => {
+                self.connections.insert(handshake.connection, (upgrade.conversation, VecDeque::new()));
+                upgrade.subprotocol.map(str::to_owned)
+            }
+        };
+        Ok(Answered { status: status.as_u16(), protocol, headers })
+    }
+
+    fn send_text(&mut self, connection: u32, text: &str) -> Result<(), String> {
+        self.receive(connection, Frame::Text(text))
+    }
+
+    fn send_binary(&mut self, connection: u32, bytes: &[u8]) -> Result<(), String> {
+        self.receive(connection, Frame::Binary(bytes))
+    }
+
+    fn next(&mut self, connection: u32) -> Result<Received, String> {
+        let (_, inbox) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
+        Ok(inbox.pop_front().unwrap_or(Received::Nothing))
+    }
+
+    fn core(&mut self, line: &str) -> Result<(), String> {
+        if let Some(asked) = line.strip_prefix("is asked ") {
+            self.announced = Some(asked.to_owned());
+            return Ok(());
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let says = match &*words {
+            ["refuses", name] => Says::No(refusal(name)?),
+            ["grants", words @ ..] => self.grants(words)?,
+            ["event", words @ ..] => return self.event(words),
+            ["after", wait] => {
+                self.now = self.now.after(span(wait)?.unwrap_or_default());
+                return Ok(());
+            }
+            _ => return Err(format!("the core knows no {line:?}")),
+        };
+        self.prepared.push_back((self.announced.take(), says));
+        Ok(())
+    }
+
+    fn operator(&mut self, _arguments: &[String]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        let all: Vec<u32> = self.connections.keys().copied().collect();
+        for connection in all {
+            let mut out = Outbox::default();
+            if let Some((talk, _)) = self.connections.get_mut(&connection) {
+                talk.stop(&mut out);
+            }
+            self.deliver(connection, out);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        match (self.prepared.len(), &self.announced) {
+            (0, None) => Ok(()),
+            (left, announced) => Err(format!("{left} answers of the core were not asked for; announced: {announced:?}")),
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn scripts() -> (PathBuf, Vec<Script>) {
+    let folder = root().join("transcripts/zenith");
+    let scripts = script::load(&folder);
+    (folder, scripts)
+}
+
+#[test]
+fn every_transcript_holds_and_inverted_none_does() {
+    let (_, scripts) = scripts();
+    let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
+    let said = script::run_all(&scripts, Side::Codec, invert, &mut || Box::new(Codec::new()));
+    let said = said.unwrap_or_else(|wrong| panic!("{wrong}"));
+    writeln!(std::io::stderr(), "zenith, codec: {said}").expect("standard error takes a line");
+}
+
+#[test]
+fn every_case_is_shown_once_and_by_name() {
+    let (folder, scripts) = scripts();
+    let count = script::check_cases(&folder, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(count > 0);
+}
+
+#[test]
+fn what_is_no_transcript_is_refused_with_its_line() {
+    let rows = [
+        ("> {}", "x:1:"),
+        ("# A.\n", "nothing is expected"),
+        ("# A.\nonly codec\n< {}", "x:2:"),
+        ("# A.\nonly nobody: because\n< {}", "x:2:"),
+        ("# A.\nanswered 101\n", "x:2:"),
+        ("# A.\n< close x\n", "x:2:"),
+        ("# A.\n>\n\n! {}\n< {}", "x:4:"),
+        ("# A.\n> binary 0\n< {}", "x:2:"),
+    ];
+    for (text, expected) in rows {
+        let error = script::parse("x", text).expect_err(text);
+        assert!(error.contains(expected), "{text:?}: {error}");
+    }
+}

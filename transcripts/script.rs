@@ -1,0 +1,575 @@
+//! Transcripts: their format, and the one runner of them. `transcripts/README.md` explains the format to people.
+//!
+//! A script is run on a [`Stage`]: the pure codec with a scripted core, or the real binary over a socket. The runner knows
+//! no protocol but for one thing: at the end of a script it asks every open connection who is there, so that a frame nobody
+//! expected cannot hide behind the last line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Where a script runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// On the pure codec: `core` lines play the core, `operator` lines and settings of others are passed over.
+    Codec,
+    /// On the real binary: `operator` lines are run, `core` lines are passed over.
+    Server,
+}
+
+/// One transcript.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The file's name.
+    pub name: String,
+    /// The ids of the cases that it shows.
+    pub cases: Vec<String>,
+    /// The one side it can run on, where the other cannot show it.
+    pub only: Option<Side>,
+    /// Lines of TOML, with dotted keys from the root of the settings.
+    pub settings: Vec<String>,
+    /// What happens, each with its line.
+    pub steps: Vec<(usize, Step)>,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A request, and what must come back.
+    Request(Handshake, Vec<Answer>),
+    /// The peer sends.
+    Send(u32, Sent),
+    /// The peer must receive.
+    Expect(u32, Expected),
+    /// The scripted core is told what comes; the text behind `core`.
+    Core(String),
+    /// An operator's command line.
+    Operator(Vec<String>),
+    /// The server is asked to stop.
+    Stop,
+}
+
+/// A request, most often for a socket.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    /// The connection that it opens.
+    pub connection: u32,
+    /// Path and query.
+    pub target: String,
+    /// Whether it asks for a WebSocket.
+    pub upgrade: bool,
+    /// Header fields beside those of the upgrade itself, in order; the sub-protocols offered are among them.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What must be true of a response.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Its status, and the sub-protocol chosen.
+    Status(u16, Option<String>),
+    /// A header field with its exact value.
+    With(String, String),
+    /// No header field of that name.
+    Without(String),
+}
+
+/// What a peer sends.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    /// A text message, before its placeholders are filled in.
+    Text(String),
+    /// A binary message.
+    Binary(Vec<u8>),
+}
+
+/// What a peer must receive.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// A text message with placeholders.
+    Text(String),
+    /// A close with this code.
+    Close(u16),
+}
+
+/// What a response was.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Its status.
+    pub status: u16,
+    /// The sub-protocol chosen.
+    pub protocol: Option<String>,
+    /// Its header fields.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a peer received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A text message.
+    Text(String),
+    /// A close with this code.
+    Close(u16),
+    /// Nothing, although it was waited for.
+    Nothing,
+}
+
+/// What a script runs on. A stage is used for one script.
+pub trait Stage {
+    /// Starts afresh with these lines of TOML beside the defaults of this side.
+    fn begin(&mut self, settings: &[String]) -> Result<(), String>;
+    /// Sends a request; where the answer is a 101, the connection stays open under its number.
+    fn connect(&mut self, handshake: &Handshake) -> Result<Answered, String>;
+    /// Sends a text message.
+    fn send_text(&mut self, connection: u32, text: &str) -> Result<(), String>;
+    /// Sends a binary message.
+    fn send_binary(&mut self, connection: u32, bytes: &[u8]) -> Result<(), String>;
+    /// The next thing that the peer receives.
+    fn next(&mut self, connection: u32) -> Result<Received, String>;
+    /// What the scripted core does next. The real binary passes it over.
+    fn core(&mut self, line: &str) -> Result<(), String>;
+    /// Runs an operator's command line. The codec passes it over.
+    fn operator(&mut self, arguments: &[String]) -> Result<(), String>;
+    /// Asks the server to stop.
+    fn stop(&mut self) -> Result<(), String>;
+    /// The script is over: what was prepared and not used is an error.
+    fn end(&mut self) -> Result<(), String>;
+}
+
+/// Reads every `*.txt` of a folder, in the order of their names.
+pub fn load(folder: &Path) -> Vec<Script> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read to its end").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
+    };
+    paths.iter().map(read).collect()
+}
+
+/// Reads one transcript.
+pub fn parse(name: &str, text: &str) -> Result<Script, String> {
+    let mut script = Script { name: name.to_owned(), cases: Vec::new(), only: None, settings: Vec::new(), steps: Vec::new() };
+    if !text.starts_with("# ") {
+        return Err(format!("{name}:1: a transcript begins with a sentence behind `# ` that says what it shows"));
+    }
+    for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_end())) {
+        if !line.is_empty() && !line.starts_with('#') {
+            parse_line(&mut script, number, line).map_err(|what| format!("{name}:{number}: {what}"))?;
+        }
+    }
+    if !script.steps.iter().any(|(_, step)| matches!(step, Step::Expect(..) | Step::Request(..))) {
+        return Err(format!("{name}: nothing is expected in it"));
+    }
+    Ok(script)
+}
+
+fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), String> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let rest = rest.trim();
+    let mut step = |step| script.steps.push((number, step));
+    match word {
+        "case" => script.cases.extend(rest.split(',').map(|id| id.trim().to_owned())),
+        "only" => {
+            let (side, reason) = rest.split_once(':').ok_or("`only` needs a reason behind a colon")?;
+            script.only = Some(match side {
+                "codec" => Side::Codec,
+                "server" => Side::Server,
+                _ => return Err(format!("{side:?} is no side: codec or server")),
+            });
+            if reason.trim().is_empty() {
+                return Err("`only` needs a reason behind its colon".to_owned());
+            }
+        }
+        "settings" => script.settings.push(rest.to_owned()),
+        "core" => step(Step::Core(rest.to_owned())),
+        "operator" => step(Step::Operator(rest.split_whitespace().map(str::to_owned).collect())),
+        "stop" => step(Step::Stop),
+        "connect" | "get" => step(Step::Request(handshake(word == "connect", rest)?, Vec::new())),
+        "with" => request(script)?.0.headers.push(field(rest)?),
+        "answered" => {
+            let answer = answer(rest)?;
+            request(script)?.1.push(answer);
+        }
+        _ => {
+            let (connection, direction) = word.split_at(word.len() - 1);
+            let connection = match connection {
+                "" => 1,
+                digits => digits.parse().map_err(|_| format!("{word:?} begins no line"))?,
+            };
+            match direction {
+                ">" => step(Step::Send(connection, sent(rest)?)),
+                "<" => step(Step::Expect(connection, expected(rest)?)),
+                _ => return Err(format!("{word:?} begins no line")),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn request(script: &mut Script) -> Result<(&mut Handshake, &mut Vec<Answer>), String> {
+    match script.steps.last_mut() {
+        Some((_, Step::Request(handshake, answers))) => Ok((handshake, answers)),
+        _ => Err("this belongs behind a `connect` or `get`".to_owned()),
+    }
+}
+
+fn handshake(upgrade: bool, rest: &str) -> Result<Handshake, String> {
+    let (first, offered) = rest.split_once(" offering ").map_or((rest, None), |(first, offered)| (first, Some(offered)));
+    let (connection, target) = first.split_once(' ').unwrap_or(("1", first));
+    let connection = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
+    let headers = offered.map(|offered| ("Sec-WebSocket-Protocol".to_owned(), offered.to_owned()));
+    Ok(Handshake { connection, target: target.to_owned(), upgrade, headers: headers.into_iter().collect() })
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header field has a colon")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn answer(rest: &str) -> Result<Answer, String> {
+    if let Some(name) = rest.strip_prefix("without ") {
+        return Ok(Answer::Without(name.to_owned()));
+    }
+    if let Some(text) = rest.strip_prefix("with ") {
+        return field(text).map(|(name, value)| Answer::With(name, value));
+    }
+    let (status, protocol) = rest.split_once(' ').map_or((rest, None), |(status, name)| (status, Some(name.to_owned())));
+    Ok(Answer::Status(status.parse().map_err(|_| format!("{status:?} is no status"))?, protocol))
+}
+
+fn sent(rest: &str) -> Result<Sent, String> {
+    let Some(digits) = rest.strip_prefix("binary ") else {
+        return Ok(Sent::Text(rest.to_owned()));
+    };
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    bytes.map(Sent::Binary).ok_or(format!("{digits:?} are no bytes in hexadecimal"))
+}
+
+fn expected(rest: &str) -> Result<Expected, String> {
+    if let Some(code) = rest.strip_prefix("close ") {
+        return code.parse().map(Expected::Close).map_err(|_| format!("{code:?} is no close code"));
+    }
+    Ok(Expected::Text(rest.to_owned()))
+}
+
+/// Runs a script. The error says in which line what was expected and what came.
+pub fn run(script: &Script, stage: &mut dyn Stage) -> Result<(), String> {
+    let mut run = Run { stage, tokens: BTreeMap::new(), open: BTreeMap::new() };
+    run.stage.begin(&script.settings).map_err(|what| format!("{}: {what}", script.name))?;
+    for (line, step) in &script.steps {
+        run.step(step).map_err(|what| format!("{}:{line}: {what}", script.name))?;
+    }
+    run.end().map_err(|what| format!("{}: at its end: {what}", script.name))
+}
+
+struct Run<'s> {
+    stage: &'s mut dyn Stage,
+    /// What `<token name>` stands for.
+    tokens: BTreeMap<String, String>,
+    /// Which connections there have been, and whether they still are.
+    open: BTreeMap<u32, bool>,
+}
+
+impl Run<'_> {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Request(handshake, answers) => self.request(handshake, answers),
+            Step::Send(connection, what) => {
+                self.ensure_open(*connection)?;
+                match what {
+                    Sent::Text(text) => self.stage.send_text(*connection, &self.filled(text)?),
+                    Sent::Binary(bytes) => self.stage.send_binary(*connection, bytes),
+                }
+            }
+            Step::Expect(connection, expected) => {
+                self.ensure_open(*connection)?;
+                let received = self.stage.next(*connection)?;
+                self.compare(*connection, expected, received)
+            }
+            Step::Core(line) => {
+                let line = self.filled(line)?;
+                self.stage.core(&line)
+            }
+            Step::Operator(arguments) => self.stage.operator(arguments),
+            Step::Stop => self.stage.stop(),
+        }
+    }
+
+    /// A connection that no line has opened is opened at its first use, as every client seen does it.
+    fn ensure_open(&mut self, connection: u32) -> Result<(), String> {
+        match self.open.get(&connection) {
+            Some(true) => Ok(()),
+            Some(false) => Err(format!("connection {connection} is closed")),
+            None => {
+                let handshake = handshake(true, &format!("{connection} /Zenith?version=2.0 offering ZenithJson"))?;
+                self.request(&handshake, &[Answer::Status(101, Some("ZenithJson".to_owned()))])
+            }
+        }
+    }
+
+    fn request(&mut self, handshake: &Handshake, answers: &[Answer]) -> Result<(), String> {
+        let mut handshake = handshake.clone();
+        for (_, value) in &mut handshake.headers {
+            *value = self.filled(value)?;
+        }
+        let answered = self.stage.connect(&handshake)?;
+        if handshake.upgrade {
+            self.open.insert(handshake.connection, answered.status == 101);
+        }
+        if answers.is_empty() && answered.status != 101 {
+            return Err(format!("the request was answered {}, and no line says that it should be", answered.status));
+        }
+        let value = |name: &str| answered.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        for answer in answers {
+            let holds = match answer {
+                Answer::Status(status, protocol) => *status == answered.status && *protocol == answered.protocol,
+                Answer::With(name, expected) => value(name) == Some(expected),
+                Answer::Without(name) => value(name).is_none(),
+            };
+            if !holds {
+                return Err(format!("expected {answer:?}, answered {answered:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, connection: u32, expected: &Expected, received: Received) -> Result<(), String> {
+        if let Received::Close(_) = received {
+            self.open.insert(connection, false);
+        }
+        let holds = match (expected, &received) {
+            (Expected::Close(code), Received::Close(came)) => code == came,
+            (Expected::Text(pattern), Received::Text(text)) => matches(pattern, text, &mut self.tokens),
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(format!("expected {expected:?}\n  received {received:?}")) }
+    }
+
+    /// A text to be sent, with its placeholders filled in.
+    fn filled(&self, text: &str) -> Result<String, String> {
+        let mut out = String::new();
+        for part in parts(text) {
+            match part {
+                Part::Literal(literal) => out.push_str(literal),
+                Part::Placeholder("token", name) => {
+                    out.push_str(self.tokens.get(name).ok_or(format!("no line before has shown <token {name}>"))?);
+                }
+                Part::Placeholder("bom", _) => out.push('\u{feff}'),
+                Part::Placeholder(word, count) => {
+                    let count: usize = count.parse().map_err(|_| format!("<{word} {count}> has no meaning in what is sent"))?;
+                    match word {
+                        "deep" => write!(out, "{}{}", "[".repeat(count), "]".repeat(count)).map_err(|error| error.to_string())?,
+                        "long" => out.push_str(&"x".repeat(count)),
+                        "strings" => out.push_str(&vec!["\"s\""; count].join(",")),
+                        _ => return Err(format!("<{word} {count}> has no meaning in what is sent")),
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Nothing more was sent: the next thing on every open connection is the answer to a question of our own.
+    fn end(&mut self) -> Result<(), String> {
+        let open: Vec<u32> = self.open.iter().filter(|(_, open)| **open).map(|(connection, _)| *connection).collect();
+        for connection in open {
+            let transaction = 7_000_000 + u64::from(connection);
+            let question = format!(r#"{{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":{transaction}}}"#);
+            self.stage.send_text(connection, &question)?;
+            let received = self.stage.next(connection)?;
+            let answer = match &received {
+                Received::Text(text) => serde_json::from_str(text).unwrap_or(serde_json::Value::Null),
+                _ => serde_json::Value::Null,
+            };
+            if answer["TransactionID"] != transaction || answer["Topic"] != "QueryIdentify" {
+                return Err(format!("connection {connection} received something more: {received:?}"));
+            }
+        }
+        self.stage.end()
+    }
+}
+
+enum Part<'a> {
+    Literal(&'a str),
+    /// The word, and what follows it.
+    Placeholder(&'a str, &'a str),
+}
+
+/// Words that make `<..>` a placeholder; anything else between angle brackets is text.
+const WORDS: [&str; 9] = ["token", "date", "basicdate", "span", "version", "deep", "long", "strings", "bom"];
+
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let (mut from, mut at) = (0, 0);
+    while let Some(open) = text[at..].find('<').map(|found| at + found) {
+        at = open + 1;
+        let Some(close) = text[at..].find('>').map(|found| at + found) else { break };
+        let (word, rest) = text[at..close].split_once(' ').unwrap_or((&text[at..close], ""));
+        if WORDS.contains(&word) {
+            parts.push(Part::Literal(&text[from..open]));
+            parts.push(Part::Placeholder(word, rest));
+            from = close + 1;
+            at = from;
+        }
+    }
+    parts.push(Part::Literal(&text[from..]));
+    parts
+}
+
+/// Whether `text` is what `pattern` says. A token seen for the first time is remembered, and must be another than every
+/// one before it.
+fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, String>) -> bool {
+    let mut rest = text;
+    for part in parts(pattern) {
+        let length = match part {
+            Part::Literal(literal) => rest.starts_with(literal).then_some(literal.len()),
+            Part::Placeholder("token", name) => token(rest).filter(|length| {
+                let seen = &rest[..*length];
+                match tokens.get(name) {
+                    Some(known) => known == seen,
+                    None if tokens.values().any(|other| other == seen) => false,
+                    None => tokens.insert(name.to_owned(), seen.to_owned()).is_none(),
+                }
+            }),
+            Part::Placeholder("date", _) => shaped(rest, "9999-99-99T99:99:99Z"),
+            Part::Placeholder("basicdate", _) => shaped(rest, "99999999T999999Z"),
+            Part::Placeholder("span", _) => shaped(rest, "99:99:99.9999999"),
+            Part::Placeholder("version", _) => Some(rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()),
+            Part::Placeholder(..) => None,
+        };
+        match length.and_then(|length| rest.get(length..)) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// The length of a Base-64 text of 32 bytes.
+fn token(text: &str) -> Option<usize> {
+    let token = text.as_bytes().get(..44)?;
+    let digits = token[..43].iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    (digits && token[43] == b'=').then_some(44)
+}
+
+/// The length of `shape`, if `text` begins like it; a 9 stands for any digit.
+fn shaped(text: &str, shape: &str) -> Option<usize> {
+    let text = text.as_bytes().get(..shape.len())?;
+    let alike = |(byte, shape): (&u8, u8)| if shape == b'9' { byte.is_ascii_digit() } else { *byte == shape };
+    text.iter().zip(shape.bytes()).all(alike).then_some(shape.len())
+}
+
+/// Every way to spoil one expectation of a script: to alter it, and for a frame also to leave it out. Each must make the
+/// script fail. Those that `side` passes over are not among them.
+pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
+    let mut all = Vec::new();
+    for (index, (line, step)) in script.steps.iter().enumerate() {
+        let altered: Vec<Step> = match step {
+            Step::Expect(connection, Expected::Close(code)) => vec![Step::Expect(*connection, Expected::Close(code + 1))],
+            Step::Expect(connection, Expected::Text(text)) => {
+                let spoiled = text.strip_suffix('}').map_or(format!("{text} "), |text| format!("{text},\"Spoiled\":true}}"));
+                vec![Step::Expect(*connection, Expected::Text(spoiled))]
+            }
+            Step::Core(asked) if side == Side::Codec && asked.starts_with("is asked ") => {
+                vec![Step::Core(format!("{asked} spoiled"))]
+            }
+            Step::Request(handshake, answers) => {
+                let alter = |at: usize| {
+                    let mut answers = answers.clone();
+                    answers[at] = match &answers[at] {
+                        Answer::Status(status, protocol) => Answer::Status(status + 1, protocol.clone()),
+                        Answer::With(name, value) => Answer::With(name.clone(), format!("{value} spoiled")),
+                        Answer::Without(name) => Answer::With(name.clone(), "spoiled".to_owned()),
+                    };
+                    Step::Request(handshake.clone(), answers)
+                };
+                (0..answers.len()).map(alter).collect()
+            }
+            Step::Core(_) | Step::Send(..) | Step::Operator(_) | Step::Stop => Vec::new(),
+        };
+        for altered in altered {
+            let mut copy = script.clone();
+            copy.steps[index].1 = altered;
+            all.push((format!("{}:{line}: altered", script.name), copy));
+        }
+        if matches!(step, Step::Expect(..)) {
+            let mut copy = script.clone();
+            copy.steps.remove(index);
+            all.push((format!("{}:{line}: left out", script.name), copy));
+        }
+    }
+    all
+}
+
+/// Runs every script that `side` can show, each on a stage of its own, and says how many held; inverted, runs every way to
+/// spoil each of them, and says how many failed as they must.
+pub fn run_all(scripts: &[Script], side: Side, invert: bool, stage: &mut dyn FnMut() -> Box<dyn Stage>) -> Result<String, String> {
+    let here: Vec<&Script> = scripts.iter().filter(|script| script.only.is_none_or(|only| only == side)).collect();
+    if here.is_empty() {
+        return Err("there is no transcript to run".to_owned());
+    }
+    let mut wrong = Vec::new();
+    for script in &here {
+        if invert {
+            let ways = spoiled(script, side);
+            if ways.is_empty() {
+                wrong.push(format!("{}: nothing in it can be spoiled", script.name));
+            }
+            for (what, spoiled) in ways {
+                if run(&spoiled, &mut *stage()).is_ok() {
+                    wrong.push(format!("{what}: and it held all the same"));
+                }
+            }
+        } else if let Err(what) = run(script, &mut *stage()) {
+            wrong.push(what);
+        }
+    }
+    match (wrong.is_empty(), invert) {
+        (false, _) => Err(wrong.join("\n")),
+        (true, false) => Ok(format!("{} transcripts held", here.len())),
+        (true, true) => Ok(format!("inverted: {0} of {0} transcripts failed, as they must", here.len())),
+    }
+}
+
+/// Holds `CASES` of a folder against its scripts, and against the tests that it names under `root`.
+pub fn check_cases(folder: &Path, root: &Path, scripts: &[Script]) -> Result<usize, String> {
+    let text = std::fs::read_to_string(folder.join("CASES")).map_err(|error| format!("CASES: {error}"))?;
+    let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (id, shown) = line.split_once(' ').unwrap_or((line, ""));
+        let shown: Vec<&str> = shown.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        if shown.is_empty() {
+            wrong.push(format!("case {id}: nothing shows it"));
+        }
+        for name in &shown {
+            if let Some(test) = name.strip_prefix("test:") {
+                if !test_exists(root, test.trim()) {
+                    wrong.push(format!("case {id}: there is no test {test}"));
+                }
+            } else if !scripts.iter().any(|script| script.name == *name && script.cases.iter().any(|case| case == id)) {
+                wrong.push(format!("case {id}: {name} does not show it"));
+            }
+        }
+        if listed.insert(id, shown).is_some() {
+            wrong.push(format!("case {id}: listed twice"));
+        }
+    }
+    for script in scripts {
+        for case in &script.cases {
+            if !listed.get(case.as_str()).is_some_and(|shown| shown.contains(&script.name.as_str())) {
+                wrong.push(format!("{}: CASES does not list it for case {case}", script.name));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(listed.len()) } else { Err(wrong.join("\n")) }
+}
+
+fn test_exists(root: &Path, test: &str) -> bool {
+    let Some((path, name)) = test.rsplit_once("::") else { return false };
+    std::fs::read_to_string(root.join(path)).is_ok_and(|text| text.contains(&format!("fn {name}(")))
+}
