@@ -87,31 +87,28 @@ impl Right {
 pub(super) struct Catalogue(pub(super) Vec<Right>);
 
 impl Default for Catalogue {
-    /// The rights of appendix A of the published documents, and two that deployments use beside them.
+    /// The rights of appendix A of the published documents, and two that deployments use beside them. In both older
+    /// generations news stood below the market.
     fn default() -> Catalogue {
-        const ROWS: [(&str, bool, &[&str]); 6] = [
-            ("Market", false, &["", ".Data", "/asset", "/depthfull", "/depthshort", "/trades", "/symbols"]),
-            ("News", false, &[""]),
-            ("Trading", true, &["", "/accounts", "/balances", "/holdings", "/orders", "/transactions"]),
-            ("OrderPad", true, &[]),
-            ("Authorise", true, &[]),
-            ("Admin", true, &[]),
+        /// Name, secured connections only, further dotted names, paths below the root of the oldest family.
+        type Row = (&'static str, bool, &'static [&'static str], &'static [&'static str]);
+        const MARKET: &[&str] =
+            &["market", "market/asset", "market/depthfull", "market/depthshort", "market/trades", "market/symbols"];
+        const TRADING: &[&str] =
+            &["trading", "trading/accounts", "trading/balances", "trading/holdings", "trading/orders", "trading/transactions"];
+        const ROWS: [Row; 6] = [
+            ("Market", false, &["Paritech.Zenith.Market.Data"], MARKET),
+            ("News", false, &["Paritech.Zenith.Market.News"], &["market/news"]),
+            ("Trading", true, &[], TRADING),
+            ("OrderPad", true, &[], &[]),
+            ("Authorise", true, &[], &[]),
+            ("Admin", true, &[], &[]),
         ];
-        let right = |(name, secure_only, tails): (&str, bool, &[&str])| {
-            let mut aliases = vec![format!("Paritech.Zenith.{name}")];
-            match name {
-                // In both older generations news stood under the market.
-                "News" => {
-                    aliases.push("Paritech.Zenith.Market.News".to_owned());
-                    aliases.push(format!("{WSAPI}/market/news"));
-                }
-                _ => aliases.extend(tails.iter().map(|tail| match tail.starts_with('.') {
-                    true => format!("Paritech.Zenith.{name}{tail}"),
-                    false => format!("{WSAPI}/{}{tail}", name.to_ascii_lowercase()),
-                })),
-            }
+        let right = |(name, secure_only, dotted, paths): Row| {
             let scope = Scope::parse(&format!("Zenith/{name}")).expect("the names above are scopes");
-            Right::new(scope, secure_only, aliases)
+            let dotted = dotted.iter().map(|name| (*name).to_owned());
+            let addresses = paths.iter().map(|path| format!("{WSAPI}/{path}"));
+            Right::new(scope, secure_only, [format!("Paritech.Zenith.{name}")].into_iter().chain(dotted).chain(addresses))
         };
         Catalogue(ROWS.into_iter().map(right).collect())
     }
