@@ -9,6 +9,7 @@
 //! that nothing matches, so that time does not tell whether an account exists.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,7 @@ pub struct Passwords {
     entropy: Arc<dyn Entropy>,
     queue: Mutex<Queue>,
     wake: Condvar,
+    evaluated: AtomicU64,
 }
 
 struct Queue {
@@ -101,7 +103,6 @@ struct Queue {
     open: bool,
     /// What one hash takes, as a sliding mean.
     cost: Duration,
-    evaluated: u64,
 }
 
 enum Job {
@@ -120,7 +121,7 @@ impl Passwords {
         let pretended = phc(&params, &draw::<16>(&*entropy), nothing)?;
         // Before the first hash is timed, its cost is guessed from the memory it walks through.
         let cost = Duration::from_micros(u64::from(settings.memory) * u64::from(settings.iterations) * 6 / 10);
-        let queue = Queue { waiting: VecDeque::new(), running: 0, workers: 0, open: true, cost, evaluated: 0 };
+        let queue = Queue { waiting: VecDeque::new(), running: 0, workers: 0, open: true, cost };
         Ok(Passwords {
             settings,
             params,
@@ -129,6 +130,7 @@ impl Passwords {
             entropy,
             queue: Mutex::new(queue),
             wake: Condvar::new(),
+            evaluated: AtomicU64::new(0),
         })
     }
 
@@ -164,7 +166,7 @@ impl Passwords {
 
     /// How many hashes were evaluated since the start, pretended ones included.
     pub fn evaluated(&self) -> u64 {
-        self.queue().evaluated
+        self.evaluated.load(Ordering::Acquire)
     }
 
     /// Runs jobs until [`Passwords::close`] and the queue is empty. Blocks: for a thread of its own.
@@ -221,7 +223,9 @@ impl Passwords {
     fn run(&self, job: Job, memory: &mut Vec<Block>) -> u32 {
         match job {
             Job::Hash { secret, done } => {
-                if let Ok(hash) = self.fresh(&secret, memory) {
+                let hash = self.fresh(&secret, memory);
+                self.evaluated.fetch_add(1, Ordering::AcqRel);
+                if let Ok(hash) = hash {
                     // Whoever asked may have gone meanwhile; then the hash is for nobody.
                     done.send(hash).ok();
                 }
@@ -239,6 +243,8 @@ impl Passwords {
                 };
                 let rehashed = if matches && !current { self.fresh(&secret, memory).ok() } else { None };
                 let hashes = 1 + u32::from(rehashed.is_some());
+                // Counted before it is told, so that whoever was told finds it counted.
+                self.evaluated.fetch_add(u64::from(hashes), Ordering::AcqRel);
                 done.send(Verdict { matches, rehashed }).ok();
                 hashes
             }
@@ -255,7 +261,6 @@ impl Passwords {
         let took = self.clock.instant().saturating_duration_since(began) / hashes;
         let mut queue = self.queue();
         queue.running -= 1;
-        queue.evaluated += u64::from(hashes);
         queue.cost = (queue.cost * 7 + took) / 8;
     }
 

@@ -8,10 +8,14 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{Change, Page, StoredSession, TokenHash};
 use gatepost_identity::throttle::ThrottleRow;
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::failure::Failure;
 use crate::rows;
+
+pub(crate) fn secret(connection: &Connection, name: &str) -> Result<Option<[u8; 32]>, Failure> {
+    Ok(connection.prepare_cached("SELECT bytes FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+}
 
 pub(crate) fn account_named(connection: &Connection, key: &NameKey) -> Result<Option<Account>, Failure> {
     let sql = format!(

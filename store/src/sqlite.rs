@@ -156,7 +156,11 @@ fn prepare_to_write(connection: &Connection) -> rusqlite::Result<()> {
 #[async_trait]
 impl Store for Sqlite {
     async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
-        self.write(move |connection| writes::secret(connection, name, &fresh)).await
+        // It is written once in a lifetime; a server that starts on a disk that cannot be written to still finds it.
+        match self.read(move |connection| reads::secret(connection, name)).await? {
+            Some(secret) => Ok(secret),
+            None => self.write(move |connection| writes::secret(connection, name, &fresh)).await,
+        }
     }
 
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {

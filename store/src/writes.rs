@@ -27,7 +27,7 @@ const NODE: u32 = 0;
 
 pub(crate) fn secret(connection: &Connection, name: &str, fresh: &[u8; 32]) -> Result<[u8; 32], Failure> {
     run(connection, "INSERT INTO secrets (name, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, fresh])?;
-    Ok(connection.prepare_cached("SELECT bytes FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
+    reads::secret(connection, name)?.ok_or_else(|| rusqlite::Error::QueryReturnedNoRows.into())
 }
 
 pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &AuditEntry) -> Result<Placed, Failure> {
