@@ -237,7 +237,10 @@ impl Talking {
             let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
             self.keep_time(instant)?;
             self.hear_events(now, waking);
-            self.hear_outcome(now, waking);
+            if self.hear_outcome(now, waking) {
+                // It may have brought an attachment, which has not been listened to yet.
+                continue;
+            }
             self.hand_over(waking)?;
             if self.read(instant, now, waking)? {
                 if self.unflushed >= BATCH {
@@ -261,15 +264,16 @@ impl Talking {
     }
 
     /// The core's answer, if it is there: first its attachment, then the words, then what others may learn.
-    fn hear_outcome(&mut self, now: Timestamp, waking: &mut Waking<'_>) {
-        let Some(pending) = &mut self.pending else { return };
-        let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return };
+    fn hear_outcome(&mut self, now: Timestamp, waking: &mut Waking<'_>) -> bool {
+        let Some(pending) = &mut self.pending else { return false };
+        let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return false };
         self.pending = None;
         self.heard_at = self.world.clock.instant();
         let Ok(Outcome { reply, attachment, held }) = outcome else {
             // The task that asked has panicked. The peer cannot be answered, so it is told that this is our fault.
             self.outbox.close(1011, "fault");
-            return self.collect();
+            self.collect();
+            return true;
         };
         if attachment.is_some() {
             self.attachment = attachment;
@@ -277,6 +281,7 @@ impl Talking {
         self.talk.answer(now, reply, &mut self.outbox);
         self.collect();
         held.release();
+        true
     }
 
     /// Reads and handles one message. `false`: there is none now, or none is wanted now.

@@ -1,0 +1,147 @@
+//! The transcripts, run on the real binary over a socket.
+//!
+//! The same files run on the pure codec in `protocols/tests/transcripts.rs`; here the `core` lines are passed over, the
+//! `operator` lines are run, and the cast of `transcripts/README.md` is in the database. With `GATEPOST_INVERT=1` every
+//! expectation is spoiled in turn, and every transcript must fail.
+
+#[path = "../../../transcripts/script.rs"]
+#[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
+#[expect(dead_code, reason = "the list of cases is checked where the codec runs")]
+mod script;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use script::{Answered, Handshake, Received, Side, Stage};
+
+use crate::harness::{Home, Server};
+use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
+
+/// Cheap hashes, in dotted keys, since a transcript's own settings stand behind them.
+const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\n";
+
+/// A server with the cast in it.
+struct Real {
+    server: Option<Server>,
+    peers: BTreeMap<u32, Peer>,
+}
+
+impl Real {
+    fn server(&mut self) -> Result<&mut Server, String> {
+        self.server.as_mut().ok_or("the server has not begun".to_owned())
+    }
+
+    fn peer(&mut self, connection: u32) -> Result<&mut Peer, String> {
+        self.peers.get_mut(&connection).ok_or(format!("there is no connection {connection}"))
+    }
+}
+
+impl Stage for Real {
+    fn begin(&mut self, settings: &[String]) -> Result<(), String> {
+        let home = Home::new(&format!("{SETTINGS}{}\n", settings.join("\n")));
+        for (name, bytes) in cast() {
+            std::fs::write(home.data().join(name), bytes).map_err(|error| error.to_string())?;
+        }
+        self.server = Some(Server::of(home));
+        Ok(())
+    }
+
+    fn connect(&mut self, wanted: &Handshake) -> Result<Answered, String> {
+        let more: String = wanted.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = match wanted.upgrade {
+            true => handshake(&wanted.target, &more),
+            false => format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n", wanted.target),
+        };
+        let response = match Peer::request(self.server()?.http(), 0, &request) {
+            Ok((peer, response)) => {
+                self.peers.insert(wanted.connection, peer);
+                response
+            }
+            Err(response) => response,
+        };
+        let fields = response.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        Ok(Answered {
+            status: response.status,
+            protocol: response.header("sec-websocket-protocol").map(str::to_owned),
+            headers: fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect(),
+        })
+    }
+
+    fn send_text(&mut self, connection: u32, text: &str) -> Result<(), String> {
+        self.peer(connection)?.write_if_read(&frame(TEXT, text.as_bytes()));
+        Ok(())
+    }
+
+    fn send_binary(&mut self, connection: u32, bytes: &[u8]) -> Result<(), String> {
+        self.peer(connection)?.write_if_read(&frame(BINARY, bytes));
+        Ok(())
+    }
+
+    fn next(&mut self, connection: u32) -> Result<Received, String> {
+        let peer = self.peer(connection)?;
+        loop {
+            let Some(received) = peer.frame() else { return Ok(Received::Nothing) };
+            match received.opcode {
+                TEXT => return String::from_utf8(received.payload).map(Received::Text).map_err(|error| error.to_string()),
+                PING => peer.write_if_read(&frame(PONG, &received.payload)),
+                CLOSE => {
+                    peer.write_if_read(&frame(CLOSE, &received.payload));
+                    let code = received.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                    return Ok(Received::Close(code));
+                }
+                _ => return Err(format!("{received:?} has no place on this wire")),
+            }
+        }
+    }
+
+    fn core(&mut self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn operator(&mut self, arguments: &[String]) -> Result<(), String> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = self.server()?.operator(&arguments, "");
+        if output.code == Some(0) { Ok(()) } else { Err(format!("{arguments:?}: {output:?}")) }
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        self.server()?.signal_term();
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The files of a data directory that holds the cast, made once by the command line.
+fn cast() -> &'static [(String, Vec<u8>)] {
+    static CAST: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    CAST.get_or_init(|| {
+        let home = Home::new(SETTINGS);
+        let every = ["Market", "News", "Trading", "OrderPad", "Authorise", "Admin"].map(|right| format!("--scope=Zenith/{right}"));
+        let every: Vec<&str> = every.iter().map(String::as_str).collect();
+        let (market, trading) = ("--scope=Zenith/Market", "--scope=Zenith/Trading");
+        let ann = ["user", "add", "ann", "--id", "u-ann", "--display-name", "Ann Example", market, trading];
+        home.operator(&ann, "pw\n").ok();
+        home.operator(&["user", "add", "bob", "--id", "u-bob", market], "pw\n").ok();
+        home.operator(&[&["client", "add", "app"], &every[..]].concat(), "").ok();
+        home.operator(&["client", "add", "svc", "--secret-stdin", market], "s3\n").ok();
+        let named = |(path, bytes): (std::path::PathBuf, Vec<u8>)| {
+            (path.file_name().expect("a file has a name").to_string_lossy().into_owned(), bytes)
+        };
+        home.files().into_iter().map(named).collect()
+    })
+}
+
+#[test]
+fn transcripts_hold_on_the_real_binary() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts/zenith");
+    let scripts = script::load(&folder);
+    let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
+    let mut stage = || -> Box<dyn Stage> { Box::new(Real { server: None, peers: BTreeMap::new() }) };
+    let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
+    writeln!(std::io::stdout(), "real binary: {held}").expect("standard output");
+}
