@@ -1,0 +1,91 @@
+//! The reference programs: the same work with nothing around it.
+//!
+//! Each is this binary again, in a process of its own, with the profile, the allocator and the crates of the server.
+
+use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocketUpgrade};
+use axum::response::Response;
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use gatepost_identity::clock::system_instant;
+use gatepost_identity::password::PasswordSettings;
+
+use crate::Outcome;
+use crate::measure::{duration_at, say};
+
+/// What the server reads from a socket at a time.
+const READ_BUFFER: usize = 1024;
+
+/// A bare loop of the hash, each thread keeping its block. For each line `THREADS COUNT` that it hears, it evaluates that
+/// many, and says the microseconds of all of them and of the median one.
+pub(crate) fn hash() -> Outcome<()> {
+    let settings = PasswordSettings::default();
+    let params = Params::new(settings.memory, settings.iterations, settings.lanes, Some(32)).map_err(|error| error.to_string())?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let mut memories: Vec<Vec<Block>> = Vec::new();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (threads, count) = line.split_once(' ').ok_or("a line is THREADS COUNT")?;
+        let (threads, count): (usize, usize) = (threads.parse()?, count.parse()?);
+        memories.resize_with(threads.max(memories.len()), || vec![Block::default(); params.block_count()]);
+        let taken = AtomicUsize::new(0);
+        let began = system_instant();
+        let work = |memory: &mut Vec<Block>| {
+            let mut took = Vec::new();
+            while taken.fetch_add(1, Ordering::Relaxed) < count {
+                let began = system_instant();
+                let mut output = [0; 32];
+                argon2.hash_password_into_with_memory(b"correct horse battery staple", &[7; 16], &mut output, &mut *memory)?;
+                took.push(system_instant() - began);
+            }
+            Ok::<_, argon2::Error>(took)
+        };
+        let took = std::thread::scope(|scope| {
+            let threads: Vec<_> = memories[..threads].iter_mut().map(|memory| scope.spawn(|| work(memory))).collect();
+            threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())).collect::<Vec<_>>()
+        });
+        let all = system_instant() - began;
+        let mut each: Vec<Duration> = Vec::new();
+        for took in took {
+            each.extend(took?.map_err(|error| error.to_string())?);
+        }
+        say(&format!("{} {}", all.as_micros(), duration_at(&mut each, 0.5).as_micros()))?;
+    }
+    Ok(())
+}
+
+/// A bare axum WebSocket that answers every text with one of as many bytes as the server's answer has. It says its address.
+pub(crate) fn echo(answer: &str) -> Outcome<()> {
+    let answer = Utf8Bytes::from("x".repeat(answer.parse()?));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let mut out = std::io::stdout();
+        writeln!(out, "{}", listener.local_addr()?)?;
+        out.flush()?;
+        // As the server does.
+        let listener = listener.tap_io(|stream| {
+            stream.set_nodelay(true).ok();
+        });
+        let router = Router::new().route("/Zenith", get(open)).with_state(answer);
+        Ok(axum::serve(listener, router).await?)
+    })
+}
+
+async fn open(State(answer): State<Utf8Bytes>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(READ_BUFFER * 4).on_upgrade(|mut socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if let Message::Text(_) = message
+                && socket.send(Message::Text(answer.clone())).await.is_err()
+            {
+                return;
+            }
+        }
+    })
+}
