@@ -496,7 +496,15 @@ pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
             copy.steps[index].1 = altered;
             all.push((format!("{}:{line}: altered", script.name), copy));
         }
-        if matches!(step, Step::Expect(..)) {
+        // What the real binary sends by itself comes in its own time: without the line that waits for it, the script may end
+        // before it comes.
+        let unasked = side == Side::Server
+            && index.checked_sub(1).is_some_and(|before| match &script.steps[before].1 {
+                Step::Core(line) => line.starts_with("event "),
+                Step::Operator(_) => true,
+                _ => false,
+            });
+        if matches!(step, Step::Expect(..)) && !unasked {
             let mut copy = script.clone();
             copy.steps.remove(index);
             all.push((format!("{}:{line}: left out", script.name), copy));

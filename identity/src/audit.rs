@@ -21,7 +21,7 @@ use crate::session::SessionId;
 pub struct AuditEntry {
     /// When.
     pub at: Timestamp,
-    /// What was tried: a word from the list in `docs/protocols/audit.md`.
+    /// What was tried: a word from the list in `docs/audit.md`.
     pub action: &'static str,
     /// `ok`, or the refusal's word.
     pub outcome: &'static str,
