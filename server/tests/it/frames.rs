@@ -1,0 +1,186 @@
+//! What a connection makes of frames: broken ones, large ones, many at once, and none at all.
+
+use std::time::Duration;
+
+use gatepost_identity::clock::system_instant;
+use serde_json::{Value, json};
+
+use crate::harness::{CHEAP, PASSWORD, Server};
+use crate::peer::{BINARY, CLOSE, Frame, PING, PONG, TEXT, frame, owner, raw_frame};
+
+const FIN: u8 = 0x80;
+/// A request that fits a frame, and needs no right.
+const QUERY: &[u8] = br#"{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":1}"#;
+
+#[test]
+fn broken_frames_close_with_1002() {
+    let server = Server::start(CHEAP);
+    let check = |what: &str, bytes: &[u8]| {
+        let mut peer = server.connect();
+        peer.write(bytes);
+        assert_eq!(peer.told_to_close().0, 1002, "{what}");
+    };
+    check("unmasked", &raw_frame(FIN | TEXT, false, QUERY));
+    check("reserved opcode 3", &raw_frame(FIN | 3, true, QUERY));
+    check("reserved opcode 11", &raw_frame(FIN | 11, true, b""));
+    for bit in [0x40, 0x20, 0x10] {
+        check("reserved bit", &raw_frame(FIN | bit | TEXT, true, QUERY));
+    }
+    check("fragmented ping", &raw_frame(PING, true, b"x"));
+    check("ping of 126 bytes", &raw_frame(FIN | PING, true, &[b'x'; 126]));
+    check("continuation of nothing", &raw_frame(FIN, true, QUERY));
+    check("a message within a message", &[raw_frame(TEXT, true, QUERY), frame(TEXT, QUERY)].concat());
+    check("a close of one byte", &raw_frame(FIN | CLOSE, true, &[3]));
+}
+
+#[test]
+fn what_is_no_packet_closes_with_1007() {
+    let server = Server::start(CHEAP);
+    let check = |what: &str, bytes: &[u8]| {
+        let mut peer = server.connect();
+        peer.write(bytes);
+        assert_eq!(peer.told_to_close().0, 1007, "{what}");
+    };
+    check("bad UTF-8", &frame(TEXT, b"{\"Controller\":\"\xFF\"}"));
+    check("bad UTF-8 over two fragments", &[raw_frame(TEXT, true, b"\"\xC3"), raw_frame(FIN, true, b"\x28\"")].concat());
+    check("an overlong form", &frame(TEXT, b"\"\xC0\xAF\""));
+    check("not JSON", &frame(TEXT, b"{Controller:\"Auth\"}"));
+    check("not an object", &frame(TEXT, b"[]"));
+    check("nothing", &frame(TEXT, b""));
+    check(
+        "a TransactionID that is no number",
+        &frame(TEXT, br#"{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":"1"}"#),
+    );
+    check("binary", &frame(BINARY, QUERY));
+}
+
+#[test]
+fn a_letter_may_be_split_between_fragments_and_pings_may_come_between() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    let text = r#"{"Controller":"Auth","Topic":"QueryIdentify","Zoë":"ë","TransactionID":1}"#.as_bytes();
+    let cut = text.iter().position(|byte| *byte == 0xC3).unwrap() + 1;
+    peer.write(&raw_frame(TEXT, true, &text[..cut]));
+    peer.write(&frame(PING, b"between"));
+    peer.write(&raw_frame(FIN, true, &text[cut..]));
+    assert_eq!(peer.frame(), Some(Frame { opcode: PONG, payload: b"between".to_vec() }));
+    assert_eq!(peer.next()["Data"], json!({"Result": "Reject"}));
+}
+
+#[test]
+fn a_message_of_2_mib_in_one_frame_closes_with_1009() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    peer.write_if_read(&frame(TEXT, &vec![b' '; 2 * 1024 * 1024]));
+    assert_eq!(peer.told_to_close().0, 1009);
+}
+
+#[test]
+fn a_message_of_2_mib_in_a_thousand_fragments_closes_with_1009() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    let part = vec![b' '; 2 * 1024];
+    peer.write_if_read(&raw_frame(TEXT, true, &part));
+    for _ in 0..998 {
+        peer.write_if_read(&raw_frame(0, true, &part));
+    }
+    peer.write_if_read(&raw_frame(FIN, true, &part));
+    assert_eq!(peer.told_to_close().0, 1009);
+}
+
+#[test]
+fn a_message_of_the_longest_size_is_read_and_one_byte_more_is_not() {
+    let server = Server::start("[zenith]\nmax_message = 1024\n");
+    let padded = |length: usize| {
+        let mut text = vec![b' '; length - QUERY.len()];
+        text.extend(QUERY);
+        frame(TEXT, &text)
+    };
+    let mut peer = server.connect();
+    peer.write(&padded(1024));
+    assert_eq!(peer.next()["TransactionID"], 1);
+    peer.write(&padded(1025));
+    assert_eq!(peer.told_to_close().0, 1009);
+}
+
+#[test]
+fn a_ping_is_answered_with_its_payload() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    for payload in [&b""[..], b"PING", &[0xFF; 125]] {
+        peer.write(&frame(PING, payload));
+        assert_eq!(peer.frame(), Some(Frame { opcode: PONG, payload: payload.to_vec() }));
+    }
+}
+
+#[test]
+fn a_close_is_answered_with_its_code() {
+    let server = Server::start(CHEAP);
+    for payload in [&b"\x03\xE8NoReconnect"[..], b"\x0B\xB8Reconnect_7", b""] {
+        let mut peer = server.connect();
+        peer.write(&frame(CLOSE, payload));
+        let answer = peer.frame().expect("a close");
+        assert_eq!((answer.opcode, answer.payload.get(..2)), (CLOSE, payload.get(..2)), "{payload:?}");
+        peer.ended();
+    }
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_then_closed_with_1008() {
+    let server = Server::start("[zenith]\nping_every = 1\nsilence = 3\n");
+    let mut peer = server.connect();
+    let began = system_instant();
+    let first = peer.frame().expect("a ping");
+    assert_eq!(first.opcode, PING, "{first:?}");
+    assert_eq!(peer.closed().0, 1008);
+    assert!(began.elapsed() >= Duration::from_secs(2), "it had {:?}", began.elapsed());
+}
+
+#[test]
+fn a_peer_that_only_answers_pings_stays() {
+    let server = Server::start("[zenith]\nping_every = 1\nsilence = 3\n");
+    let mut peer = server.connect();
+    let end = system_instant() + Duration::from_secs(6);
+    while system_instant() < end {
+        let ping = peer.frame().expect("a ping");
+        assert_eq!(ping.opcode, PING, "{ping:?}");
+        peer.write(&frame(PONG, &ping.payload));
+    }
+    peer.query().rejected();
+}
+
+#[test]
+fn a_login_and_a_query_in_one_write_are_answered_in_order() {
+    let server = Server::with_ann("[password]\nmemory_kib = 65536\niterations = 2\n");
+    let mut peer = server.connect();
+    let login = json!({"Controller": "Auth", "Topic": "AuthOwner", "TransactionID": 1, "Data": owner("ann", PASSWORD)});
+    let query = json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 2});
+    peer.write(&[frame(TEXT, login.to_string().as_bytes()), frame(TEXT, query.to_string().as_bytes())].concat());
+    for transaction in [1, 2] {
+        let answer = peer.next();
+        assert_eq!((&answer["TransactionID"], &answer["Data"]["Result"]), (&json!(transaction), &json!("Success")), "{answer}");
+    }
+}
+
+#[test]
+fn a_thousand_queries_in_one_write_are_answered_in_order() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    let mut bytes = Vec::new();
+    for transaction in 0..1000 {
+        let query = json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": transaction});
+        bytes.extend(frame(TEXT, query.to_string().as_bytes()));
+    }
+    let write = peer.writer();
+    let writing = std::thread::spawn(move || write(&bytes));
+    let answered: Vec<Value> = (0..1000).map(|_| peer.next()["TransactionID"].take()).collect();
+    assert!(answered.iter().enumerate().all(|(number, transaction)| *transaction == number), "{answered:?}");
+    writing.join().unwrap();
+}
+
+#[test]
+fn what_comes_along_with_the_handshake_is_read() {
+    let server = Server::start(CHEAP);
+    let (mut peer, _) = crate::peer::Peer::request(server.http(), 0, &crate::peer::handshake("/Zenith", "")).expect("101");
+    peer.query().rejected();
+}

@@ -1,0 +1,18 @@
+//! The real binary, from outside: processes, sockets, the command line, and nothing of the inside.
+//!
+//! `harness.rs` starts and ends servers, `peer.rs` is the other end of a WebSocket. Each further module is a subject, each
+//! test a behaviour. What has to wait waits for something that it can see, with a generous limit; only where the wire itself
+//! is about time does a test let time pass.
+
+mod crash;
+mod crowd;
+mod frames;
+mod guesses;
+mod harness;
+mod operators;
+mod peer;
+mod persona;
+mod process;
+mod tokens;
+mod transcripts;
+mod upgrade;

@@ -1,0 +1,164 @@
+//! How a server begins and how it ends, as a supervisor sees it: standard output, exit codes, signals, settings.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::harness::{CHEAP, Home, PASSWORD, Server, run, until};
+use crate::peer::{handshake, http, owner};
+
+#[test]
+fn one_ready_line_names_the_port_and_nothing_else_is_on_standard_output() {
+    let mut server = Server::with_ann(CHEAP);
+    assert_ne!(server.http().port(), 0);
+    assert_eq!(server.ready(), &json!({"http": server.http().to_string()}));
+    server.connect().login("ann", PASSWORD).granted();
+    server.signal_term();
+    let (status, rest) = server.wait();
+    assert_eq!((status.code(), rest.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn sigterm_closes_every_peer_with_1012_and_exits_0() {
+    let mut server = Server::with_ann(CHEAP);
+    let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for peer in peers.iter_mut().take(10) {
+        peer.login("ann", PASSWORD).granted();
+    }
+    server.signal_term();
+    for peer in &mut peers {
+        assert_eq!(peer.closed(), (1012, "Restart".to_owned()));
+    }
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_login_in_flight_at_sigterm_is_answered_before_the_close_and_outlives_the_server() {
+    let mut server = Server::with_ann("[password]\nmemory_kib = 65536\niterations = 24\n");
+    let mut peer = server.connect();
+    let before = server.cpu();
+    peer.send(&json!({"Controller": "Auth", "Topic": "AuthOwner", "TransactionID": 1, "Data": owner("ann", PASSWORD)}));
+    // Only a hash takes this long.
+    until("the password is being compared", || server.cpu() > before + 10);
+    server.signal_term();
+    let answer = peer.next();
+    assert_eq!((&answer["TransactionID"], &answer["Data"]["Result"]), (&json!(1), &json!("Success")), "{answer}");
+    assert_eq!(peer.closed().0, 1012);
+    assert_eq!(server.wait().0.code(), Some(0));
+    server.restart();
+    server.connect().restore(answer["Data"]["AccessToken"].as_str().unwrap()).granted();
+}
+
+#[test]
+fn a_second_server_on_a_data_directory_names_the_process_that_holds_it() {
+    let server = Server::start(CHEAP);
+    let complaint = server.operator(&["serve"], "").complaint();
+    assert!(complaint.contains(&server.pid().to_string()), "{complaint}");
+    server.connect().query().rejected();
+}
+
+#[test]
+fn a_data_directory_is_free_again_after_its_server_was_killed() {
+    let mut server = Server::with_ann(CHEAP);
+    server.kill9();
+    server.restart();
+    server.connect().login("ann", PASSWORD).granted();
+}
+
+#[test]
+fn a_broken_setting_is_named_with_file_and_line() {
+    let home = Home::new("");
+    let check = |text: &str, line: usize, what: &str| {
+        std::fs::write(home.settings(), text).unwrap();
+        let complaint = home.operator(&["serve"], "").complaint();
+        let place = format!("{}:{line}: ", home.settings().display());
+        assert!(complaint.starts_with(&place) && complaint.contains(what), "{text:?} -> {complaint}");
+    };
+    check("http = \"127.0.0.1:0\"\nlog = \n", 2, "");
+    check("\n\nhtpp = \"127.0.0.1:0\"\n", 3, "htpp");
+    check("http = \"nowhere\"\n", 1, "http");
+    check("[password]\nmemory_kib = 64\niterations = 0\n", 1, "password");
+    check("[throttle]\n\nfirst_wait = \"soon\"\n", 3, "throttle.first_wait");
+    check("[zenith]\nping_every = 0\n", 2, "zenith.ping_every");
+    check("[zenith]\nname = \"x\"\nnmae = \"y\"\n", 3, "zenith.nmae");
+    check("zenith = 1\n", 1, "zenith");
+    check("[session]\non_reuse = \"forgive\"\n", 2, "session.on_reuse");
+    check("[[provider]]\nname = \"a\"\nkind = \"local\"\n[[provider]]\nname = \"A\"\nkind = \"local\"\n", 1, "provider");
+}
+
+#[test]
+fn a_settings_file_that_is_named_must_be_there() {
+    let home = Home::new("");
+    std::fs::remove_file(home.settings()).unwrap();
+    let complaint = home.operator(&["serve"], "").complaint();
+    assert!(complaint.contains(&home.settings().display().to_string()), "{complaint}");
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let home = Home::with_ann("[password]\nmemory_kib = 64\niterations = 1\n[zenith]\nname = \"file\"\nclass = \"file\"\n");
+    let server = Server::with_environment(home, &[("GATEPOST_ZENITH_NAME", "environment"), ("OTHER", "is not ours")]);
+    let mut peer = server.connect();
+    peer.send(&json!({"Controller": "Zenith", "Topic": "ServerInfo", "Action": "Sub"}));
+    let told = peer.next();
+    assert_eq!((&told["Data"]["Name"], &told["Data"]["Class"]), (&json!("environment"), &json!("file")), "{told}");
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_refused_by_its_name() {
+    let home = Home::new("");
+    for (variable, value) in [("GATEPOST_ZENTIH_NAME", "x"), ("GATEPOST_HTTP", "nowhere"), ("GATEPOST_ZENITH_SILENCE", "long")] {
+        let complaint = run(home.command().env(variable, value).arg("serve"), "").complaint();
+        assert!(complaint.contains(variable), "{complaint}");
+    }
+}
+
+#[test]
+fn a_data_directory_that_others_can_look_into_is_refused() {
+    let home = Home::new("");
+    for mode in [0o701, 0o750, 0o755] {
+        std::fs::set_permissions(home.data(), std::fs::Permissions::from_mode(mode)).unwrap();
+        for arguments in [&["serve"][..], &["user", "list"]] {
+            let complaint = home.operator(arguments, "").complaint();
+            assert!(complaint.contains("open to others") && complaint.contains("chmod 700"), "{complaint}");
+        }
+    }
+    std::fs::set_permissions(home.data(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(home.operator(&["user", "list"], "").ok(), "none\n");
+}
+
+#[test]
+fn what_the_server_makes_is_its_owners_alone() {
+    let mut server = Server::with_ann(CHEAP);
+    server.connect().login("ann", PASSWORD).granted();
+    for entry in std::fs::read_dir(server.data()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{entry:?}");
+    }
+    server.terminate();
+}
+
+#[test]
+fn paths_and_versions_that_are_not_served_get_their_status() {
+    let server = Server::start(CHEAP);
+    let status = |request: &str| http(server.http(), 0, request).status;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(status(&get("/")), 200);
+    assert_eq!(status(&get("/other")), 404);
+    assert_eq!(status(&get("/zenith")), 404, "paths are compared in their case");
+    assert_eq!(status(&handshake("/other", "")), 404);
+    let bare = http(server.http(), 0, &get("/Zenith"));
+    assert_eq!((bare.status, bare.header("upgrade")), (426, Some("websocket")));
+    let half = "GET /Zenith HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(status(half), 426, "without a key it is no handshake");
+    assert_eq!(status(&handshake("/Zenith?version=9.9", "")), 400);
+    assert_eq!(status(&handshake("/Zenith?version=x", "")), 400);
+    assert_eq!(status(&handshake("/Zenith", "Sec-WebSocket-Protocol: Foo\r\n")), 400);
+    assert!((400..500).contains(&status("nonsense\r\n\r\n")));
+}
+
+#[test]
+fn the_demonstration_logs_in_and_ends() {
+    let shown = run(Home::new("").command().args(["demo", "--exit"]), "").ok();
+    assert!(shown.contains("All answers were as expected."), "{shown}");
+}
