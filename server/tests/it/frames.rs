@@ -6,7 +6,7 @@ use gatepost_identity::clock::system_instant;
 use serde_json::{Value, json};
 
 use crate::harness::{CHEAP, PASSWORD, Server};
-use crate::peer::{BINARY, CLOSE, Frame, PING, PONG, TEXT, frame, owner, raw_frame};
+use crate::peer::{BINARY, CLOSE, Frame, PING, PONG, Peer, TEXT, frame, handshake, owner, raw_frame};
 
 const FIN: u8 = 0x80;
 /// A request that fits a frame, and needs no right.
@@ -181,6 +181,78 @@ fn a_thousand_queries_in_one_write_are_answered_in_order() {
 #[test]
 fn what_comes_along_with_the_handshake_is_read() {
     let server = Server::start(CHEAP);
-    let (mut peer, _) = crate::peer::Peer::request(server.http(), 0, &crate::peer::handshake("/Zenith", "")).expect("101");
+    let (mut peer, _) = Peer::request(server.http(), 0, &handshake("/Zenith", "")).expect("101");
     peer.query().rejected();
+}
+
+#[test]
+fn a_message_may_come_byte_by_byte() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    for byte in frame(TEXT, QUERY) {
+        peer.write(&[byte]);
+    }
+    assert_eq!(peer.next()["Data"], json!({"Result": "Reject"}));
+}
+
+#[test]
+fn what_was_asked_before_a_close_is_answered_before_it() {
+    let server = Server::with_ann(CHEAP);
+    let mut peer = server.connect();
+    let login = json!({"Controller": "Auth", "Topic": "AuthOwner", "TransactionID": 1, "Data": owner("ann", PASSWORD)});
+    peer.write(&[frame(TEXT, QUERY), frame(TEXT, login.to_string().as_bytes()), frame(CLOSE, b"\x03\xE8")].concat());
+    assert_eq!(peer.next()["Data"]["Result"], "Reject");
+    assert_eq!(peer.next()["Data"]["Result"], "Success");
+    let answer = peer.frame().expect("a close");
+    assert_eq!((answer.opcode, &answer.payload[..]), (CLOSE, &b"\x03\xE8"[..]));
+    peer.ended();
+}
+
+#[test]
+fn compression_is_declined() {
+    let server = Server::start(CHEAP);
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    let (mut peer, response) = Peer::request(server.http(), 0, &handshake("/Zenith", offer)).expect("101");
+    assert_eq!(response.header("sec-websocket-extensions"), None, "{response:?}");
+    peer.query().rejected();
+}
+
+#[test]
+fn a_request_that_never_ends_is_given_up() {
+    let server = Server::start(CHEAP);
+    let whole = handshake("/Zenith", "");
+    let half = &whole[..whole.len() - 4];
+    let mut peer = Peer::dial(server.http(), 0);
+    peer.write(half.as_bytes());
+    // It may be told why before it ends.
+    peer.hung_up();
+}
+
+#[test]
+fn a_header_that_is_too_long_is_refused() {
+    let server = Server::start(CHEAP);
+    let long = format!("X-Long: {}\r\n", "x".repeat(64 * 1024));
+    let mut peer = Peer::dial(server.http(), 0);
+    peer.write_if_read(handshake("/Zenith", &long).as_bytes());
+    let told = peer.hung_up();
+    assert!(told.is_empty() || told.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&told));
+    server.connect().query().rejected();
+}
+
+#[test]
+fn a_peer_that_never_reads_is_given_up_and_costs_little_memory() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    peer.query().rejected();
+    let before = server.memory();
+    let queries = frame(TEXT, QUERY).repeat(1000);
+    // The server stops reading, then hangs up. What is sent until then is far more than it may keep.
+    let mut sent = 0;
+    while peer.try_write(&queries) {
+        sent += queries.len();
+        assert!(sent < 1 << 30, "it goes on reading what it cannot answer");
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 8 * 1024 * 1024, "it grew by {grown} bytes");
+    server.connect().query().rejected();
 }

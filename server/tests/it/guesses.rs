@@ -2,6 +2,7 @@
 //! anything.
 
 use std::sync::Barrier;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -70,6 +71,18 @@ fn spellings_of_a_name_and_its_address_share_one_budget_that_outlives_the_server
     server.restart();
     all_limited(&server);
     server.connect().login("ann", PASSWORD).granted();
+}
+
+#[test]
+fn failures_are_on_disk_within_a_second() {
+    let mut server = Server::with_ann(&format!("{CHEAP}{LONG_WAITS}"));
+    for source in 1..=5 {
+        server.connect_from(source).login("ann", "a guess").rejected();
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    server.kill9();
+    server.restart();
+    server.connect_from(6).login("ann", PASSWORD).failed("Limited");
 }
 
 #[test]

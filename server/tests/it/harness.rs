@@ -17,6 +17,7 @@ use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::{system_instant, system_now};
 use gatepost_identity::store::{Placed, Store};
 use gatepost_store::Sqlite;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::peer::Peer;
@@ -207,6 +208,7 @@ pub(crate) struct Server {
     running: Option<Running>,
     home: Home,
     environment: Vec<(&'static str, &'static str)>,
+    limit: Option<&'static str>,
 }
 
 struct Running {
@@ -241,7 +243,14 @@ impl Server {
 
     /// A server that is also told by its environment.
     pub(crate) fn with_environment(home: Home, environment: &[(&'static str, &'static str)]) -> Server {
-        let mut server = Server { running: None, home, environment: environment.to_vec() };
+        let mut server = Server { running: None, home, environment: environment.to_vec(), limit: None };
+        server.restart();
+        server
+    }
+
+    /// A server under a limit that the shell sets before.
+    pub(crate) fn limited(home: Home, limit: &'static str) -> Server {
+        let mut server = Server { running: None, home, environment: Vec::new(), limit: Some(limit) };
         server.restart();
         server
     }
@@ -252,8 +261,15 @@ impl Server {
         let path = self.home.root.join("stderr");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a file for standard error");
         let mut command = self.home.command();
-        command.envs(self.environment.iter().copied());
-        let spawned = command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+        if let Some(limit) = self.limit {
+            // The shell becomes the server, so that its pid is the server's.
+            let mut shell = Command::new("/bin/sh");
+            shell.env_clear().current_dir(&self.home.root).arg("-c").arg(format!("{limit} && exec \"$0\" \"$@\""));
+            shell.arg(command.get_program()).args(command.get_args());
+            command = shell;
+        }
+        command.envs(self.environment.iter().copied()).arg("serve");
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let mut child = spawned.expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
@@ -297,10 +313,22 @@ impl Server {
         fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
     }
 
+    /// Memory that the process holds now, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of proc(5)");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Asks it to end.
     pub(crate) fn signal_term(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("not 0");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        rustix::process::kill_process(pid, signal).expect("it runs");
     }
 
     /// Waits for its end. Answers its status and what more it wrote to standard output.

@@ -13,6 +13,7 @@ mod operators;
 mod peer;
 mod persona;
 mod process;
+mod stall;
 mod tokens;
 mod transcripts;
 mod upgrade;

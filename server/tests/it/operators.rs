@@ -1,6 +1,10 @@
 //! What operators do on the command line, and that it takes hold at once: on new logins, on connections that are open, and
 //! on tokens that were told before.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::harness::{CHEAP, Home, Output, PASSWORD, Server};
@@ -391,6 +395,78 @@ fn the_audit_says_who_tried_what_and_what_became_of_it() {
     assert_eq!(find("user_add", "ok")["gate"], "operator");
     let numbers: Vec<u64> = rows.iter().filter_map(|row| row["number"].as_u64()).collect();
     assert_eq!(numbers, (1..=rows.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_audit_is_followed_as_it_grows() {
+    let server = Server::with_ann(CHEAP);
+    let mut command = server.command();
+    let spawned = command.args(["audit", "tail", "--follow", "--json", "-n", "1"]).stdout(Stdio::piped()).spawn();
+    let mut following = Followed(spawned.expect("the binary runs"));
+    let mut lines = BufReader::new(following.0.stdout.take().expect("it is piped")).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON") };
+    assert_eq!(next()["action"], "user_add");
+    for action in ["user_disable", "user_enable"] {
+        server.operator(&["user", action.trim_start_matches("user_"), "ann"], "").ok();
+        assert_eq!(next()["action"], action);
+    }
+    assert_eq!(following.0.try_wait().expect("its status"), None, "it goes on");
+}
+
+/// A command that never ends by itself.
+struct Followed(Child);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_listing_longer_than_a_page_is_whole_and_in_order() {
+    let home = Home::with_ann(CHEAP);
+    home.add_copies("ann", (0..1100).map(|number| format!("user-{number:04}")));
+    let server = Server::of(home);
+    for number in 0..510 {
+        server.connect().login(&format!("user-{number:04}"), PASSWORD).granted();
+    }
+    let names = |arguments: &[&str], member: &str| -> Vec<String> {
+        let rows = server.operator(arguments, "").json();
+        rows.as_array().expect("rows").iter().map(|row| row[member].as_str().expect("text").to_owned()).collect()
+    };
+    let users = names(&["user", "list", "--json"], "name");
+    assert_eq!(users.len(), 1101);
+    assert!(users.is_sorted_by(|one, next| one < next), "each once, by name");
+    let sessions = names(&["session", "list", "--json"], "id");
+    assert_eq!(sessions.len(), 510);
+    assert!(sessions.is_sorted_by(|one, next| one > next), "each once, newest first");
+    let printed = server.operator(&["user", "list"], "").ok();
+    assert_eq!(printed.lines().filter(|line| line.contains("user-")).count(), 1100);
+}
+
+#[test]
+fn nonsense_at_the_operators_door_is_refused_and_not_repeated() {
+    let server = Server::with_ann(CHEAP);
+    let ask = |line: &[u8]| -> Option<String> {
+        let mut door = UnixStream::connect(server.data().join("gatepost.sock")).expect("the door");
+        door.set_read_timeout(Some(crate::harness::LIMIT)).expect("a limit");
+        // A line that is too long is not read to its end.
+        door.write_all(line).ok();
+        let mut answer = String::new();
+        BufReader::new(door).read_line(&mut answer).ok().filter(|&read| read > 0).map(|_| answer)
+    };
+    for line in [&b"{\"operation\":\"nope\",\"password\":\"sesame\"}\n"[..], b"sesame\n", b"\n", b"[]\n", b"{}\n"] {
+        let answer = ask(line).expect("an answer");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["error"]["word"], "invalid", "{answer}");
+        assert!(!answer.to_string().contains("sesame"), "{answer}");
+    }
+    let endless = ask(&[b'x'; 300 * 1024]).expect("an answer before the end of the line");
+    assert!(endless.contains("invalid"), "{endless}");
+    let good = ask(b"{\"operation\":\"user_show\",\"name\":\"ann\"}\n").expect("an answer");
+    assert!(good.contains("\"ok\""), "{good}");
+    assert!(!server.log().contains("sesame"));
 }
 
 #[test]

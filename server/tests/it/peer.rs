@@ -104,10 +104,14 @@ impl Peer {
         Ok(peer)
     }
 
+    /// A bare connection.
+    pub(crate) fn dial(http: SocketAddr, source: u16) -> Peer {
+        Peer { stream: dial(http, source).expect("the server accepts"), received: Vec::new(), last_transaction: 0 }
+    }
+
     /// Sends a request; on 101 goes on as a WebSocket.
     pub(crate) fn request(http: SocketAddr, source: u16, request: &str) -> Result<(Peer, Response), Response> {
-        let stream = dial(http, source).expect("the server accepts");
-        let mut peer = Peer { stream, received: Vec::new(), last_transaction: 0 };
+        let mut peer = Peer::dial(http, source);
         peer.write(request.as_bytes());
         let end = loop {
             if let Some(end) = peer.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -130,8 +134,8 @@ impl Peer {
         Err(response)
     }
 
-    /// Logs in on a connection of its own, which ends with it. `None`: the server was gone before the answer was.
-    pub(crate) fn login_unless_gone(http: SocketAddr, name: &str, password: &str) -> Option<Answer> {
+    /// A WebSocket, unless the server was gone before it had answered.
+    pub(crate) fn connect_unless_gone(http: SocketAddr) -> Option<Peer> {
         let mut peer = Peer { stream: dial(http, 0).ok()?, received: Vec::new(), last_transaction: 0 };
         peer.stream.write_all(handshake("/Zenith", "").as_bytes()).ok()?;
         let end = loop {
@@ -140,7 +144,14 @@ impl Peer {
             }
             peer.fill().then_some(())?;
         };
-        peer.received.drain(..end);
+        let head: Vec<u8> = peer.received.drain(..end).collect();
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{:?}", String::from_utf8_lossy(&head));
+        Some(peer)
+    }
+
+    /// Logs in on a connection of its own, which ends with it. `None`: the server was gone before the answer was.
+    pub(crate) fn login_unless_gone(http: SocketAddr, name: &str, password: &str) -> Option<Answer> {
+        let mut peer = Peer::connect_unless_gone(http)?;
         let login = json!({"Controller": "Auth", "Topic": "AuthOwner", "TransactionID": 1, "Data": owner(name, password)});
         peer.stream.write_all(&frame(TEXT, login.to_string().as_bytes())).ok()?;
         loop {
@@ -159,7 +170,16 @@ impl Peer {
 
     /// As [`Peer::write`], where the server may have turned away already.
     pub(crate) fn write_if_read(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).ok();
+        self.try_write(bytes);
+    }
+
+    /// Whether the bytes could be written before the server hung up.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
+        match self.stream.write_all(bytes) {
+            Ok(()) => true,
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => false,
+            Err(error) => panic!("the server neither read nor hung up within {LIMIT:?}: {error}"),
+        }
     }
 
     /// A second hold on the connection that can only write, so that one thread writes while another reads.
@@ -232,6 +252,12 @@ impl Peer {
     /// Sees the connection end without another frame.
     pub(crate) fn ended(&mut self) {
         assert_eq!(self.frame(), None, "nothing comes after a close");
+    }
+
+    /// Sees the connection end, and gives back what came before that, whatever it is.
+    pub(crate) fn hung_up(mut self) -> Vec<u8> {
+        while self.fill() {}
+        self.received
     }
 
     /// Sends a request without Action, and gives back its answer, which must come next.

@@ -1,11 +1,13 @@
 //! How a server begins and how it ends, as a supervisor sees it: standard output, exit codes, signals, settings.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{CHEAP, Home, PASSWORD, Server, run, until};
-use crate::peer::{handshake, http, owner};
+use crate::peer::{Peer, handshake, http, owner};
 
 #[test]
 fn one_ready_line_names_the_port_and_nothing_else_is_on_standard_output() {
@@ -22,13 +24,27 @@ fn one_ready_line_names_the_port_and_nothing_else_is_on_standard_output() {
 fn sigterm_closes_every_peer_with_1012_and_exits_0() {
     let mut server = Server::with_ann(CHEAP);
     let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
-    for peer in peers.iter_mut().take(10) {
-        peer.login("ann", PASSWORD).granted();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            peer.login("ann", PASSWORD).granted();
+        } else {
+            peer.query().rejected();
+        }
     }
     server.signal_term();
     for peer in &mut peers {
         assert_eq!(peer.closed(), (1012, "Restart".to_owned()));
     }
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn sigint_ends_it_as_sigterm_does() {
+    let mut server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    peer.query().rejected();
+    server.signal(Signal::INT);
+    assert_eq!(peer.closed().0, 1012);
     assert_eq!(server.wait().0.code(), Some(0));
 }
 
@@ -105,6 +121,20 @@ fn the_environment_goes_before_the_file() {
 }
 
 #[test]
+fn the_settings_file_may_be_named_by_the_environment_and_the_data_directory_by_an_argument() {
+    let (home, other) = (Home::with_ann(CHEAP), Home::new(""));
+    let gatepost = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
+        command.env_clear().env("GATEPOST_CONFIG", home.settings());
+        command
+    };
+    assert_eq!(run(gatepost().args(["user", "list", "--json"]), "").json()[0]["name"], "ann");
+    let elsewhere = other.data();
+    let there = run(gatepost().args(["user", "list", "--data"]).arg(elsewhere), "");
+    assert_eq!(there.ok(), "none\n");
+}
+
+#[test]
 fn a_variable_that_sets_nothing_is_refused_by_its_name() {
     let home = Home::new("");
     for (variable, value) in [("GATEPOST_ZENTIH_NAME", "x"), ("GATEPOST_HTTP", "nowhere"), ("GATEPOST_ZENITH_SILENCE", "long")] {
@@ -125,6 +155,19 @@ fn a_data_directory_that_others_can_look_into_is_refused() {
     }
     std::fs::set_permissions(home.data(), std::fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(home.operator(&["user", "list"], "").ok(), "none\n");
+}
+
+#[test]
+fn a_server_out_of_descriptors_goes_on_when_there_are_some_again() {
+    let server = Server::limited(Home::with_ann(CHEAP), "ulimit -n 64");
+    let mut before = server.connect();
+    before.login("ann", PASSWORD).granted();
+    let crowd: Vec<Peer> = (0..100).map(|_| Peer::dial(server.http(), 0)).collect();
+    until("it has run out", || server.log().contains("could not be accepted"));
+    before.query().granted();
+    drop(crowd);
+    server.connect().login("ann", PASSWORD).granted();
+    before.query().granted();
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use gatepost_identity::clock::system_now;
 use serde_json::{Value, json};
 
 use crate::harness::{CHEAP, PASSWORD, Server};
-use crate::peer::Peer;
+use crate::peer::{CLOSE, Peer, frame};
 
 /// Longer than the overlap that is set here.
 const PAST_OVERLAP: Duration = Duration::from_millis(1300);
@@ -93,6 +94,54 @@ fn siblings_do_not_supersede_each_other() {
     server.connect().restore(&one).granted();
     std::thread::sleep(PAST_OVERLAP);
     server.connect().restore(&other).granted();
+}
+
+#[test]
+fn past_the_bound_the_oldest_unpresented_token_whose_connection_is_gone_is_dropped() {
+    let server = Server::with_ann(&format!("{CHEAP}[session]\nunpresented = 3\n"));
+    let mut login = server.connect();
+    let first = login.login("ann", PASSWORD).token();
+    let mut kept = server.connect();
+    let held = kept.restore(&first).token();
+    let told: Vec<String> = (0..4)
+        .map(|_| {
+            let mut peer = server.connect();
+            let told = peer.restore(&first).token();
+            peer.write(&frame(CLOSE, b"\x03\xE8"));
+            peer.closed();
+            told
+        })
+        .collect();
+    server.connect().restore(&told[0]).rejected();
+    server.connect().restore(&told[3]).granted();
+    server.connect().restore(&held).granted();
+}
+
+#[test]
+fn a_token_ends_with_its_own_life_and_its_connection_goes_on() {
+    let server = Server::with_ann(&format!("{CHEAP}[session]\ntoken_life = \"1s\"\n"));
+    let mut peer = server.connect();
+    let token = peer.login("ann", PASSWORD).token();
+    std::thread::sleep(PAST_OVERLAP);
+    server.connect().restore(&token).rejected();
+    peer.query().granted();
+}
+
+#[test]
+fn an_account_that_ends_takes_its_connection_along() {
+    let server = Server::with_ann(CHEAP);
+    let mut peer = server.connect();
+    peer.subscribe().rejected();
+    let token = peer.login("ann", PASSWORD).token();
+    peer.told().granted();
+    let soon = jiff::Timestamp::from_millisecond(system_now().millis() + 2000).expect("a moment").to_string();
+    server.operator(&["user", "set", "ann", "--expires", &soon], "").ok();
+    // What changed is told at once, the end when it comes.
+    peer.told().granted();
+    peer.told().rejected();
+    peer.query().rejected();
+    server.connect().restore(&token).rejected();
+    server.connect().login("ann", PASSWORD).rejected();
 }
 
 #[test]
