@@ -34,6 +34,20 @@ fn broken_frames_close_with_1002() {
 }
 
 #[test]
+fn a_connection_that_broke_ends_as_soon_as_its_close_was_answered() {
+    let server = Server::start(CHEAP);
+    // What cannot be read as frames, and what can.
+    for broken in [raw_frame(FIN | TEXT, false, QUERY), frame(TEXT, b"[]")] {
+        let mut peer = server.connect();
+        peer.write(&broken);
+        let began = system_instant();
+        peer.closed();
+        // RFC 6455 section 7.1.1: the server closes first, and at once.
+        assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn what_is_no_packet_closes_with_1007() {
     let server = Server::start(CHEAP);
     let check = |what: &str, bytes: &[u8]| {
@@ -86,6 +100,14 @@ fn a_message_of_2_mib_in_a_thousand_fragments_closes_with_1009() {
     }
     peer.write_if_read(&raw_frame(FIN, true, &part));
     assert_eq!(peer.told_to_close().0, 1009);
+}
+
+#[test]
+fn who_reads_only_after_sending_16_mib_still_finds_the_1009() {
+    let server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    peer.write(&frame(TEXT, &vec![b' '; 16 * 1024 * 1024]));
+    assert_eq!(peer.closed().0, 1009);
 }
 
 #[test]

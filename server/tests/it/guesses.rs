@@ -166,6 +166,17 @@ fn who_hangs_up_during_a_guess_has_still_spent_it() {
 }
 
 #[test]
+fn who_hangs_up_during_a_good_login_holds_no_session() {
+    let server = Server::with_ann("[password]\nmemory_kib = 65536\niterations = 8\n");
+    let mut peer = server.connect();
+    peer.send(&json!({"Controller": "Auth", "Topic": "AuthOwner", "TransactionID": 1, "Data": owner("ann", PASSWORD)}));
+    drop(peer);
+    let granted = |row: &Value| row["action"] == "login" && row["outcome"] == "ok";
+    until("the password is compared", || server.audit().iter().any(granted));
+    until("the grant that nobody was told is taken back", || server.sessions().is_empty());
+}
+
+#[test]
 fn a_grant_that_came_too_late_is_told_as_a_timeout_and_leaves_no_session() {
     // One thread, so that what is asked later is compared later.
     let server = Server::with_ann("[password]\nmemory_kib = 65536\niterations = 40\nthreads = 1\nmax_wait = \"60s\"\n");

@@ -169,6 +169,18 @@ fn unlocking_lets_a_user_in_who_was_guessed_at() {
 }
 
 #[test]
+fn unlocking_lets_a_user_in_who_mistyped_where_she_has_logged_in_before() {
+    let server = Server::with_ann(&format!("{CHEAP}[throttle]\nfirst_wait = \"1h\"\nlongest_wait = \"1h\"\n"));
+    server.connect().login("ann", PASSWORD).granted();
+    for _ in 0..5 {
+        server.connect().login("ann", "a slip").rejected();
+    }
+    server.connect().login("ann", PASSWORD).failed("Limited");
+    server.operator(&["user", "unlock", "ann"], "").ok();
+    server.connect().login("ann", PASSWORD).granted();
+}
+
+#[test]
 fn strangers_cannot_lock_a_user_out_where_she_has_logged_in_before() {
     let server = Server::with_ann(&format!("{CHEAP}[throttle]\nfirst_wait = \"1h\"\nlongest_wait = \"1h\"\n"));
     server.connect().login("ann", PASSWORD).granted();
@@ -421,6 +433,21 @@ impl Drop for Followed {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+#[test]
+fn commands_at_once_on_a_free_data_directory_wait_for_each_other() {
+    let home = Home::new(CHEAP);
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    std::thread::scope(|scope| {
+        let home = &home;
+        let add = |name: &'static str| scope.spawn(move || home.operator(&["user", "add", name, "--no-password"], ""));
+        for thread in names.map(add) {
+            thread.join().expect("its output").ok();
+        }
+    });
+    let users = home.operator(&["user", "list", "--json"], "").json();
+    assert_eq!(users.as_array().map(Vec::len), Some(names.len()));
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
+use gatepost_identity::clock::system_instant;
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{CHEAP, Home, PASSWORD, Server, run, until};
-use crate::peer::{Peer, handshake, http, owner};
+use crate::peer::{CLOSE, Peer, handshake, http, owner};
 
 #[test]
 fn one_ready_line_names_the_port_and_nothing_else_is_on_standard_output() {
@@ -39,6 +41,20 @@ fn sigterm_closes_every_peer_with_1012_and_exits_0() {
 }
 
 #[test]
+fn whoever_was_let_in_a_moment_before_sigterm_is_told_too() {
+    let mut server = Server::start(CHEAP);
+    for round in 0..30 {
+        let mut peer = server.connect();
+        server.signal_term();
+        let told = peer.frame().map(|frame| frame.opcode);
+        assert_eq!(told, Some(CLOSE), "round {round}: after a 101 there is a close");
+        drop(peer);
+        assert_eq!(server.wait().0.code(), Some(0));
+        server.restart();
+    }
+}
+
+#[test]
 fn sigint_ends_it_as_sigterm_does() {
     let mut server = Server::start(CHEAP);
     let mut peer = server.connect();
@@ -46,6 +62,18 @@ fn sigint_ends_it_as_sigterm_does() {
     server.signal(Signal::INT);
     assert_eq!(peer.closed().0, 1012);
     assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_peer_that_does_not_answer_the_close_holds_the_end_up_for_seconds_only() {
+    let mut server = Server::start(CHEAP);
+    let mut peer = server.connect();
+    peer.query().rejected();
+    let began = system_instant();
+    server.signal_term();
+    assert_eq!(server.wait().0.code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
+    assert_eq!(peer.told_to_close().0, 1012);
 }
 
 #[test]
@@ -100,6 +128,16 @@ fn a_broken_setting_is_named_with_file_and_line() {
     check("zenith = 1\n", 1, "zenith");
     check("[session]\non_reuse = \"forgive\"\n", 2, "session.on_reuse");
     check("[[provider]]\nname = \"a\"\nkind = \"local\"\n[[provider]]\nname = \"A\"\nkind = \"local\"\n", 1, "provider");
+}
+
+#[test]
+fn a_complaint_about_settings_is_one_line() {
+    let home = Home::new("");
+    for text in ["http = \"nowhere\"\n", "log = \n", "[session]\non_reuse = \"forgive\"\n", "drain_timeout = 5\n"] {
+        std::fs::write(home.settings(), text).unwrap();
+        let complaint = home.operator(&["check"], "").complaint();
+        assert_eq!(complaint.lines().count(), 1, "{text:?} -> {complaint:?}");
+    }
 }
 
 #[test]
