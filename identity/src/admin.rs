@@ -170,7 +170,7 @@ impl<'a> Admin<'a> {
         Ok(account)
     }
 
-    /// One user, by name, e-mail address or id.
+    /// One user, by name or e-mail address.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
@@ -236,8 +236,8 @@ impl<'a> Admin<'a> {
         let mut keys = vec![Key::Account(account.id), Key::Name(account.name.key())];
         keys.extend(account.email.as_ref().map(|email| Key::Name(email.key())));
         self.core.throttle.forget(&keys);
-        let entry = AuditEntry { account: Some(account.id), ..self.entry("user_unlock") };
-        self.core.store.audit(vec![entry]).await?;
+        // Where she has logged in before, failures stand under the account's version: another version, another budget.
+        let account = self.change_user(account, None, "user_unlock").await?;
         self.core.flush(false).await;
         Ok(account)
     }

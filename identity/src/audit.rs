@@ -1,8 +1,8 @@
 //! What is written down: who tried what, from where, and what became of it.
 //!
 //! A success that changes something is written in the same transaction as the change. A refusal is written behind:
-//! [`Audit::note`] only queues it, bounded, and nobody waits. What the throttle refuses becomes one line per source and
-//! minute. Each line carries the hash of the line before, over ids only: names and addresses stand in a table beside it,
+//! [`Audit::note`] only queues it, bounded, and nobody waits. What a peer can have without end (turned away unlooked at)
+//! becomes one line per source and minute. Each line carries the hash of the line before, over ids only: names and addresses stand in a table beside it,
 //! so that they can be erased and the chain still holds.
 
 use std::collections::HashMap;
@@ -117,17 +117,17 @@ pub struct Audit {
 struct Waiting {
     entries: Vec<AuditEntry>,
     lost: u32,
-    throttled: HashMap<(String, Option<IpAddr>), (Timestamp, u32)>,
+    throttled: HashMap<(String, &'static str, Option<IpAddr>), (Timestamp, u32)>,
 }
 
 impl Audit {
     /// Queues a refusal; never waits.
     pub fn refused(&self, now: Timestamp, context: &Context, entry: AuditEntry, refusal: &Refusal) {
         let mut waiting = self.waiting();
-        if let Refusal::TooManyAttempts { .. } = refusal {
-            let mut key = (context.gate.to_owned(), Some(context.peer.address));
+        if is_unbounded(refusal) {
+            let mut key = (context.gate.to_owned(), refusal.word(), Some(context.peer.address));
             if waiting.throttled.len() >= MOST_SOURCES && !waiting.throttled.contains_key(&key) {
-                key.1 = None;
+                key.2 = None;
             }
             let (_, count) = waiting.throttled.entry(key).or_insert((now, 0));
             *count = count.saturating_add(1);
@@ -145,12 +145,12 @@ impl Audit {
     pub fn take(&self, now: Timestamp, all: bool) -> Vec<AuditEntry> {
         let mut waiting = self.waiting();
         let mut entries = std::mem::take(&mut waiting.entries);
-        waiting.throttled.retain(|(gate, source), (since, count)| {
+        waiting.throttled.retain(|(gate, outcome, source), (since, count)| {
             if !all && now.since(*since) < MINUTE {
                 return true;
             }
             let source = source.map(|address| address.to_string());
-            entries.push(summary(now, gate, "throttled", Refusal::TooManyAttempts { retry_after: MINUTE }.word(), *count, source));
+            entries.push(summary(now, gate, "turned_away", outcome, *count, source));
             false
         });
         let lost = std::mem::take(&mut waiting.lost);
@@ -173,6 +173,19 @@ impl Waiting {
             self.lost = self.lost.saturating_add(1);
         }
     }
+}
+
+/// Whether a peer can have as many of these as it likes: they cost it nothing, or are not throttled.
+fn is_unbounded(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::TooManyAttempts { .. }
+            | Refusal::Busy { .. }
+            | Refusal::InsecureTransport
+            | Refusal::TimedOut
+            | Refusal::Unavailable
+            | Refusal::TooManySessions
+    )
 }
 
 fn summary(

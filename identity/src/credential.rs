@@ -7,7 +7,7 @@ use crate::Core;
 use crate::account::{Account, AccountId, Client, ClientId, NameKey};
 use crate::command::{Context, ProviderName};
 use crate::password::Verdict;
-use crate::policy::may_try_password;
+use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -95,6 +95,7 @@ impl Core {
                 self.prove_service(provider, (id.as_ref(), secret.as_ref()), context, about).await
             }
             Credential::Code { .. } => {
+                may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
                 let source = Key::TokenSource(context.peer.address);
                 self.throttle.check(self.clock.now(), &source)?;
                 let provider = self.providers.find(provider);
@@ -133,7 +134,9 @@ impl Core {
         about.account = account.as_ref().map(|account| account.id);
         let mut keys = Vec::with_capacity(2);
         match about.account {
-            Some(id) if self.throttle.is_familiar(now, source, id) => keys.push(Key::Familiar(source, id)),
+            Some(id) if self.throttle.is_familiar(now, source, id) => {
+                keys.push(Key::Familiar(source, id, account.as_ref().map_or(0, |account| account.version)));
+            }
             Some(id) => keys.extend([Key::Name(key), Key::Account(id)]),
             None => keys.push(Key::Name(key)),
         }
@@ -158,13 +161,15 @@ impl Core {
         };
         let result = match (verdict, proved_client, provider, account) {
             (Err(refusal), ..) | (Ok(_), Err(refusal), ..) | (Ok(_), Ok(_), Err(refusal), _) => Err(refusal),
-            (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => Ok(Proof {
-                provider: provider.name.clone(),
-                account: Some(account),
-                client,
-                rehashed: verdict.rehashed,
-                rehashed_secret,
-            }),
+            (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => {
+                may_enter(Some(&account), &client, now).map(|()| Proof {
+                    provider: provider.name.clone(),
+                    account: Some(account),
+                    client,
+                    rehashed: verdict.rehashed,
+                    rehashed_secret,
+                })
+            }
             _ => Err(Refusal::InvalidCredentials),
         };
         match &result {
@@ -187,9 +192,8 @@ impl Core {
         let proved = self.prove_client(claim, client.as_ref(), &mut charges).await;
         let result = match (proved, provider) {
             (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
-            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => {
-                Ok(Proof { provider: provider.name.clone(), account: None, client, rehashed: None, rehashed_secret })
-            }
+            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => may_enter(None, &client, self.clock.now())
+                .map(|()| Proof { provider: provider.name.clone(), account: None, client, rehashed: None, rehashed_secret }),
             _ => Err(Refusal::InvalidClient),
         };
         match &result {
@@ -244,14 +248,19 @@ impl Core {
                 }
                 Ok((client.clone(), verdict.rehashed))
             }
-            _ => Err(Refusal::InvalidClient),
+            _ => {
+                // A wrong secret is settled at once, whatever becomes of the rest: it stands as a failure.
+                drop(charges.client.take());
+                Err(Refusal::InvalidClient)
+            }
         }
     }
 
     /// Settles what a refusal leaves standing.
     fn settle(&self, charges: Charges, refusal: &Refusal) {
         let (name, others) = match refusal {
-            Refusal::InvalidCredentials => (Settled::Failed, Settled::Failed),
+            // The right secret of an account that may not come in counts like a wrong one, so that no budget tells it apart.
+            Refusal::InvalidCredentials | Refusal::AccountUnavailable => (Settled::Failed, Settled::Failed),
             // The password was not compared, so its name is not charged.
             Refusal::InvalidClient | Refusal::UnknownProvider => (Settled::Neither, Settled::Failed),
             _ => (Settled::Neither, Settled::Neither),

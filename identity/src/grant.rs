@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Core;
-use crate::account::{Account, AccountId, Client};
+use crate::account::{Account, AccountId, Client, LONGEST_NAME};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::command::{Context, GrantRequest, ProviderName};
@@ -22,7 +22,7 @@ use crate::session::{OnReuse, Session, SessionId};
 use crate::store::{NewSession, Roll, Token, TokenHash, Written};
 use crate::throttle::Key;
 use crate::token::{hash, issue, session_id, standing};
-use crate::unasked::{LateWrite, Work};
+use crate::unasked::{Late, Work, Writing};
 
 /// What the commit of a grant leaves for the driver.
 pub(crate) struct Grant {
@@ -42,7 +42,6 @@ impl Core {
     ) -> Result<Grant, Refusal> {
         let now = self.clock.now();
         let Proof { provider, account, client, rehashed, rehashed_secret } = proof;
-        may_enter(account.as_ref(), &client, now)?;
         let scopes = self.scopes(account.as_ref(), &client, &request.scope, self.carries(context))?;
         let id = session_id(now, &*self.entropy);
         about.session = Some(id);
@@ -70,6 +69,7 @@ impl Core {
             audit: self.entry(now, "login", context, about),
         };
         let principal = self.principal(&session, account.as_ref(), &client, scopes, now);
+        let versions = (new.account_version, new.client_version);
         let replaced = context.connection.and_then(|connection| self.live.held_by(connection));
         self.live.begin(session.clone(), account, client, new.token.clone());
         if let Err(refusal) = self.commit(id, new, context).await {
@@ -78,7 +78,7 @@ impl Core {
         }
         let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None };
         let told = issued.as_ref().map(|(_, token)| token.hash);
-        let attachment = self.attach(&principal, told, context)?;
+        let (attachment, principal) = self.attach(principal, told, versions, context)?;
         held.replaced = replaced.filter(|old| old.account == session.account && old.client == session.client).map(|old| old.id);
         if let Some(account) = session.account {
             self.throttle.mark_familiar(now, context.peer.address, account);
@@ -102,7 +102,7 @@ impl Core {
         let mut result = self.restore_once(provider, any_of, request, context, about).await;
         if matches!(result, Ok(None)) {
             // Something changed between the look and the write. The feed says what; the second look sees it.
-            self.follow().await?;
+            self.by(context, self.follow()).await?;
             result = self.restore_once(provider, any_of, request, context, about).await;
         }
         let result = result.and_then(|grant| grant.ok_or(Refusal::Revoked));
@@ -137,8 +137,12 @@ impl Core {
         if let Err(refusal) = standing(&found.token, overlap, now) {
             if refusal == Refusal::Revoked && self.settings.sessions.on_reuse == OnReuse::End {
                 let entry = self.entry(now, "reuse", context, about);
-                self.by(context, async { Ok(self.store.end_descendants(found.token.hash, entry).await?) }).await?;
-                self.changed().await;
+                let ending = async {
+                    self.store.end_descendants(found.token.hash, entry).await?;
+                    self.changed().await;
+                    Ok(())
+                };
+                self.by(context, ending).await?;
             }
             return Err(refusal);
         }
@@ -149,7 +153,8 @@ impl Core {
         let mut principal = self.principal(session, account, client, scopes, now);
         principal.spelling = request.spelling.unwrap_or(session.spelling);
         let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
-        let attachment = self.attach(&principal, told, context)?;
+        let versions = (account.map(|account| account.version), client.version);
+        let (attachment, principal) = self.attach(principal, told, versions, context)?;
         self.audit.note(self.entry(now, "restore", context, about));
         let tokens = token.into_iter().collect();
         Ok(Some(Grant { granted: Granted { principal, tokens }, attachment, held: HeldEvents::nothing() }))
@@ -178,17 +183,34 @@ impl Core {
             account_version: found.account.as_ref().map(|account| account.version),
             client_version: found.client.version,
         };
-        // A successor that is written too late is never told, and harms nobody: its branch ends where it began.
-        let written = self.by(context, async { Ok(self.store.roll(roll.clone()).await) }).await?;
+        self.live.begin_token(successor.clone());
+        let store = Arc::clone(&self.store);
+        let mut write: Writing = {
+            let roll = roll.clone();
+            Box::pin(async move { store.roll(roll).await })
+        };
+        let written = tokio::select! {
+            biased;
+            written = &mut write => written,
+            () = self.clock.sleep_until(context.deadline) => {
+                // Its successor is never told, and its branch ends where it began; what it superseded must be known here all the same.
+                self.unasked.late(Late::Roll(roll), write);
+                return Err(Refusal::TimedOut);
+            }
+        };
         match written {
             Ok(Written::Done) => {
                 self.live.rolled(&roll);
                 Ok(Some((Some(successor.hash), Some(told_token(secret, &successor)))))
             }
-            Ok(Written::Stale) => Ok(None),
+            Ok(Written::Stale) => {
+                self.live.forget_token(&successor.hash);
+                Ok(None)
+            }
             Err(error) => {
+                self.live.forget_token(&successor.hash);
                 tracing::warn!(error = %error.0, "a token is given back as it is, since the store cannot write: {error}");
-                Ok(Some((None, Some(told_token(presented.clone(), &found.token)))))
+                Ok(Some((Some(found.token.hash), Some(told_token(presented.clone(), &found.token)))))
             }
         }
     }
@@ -197,34 +219,46 @@ impl Core {
     async fn look_up<'a>(&self, any_of: &'a [Secret], now: Timestamp) -> Result<(&'a Secret, Found), Refusal> {
         for secret in any_of {
             let hash = hash(secret);
-            if let Some(found) = self.live.find(&hash) {
-                return Ok((secret, found));
+            if self.live.find(&hash, now).is_none() {
+                self.load(&hash, now).await?;
             }
-            let overlap = i64::try_from(self.settings.sessions.overlap.as_millis()).unwrap_or(0);
-            let since = Timestamp::from_millis(now.millis() - overlap);
-            let Some(stored) = self.store.session_by_token(&hash, since).await? else { continue };
-            let account = match stored.session.account {
-                Some(id) => Some(self.store.account(id).await?.ok_or(Refusal::Revoked)?),
-                None => None,
-            };
-            let client = self.store.client(&stored.session.client).await?.ok_or(Refusal::Revoked)?;
-            self.live.load(stored, account, client);
-            if let Some(found) = self.live.find(&hash) {
+            if let Some(found) = self.live.find(&hash, now) {
                 return Ok((secret, found));
             }
         }
         Err(Refusal::InvalidCredentials)
     }
 
+    /// Takes the session of a token into memory, if there is one. What was read is taken in only while the feed stands where it
+    /// stood before: what it said meanwhile would otherwise be undone.
+    async fn load(&self, hash: &TokenHash, now: Timestamp) -> Result<(), Refusal> {
+        let overlap = i64::try_from(self.settings.sessions.overlap.as_millis()).unwrap_or(0);
+        let since = Timestamp::from_millis(now.millis() - overlap);
+        loop {
+            let before = *self.feed.lock().await;
+            let Some(stored) = self.store.session_by_token(hash, since).await? else { return Ok(()) };
+            let account = match stored.session.account {
+                Some(id) => Some(self.store.account(id).await?.ok_or(Refusal::Revoked)?),
+                None => None,
+            };
+            let client = self.store.client(&stored.session.client).await?.ok_or(Refusal::Revoked)?;
+            let feed = self.feed.lock().await;
+            if *feed == before {
+                self.live.load(stored, account, client, now);
+                return Ok(());
+            }
+        }
+    }
+
     /// Writes a new session by the deadline, or makes sure that it does not stand.
     async fn commit(&self, id: SessionId, new: NewSession, context: &Context) -> Result<(), Refusal> {
         let store = Arc::clone(&self.store);
-        let mut write: LateWrite = Box::pin(async move { store.start_session(new).await });
+        let mut write: Writing = Box::pin(async move { store.start_session(new).await });
         let written = tokio::select! {
             biased;
             written = &mut write => written?,
             () = self.clock.sleep_until(context.deadline) => {
-                self.unasked.late(id, write);
+                self.unasked.late(Late::Session(id), write);
                 return Err(Refusal::TimedOut);
             }
         };
@@ -239,11 +273,21 @@ impl Core {
         Ok(())
     }
 
-    fn attach(&self, principal: &Principal, told: Option<TokenHash>, context: &Context) -> Result<Option<Attachment>, Refusal> {
-        let Some(connection) = context.connection else { return Ok(None) };
-        let attach =
-            Attach { session: principal.session, connection, secure: self.carries(context), principal: principal.clone(), told };
-        self.live.attach(attach).map(Some)
+    fn attach(
+        &self,
+        principal: Principal,
+        told: Option<TokenHash>,
+        (account_version, client_version): (Option<u64>, u64),
+        context: &Context,
+    ) -> Result<(Option<Attachment>, Principal), Refusal> {
+        let Some(connection) = context.connection else { return Ok((None, principal)) };
+        let (session, secure) = (principal.session, self.carries(context));
+        let attach = Attach { session, connection, secure, principal, told, account_version, client_version };
+        let anew = |session: &Session, account: Option<&Account>, client: &Client, secure: bool, was: &Principal| {
+            self.anew(session, account, client, secure, was)
+        };
+        let (attachment, principal) = self.live.attach(attach, &anew)?;
+        Ok((Some(attachment), principal))
     }
 
     /// What a connection now is, given what has changed behind it; never more time than it had.
@@ -314,10 +358,15 @@ impl Core {
             client: about.client.clone(),
             session: about.session,
             count: 1,
-            name: about.name.clone(),
+            name: about.name.as_deref().map(clipped),
             source: Some(shown(context.peer.address)),
         }
     }
+}
+
+/// As much of a name as any account could have: what is claimed can be as long as a message.
+fn clipped(name: &str) -> String {
+    name[..name.floor_char_boundary(LONGEST_NAME)].to_owned()
 }
 
 fn shown(address: IpAddr) -> String {

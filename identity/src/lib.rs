@@ -112,7 +112,8 @@ pub(crate) struct Core {
     unasked: Unasked,
     /// The number of the last line of the feed that memory has followed.
     feed: tokio::sync::Mutex<u64>,
-    feed_read_at: Mutex<Instant>,
+    /// When the feed was last read to its end; none: it could not be read since.
+    feed_read_at: Mutex<Option<Instant>>,
 }
 
 impl Identity {
@@ -132,7 +133,7 @@ impl Identity {
             providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
             throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
             live: Arc::new(Live::new(settings.sessions.clone())),
-            feed_read_at: Mutex::new(clock.instant()),
+            feed_read_at: Mutex::new(Some(clock.instant())),
             feed: tokio::sync::Mutex::new(feed),
             audit: Audit::default(),
             unasked: Unasked::default(),

@@ -11,11 +11,12 @@
 //!
 //! It refuses to decide who may come in; whoever does hands the result in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 
@@ -27,6 +28,11 @@ use crate::reply::{Event, Principal, Reason};
 use crate::session::{Session, SessionId, SessionSettings};
 use crate::store::{Roll, StoredSession, Token, TokenHash};
 
+/// How many times the bound of unpresented tokens one session may hold in all.
+const CROWD: usize = 16;
+/// How long a session that was looked at is surely still needed: longer than any question takes.
+const IN_USE: Duration = Duration::from_secs(6 * 60);
+
 /// The tables.
 pub struct Live {
     settings: SessionSettings,
@@ -36,7 +42,7 @@ pub struct Live {
 #[derive(Default)]
 struct Tables {
     sessions: HashMap<SessionId, LiveSession>,
-    tokens: HashMap<TokenHash, Token>,
+    tokens: HashMap<TokenHash, LiveToken>,
     accounts: HashMap<AccountId, (Arc<Account>, usize)>,
     clients: HashMap<ClientId, (Arc<Client>, usize)>,
     attachments: HashMap<ConnectionId, Entry>,
@@ -47,8 +53,20 @@ struct Tables {
 struct LiveSession {
     session: Arc<Session>,
     used_at: Timestamp,
-    tokens: Vec<TokenHash>,
-    attached: Vec<ConnectionId>,
+    /// When it was last looked at here; the longest ago is let go first.
+    touched: Timestamp,
+    tokens: HashSet<TokenHash>,
+    /// Of those, the ones that were never presented and that no connection holds, oldest first.
+    loose: BTreeSet<(Timestamp, TokenHash)>,
+    /// How many were never presented and are held.
+    held: usize,
+    attached: HashSet<ConnectionId>,
+}
+
+struct LiveToken {
+    token: Token,
+    /// The connection that was told it last, while that lives.
+    holder: Option<ConnectionId>,
 }
 
 struct Entry {
@@ -72,13 +90,15 @@ pub(crate) struct Found {
     pub(crate) client: Arc<Client>,
 }
 
-/// A connection that is to be attached.
+/// A connection that is to be attached, and the versions of account and client that this was decided by.
 pub(crate) struct Attach {
     pub(crate) session: SessionId,
     pub(crate) connection: ConnectionId,
     pub(crate) secure: bool,
     pub(crate) principal: Principal,
     pub(crate) told: Option<TokenHash>,
+    pub(crate) account_version: Option<u64>,
+    pub(crate) client_version: u64,
 }
 
 impl Live {
@@ -88,20 +108,22 @@ impl Live {
     }
 
     /// What a token speaks for, if that is in memory.
-    pub(crate) fn find(&self, token: &TokenHash) -> Option<Found> {
-        let tables = self.tables();
-        let token = tables.tokens.get(token)?;
-        tables.found(token)
+    pub(crate) fn find(&self, token: &TokenHash, now: Timestamp) -> Option<Found> {
+        let mut tables = self.tables();
+        let session = tables.tokens.get(token)?.token.session;
+        tables.sessions.get_mut(&session)?.touched = now;
+        tables.found(&tables.tokens.get(token)?.token)
     }
 
-    /// Takes in a session that was read from the store.
-    pub(crate) fn load(&self, stored: StoredSession, account: Option<Account>, client: Client) {
+    /// Takes in a session that was read from the store. To be called while the feed stands still where it stood before the
+    /// reading began; otherwise what is taken in may be older than what was followed.
+    pub(crate) fn load(&self, stored: StoredSession, account: Option<Account>, client: Client, now: Timestamp) {
         if stored.session.ended.is_some() {
             return;
         }
         let mut tables = self.tables();
         if !tables.sessions.contains_key(&stored.session.id) {
-            tables.begin(stored.session, account.map(Arc::new), Arc::new(client));
+            tables.begin(stored.session, account.map(Arc::new), Arc::new(client), now);
         }
         for token in stored.tokens {
             tables.keep_token(token);
@@ -111,10 +133,21 @@ impl Live {
     /// Makes room for a session that is about to be written, so that whatever ends it from then on finds it here.
     pub(crate) fn begin(&self, session: Session, account: Option<Account>, client: Client, token: Option<Token>) {
         let mut tables = self.tables();
-        tables.begin(session, account.map(Arc::new), Arc::new(client));
+        let now = session.used_at;
+        tables.begin(session, account.map(Arc::new), Arc::new(client), now);
         if let Some(token) = token {
             tables.keep_token(token);
         }
+    }
+
+    /// Enters a successor that is about to be written, so that whatever ends it from then on finds it here.
+    pub(crate) fn begin_token(&self, token: Token) {
+        self.tables().keep_token(token);
+    }
+
+    /// Forgets a token that was not written after all.
+    pub(crate) fn forget_token(&self, token: &TokenHash) {
+        self.tables().drop_token(token);
     }
 
     /// Forgets a session that was not written after all, or is no longer in force.
@@ -127,42 +160,55 @@ impl Live {
     pub(crate) fn given_up(&self, presented: &Token, connection: Option<ConnectionId>) -> Vec<TokenHash> {
         let tables = self.tables();
         let Some(live) = tables.sessions.get(&presented.session) else { return Vec::new() };
-        let told_before = connection.and_then(|connection| tables.attachments.get(&connection)?.told);
-        let held: Vec<TokenHash> = live.attached.iter().filter_map(|id| tables.attachments.get(id)?.told).collect();
-        let mut unpresented: Vec<(Timestamp, TokenHash)> = live
-            .tokens
-            .iter()
-            .filter_map(|hash| tables.tokens.get(hash))
-            .filter(|token| token.presented_at.is_none() && token.hash != presented.hash)
-            .map(|token| (token.issued_at, token.hash))
-            .collect();
-        let mut given_up = Vec::new();
-        unpresented.retain(|&(_, hash)| {
-            let told_here = told_before == Some(hash);
-            given_up.extend(told_here.then_some(hash));
-            !told_here
+        let told_before = connection.and_then(|connection| tables.attachments.get(&connection)?.told).filter(|told| {
+            let known = tables.tokens.get(told).map(|live| &live.token);
+            *told != presented.hash && known.is_some_and(|token| token.session == presented.session && token.presented_at.is_none())
         });
-        unpresented.sort_unstable();
-        let surplus = (unpresented.len() + 1).saturating_sub(self.settings.unpresented);
-        given_up.extend(unpresented.into_iter().map(|(_, hash)| hash).filter(|hash| !held.contains(hash)).take(surplus));
+        let unpresented = live.loose.len() + live.held + 1 - usize::from(told_before.is_some());
+        let surplus = unpresented.saturating_sub(self.settings.unpresented);
+        // Of one session nobody needs more tokens than this many times the bound; past it the oldest goes, presented or not.
+        let crowd = live.tokens.len().saturating_sub(self.settings.unpresented.saturating_mul(CROWD));
+        let loose = live.loose.iter().map(|(_, hash)| *hash).filter(|hash| *hash != presented.hash);
+        let mut given_up: Vec<TokenHash> = told_before.into_iter().chain(loose.take(surplus)).collect();
+        if crowd > 0 {
+            given_up
+                .extend(self.oldest(&tables, live, presented, crowd).filter(|hash| !given_up.contains(hash)).collect::<Vec<_>>());
+        }
         given_up
     }
 
-    /// Follows a roll that is on disk.
+    /// The oldest tokens of a session that no connection holds, but the one presented.
+    fn oldest<'t>(
+        &self,
+        tables: &'t Tables,
+        live: &'t LiveSession,
+        presented: &'t Token,
+        count: usize,
+    ) -> impl Iterator<Item = TokenHash> + 't {
+        let mut idle: Vec<(Timestamp, TokenHash)> = live
+            .tokens
+            .iter()
+            .filter_map(|hash| tables.tokens.get(hash))
+            .filter(|live| live.holder.is_none() && live.token.hash != presented.hash)
+            .map(|live| (live.token.issued_at, live.token.hash))
+            .collect();
+        idle.sort_unstable();
+        // A few at a time, so that the next presentation does not have to look again.
+        idle.into_iter().take(count + count / 8).map(|(_, hash)| hash)
+    }
+
+    /// Follows a roll that is on disk. Its successor is here already.
     pub(crate) fn rolled(&self, roll: &Roll) {
         let mut tables = self.tables();
         for hash in &roll.given_up {
             tables.drop_token(hash);
         }
-        if let Some(token) = tables.tokens.get_mut(&roll.presented) {
-            token.presented_at.get_or_insert(roll.at);
-        }
-        if let Some(token) = roll.supersedes.as_ref().and_then(|hash| tables.tokens.get_mut(hash)) {
-            token.superseded_at.get_or_insert(roll.at);
+        tables.present(&roll.presented, roll.at);
+        if let Some(live) = roll.supersedes.as_ref().and_then(|hash| tables.tokens.get_mut(hash)) {
+            live.token.superseded_at.get_or_insert(roll.at);
         }
         if let Some(live) = tables.sessions.get_mut(&roll.session) {
             live.used_at = live.used_at.max(roll.at);
-            tables.keep_token(roll.successor.clone());
         }
     }
 
@@ -179,15 +225,25 @@ impl Live {
         Some(Arc::clone(&tables.sessions.get(&entry.session)?.session))
     }
 
-    /// Ties a connection to a session, in the place of whatever it held. Expiry comes as an event.
+    /// Ties a connection to a session, in the place of whatever it held. Expiry comes as an event. Answers what the connection
+    /// now is, which `anew` says where account or client have changed since it was decided.
     ///
     /// # Errors
-    /// [`Refusal::Revoked`] where the session has ended meanwhile.
-    pub(crate) fn attach(self: &Arc<Live>, attach: Attach) -> Result<Attachment, Refusal> {
+    /// [`Refusal::Revoked`] where the session, the token told or the right to come in has ended meanwhile;
+    /// [`Refusal::TooManySessions`].
+    pub(crate) fn attach(self: &Arc<Live>, attach: Attach, anew: &Anew<'_>) -> Result<(Attachment, Principal), Refusal> {
         let mut tables = self.tables();
-        let Attach { session, connection, secure, principal, told } = attach;
-        if !tables.sessions.contains_key(&session) {
+        let Attach { session, connection, secure, mut principal, told, account_version, client_version } = attach;
+        let Some(live) = tables.sessions.get(&session) else { return Err(Refusal::Revoked) };
+        self.settings.may_attach(live.attached.iter().filter(|id| **id != connection).count())?;
+        if told.is_some_and(|told| !tables.tokens.contains_key(&told)) {
             return Err(Refusal::Revoked);
+        }
+        let account = live.session.account.and_then(|id| tables.accounts.get(&id)).map(|(account, _)| account);
+        let Some((client, _)) = tables.clients.get(&live.session.client) else { return Err(Refusal::Revoked) };
+        if account.map(|account| account.version) != account_version || client.version != client_version {
+            let account = account.map(|account| &**account);
+            principal = anew(&live.session, account, client, secure, &principal).ok_or(Refusal::Revoked)?;
         }
         tables.remove_entry(connection);
         tables.last_number += 1;
@@ -196,12 +252,16 @@ impl Live {
         if let Some(end) = principal.expires_at {
             tables.expiries.insert((end, connection));
         }
-        let entry = Entry { number, session, secure, principal, told, attached: true, mailbox: Arc::clone(&mailbox) };
+        let entry =
+            Entry { number, session, secure, principal: principal.clone(), told, attached: true, mailbox: Arc::clone(&mailbox) };
         tables.attachments.insert(connection, entry);
-        if let Some(live) = tables.sessions.get_mut(&session) {
-            live.attached.push(connection);
+        if let Some(told) = told {
+            tables.hold(&told, Some(connection));
         }
-        Ok(Attachment { live: Arc::clone(self), connection, number, mailbox })
+        if let Some(live) = tables.sessions.get_mut(&session) {
+            live.attached.insert(connection);
+        }
+        Ok((Attachment { live: Arc::clone(self), connection, number, mailbox }, principal))
     }
 
     /// Follows the feed: a session ended.
@@ -292,8 +352,8 @@ impl Live {
         let gone: Vec<TokenHash> = tables
             .tokens
             .values()
-            .filter(|token| crate::token::standing(token, overlap, now).is_err())
-            .map(|token| token.hash)
+            .filter(|live| crate::token::standing(&live.token, overlap, now).is_err())
+            .map(|live| live.token.hash)
             .collect();
         for hash in gone {
             tables.drop_token(&hash);
@@ -302,8 +362,9 @@ impl Live {
         let mut idle: Vec<(Timestamp, SessionId)> = tables
             .sessions
             .iter()
-            .filter(|(_, live)| surplus > 0 && live.attached.is_empty())
-            .map(|(id, live)| (live.used_at, *id))
+            // What was looked at a moment ago is on its way to be attached.
+            .filter(|(_, live)| surplus > 0 && live.attached.is_empty() && now.since(live.touched) > IN_USE)
+            .map(|(id, live)| (live.touched, *id))
             .collect();
         idle.sort_unstable();
         for (_, session) in idle.into_iter().take(surplus) {
@@ -348,7 +409,7 @@ impl Tables {
         })
     }
 
-    fn begin(&mut self, session: Session, account: Option<Arc<Account>>, client: Arc<Client>) {
+    fn begin(&mut self, session: Session, account: Option<Arc<Account>>, client: Arc<Client>, now: Timestamp) {
         if let Some(account) = account {
             let (known, sessions) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
             *sessions += 1;
@@ -361,7 +422,15 @@ impl Tables {
         if known.version < client.version {
             *known = client;
         }
-        let live = LiveSession { used_at: session.used_at, session: Arc::new(session), tokens: Vec::new(), attached: Vec::new() };
+        let live = LiveSession {
+            used_at: session.used_at,
+            touched: now,
+            session: Arc::new(session),
+            tokens: HashSet::new(),
+            loose: BTreeSet::new(),
+            held: 0,
+            attached: HashSet::new(),
+        };
         self.sessions.insert(live.session.id, live);
     }
 
@@ -391,14 +460,50 @@ impl Tables {
         if self.tokens.contains_key(&token.hash) {
             return;
         }
-        live.tokens.push(token.hash);
-        self.tokens.insert(token.hash, token);
+        live.tokens.insert(token.hash);
+        if token.presented_at.is_none() {
+            live.loose.insert((token.issued_at, token.hash));
+        }
+        self.tokens.insert(token.hash, LiveToken { token, holder: None });
     }
 
     fn drop_token(&mut self, hash: &TokenHash) {
-        let Some(token) = self.tokens.remove(hash) else { return };
+        self.hold(hash, None);
+        let Some(LiveToken { token, .. }) = self.tokens.remove(hash) else { return };
         if let Some(live) = self.sessions.get_mut(&token.session) {
-            live.tokens.retain(|other| other != hash);
+            live.tokens.remove(hash);
+            live.loose.remove(&(token.issued_at, *hash));
+        }
+    }
+
+    /// Says which connection holds a token now.
+    fn hold(&mut self, hash: &TokenHash, holder: Option<ConnectionId>) {
+        let Some(live) = self.tokens.get_mut(hash) else { return };
+        let was = std::mem::replace(&mut live.holder, holder);
+        if live.token.presented_at.is_some() || was.is_some() == holder.is_some() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&live.token.session) else { return };
+        let place = (live.token.issued_at, *hash);
+        if holder.is_some() {
+            session.held += usize::from(session.loose.remove(&place));
+        } else {
+            session.held -= 1;
+            session.loose.insert(place);
+        }
+    }
+
+    /// Says that a token was presented.
+    fn present(&mut self, hash: &TokenHash, at: Timestamp) {
+        let Some(live) = self.tokens.get_mut(hash) else { return };
+        if live.token.presented_at.replace(live.token.presented_at.unwrap_or(at)).is_some() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&live.token.session) else { return };
+        if live.holder.is_some() {
+            session.held -= 1;
+        } else {
+            session.loose.remove(&(live.token.issued_at, *hash));
         }
     }
 
@@ -413,9 +518,8 @@ impl Tables {
         if let Some(end) = entry.principal.expires_at {
             self.expiries.remove(&(end, connection));
         }
-        if let Some(live) = self.sessions.get_mut(&entry.session) {
-            live.attached.retain(|&id| id != connection);
-        }
+        let (session, told) = (entry.session, entry.told);
+        self.let_go(connection, session, told);
     }
 
     fn remove_entry(&mut self, connection: ConnectionId) {
@@ -423,8 +527,15 @@ impl Tables {
         if let Some(end) = entry.principal.expires_at {
             self.expiries.remove(&(end, connection));
         }
-        if let Some(live) = self.sessions.get_mut(&entry.session) {
-            live.attached.retain(|&id| id != connection);
+        self.let_go(connection, entry.session, entry.told);
+    }
+
+    fn let_go(&mut self, connection: ConnectionId, session: SessionId, told: Option<TokenHash>) {
+        if let Some(live) = self.sessions.get_mut(&session) {
+            live.attached.remove(&connection);
+        }
+        if let Some(told) = told.filter(|told| self.tokens.get(told).is_some_and(|live| live.holder == Some(connection))) {
+            self.hold(&told, None);
         }
     }
 

@@ -87,8 +87,9 @@ pub enum Key {
     Name(NameKey),
     /// The account that was found under it.
     Account(AccountId),
-    /// The account, by a source that has logged in to it before: a budget that strangers cannot spend.
-    Familiar(IpAddr, AccountId),
+    /// The account in this version, by a source that has logged in to it before: a budget that strangers cannot spend. With
+    /// the version it begins anew whenever an operator changes or unlocks the account.
+    Familiar(IpAddr, AccountId, u64),
     /// A client, for its own secret.
     Client(ClientId),
 }
@@ -113,8 +114,6 @@ pub struct Charge(Vec<Charged>);
 struct Charged {
     slot: u32,
     key: [u8; 16],
-    at: i64,
-    last_before: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +133,14 @@ struct Slot {
     rule: Rule,
     failures: u32,
     last: i64,
+}
+
+impl Slot {
+    /// A clock that was ahead has left a moment that is still to come. From here on the wait counts from now, else it would
+    /// last for as long as the clock was wrong.
+    fn mend(&mut self, now: Timestamp) {
+        self.last = self.last.min(now.millis());
+    }
 }
 
 const EMPTY: Slot = Slot { key: [0; 16], rule: Rule::Free, failures: 0, last: 0 };
@@ -201,7 +208,8 @@ impl Throttle {
         let (hash, rule) = self.hashed(key);
         let bucket = self.bucket(&hash);
         let slots = lock(&self.counts[bucket]);
-        let slot = find(&slots, &hash, rule).map_or(EMPTY, |index| slots[index]);
+        let mut slot = find(&slots, &hash, rule).map_or(EMPTY, |index| slots[index]);
+        slot.mend(now);
         self.wait(rule, &slot, now).map_or(Ok(()), |retry_after| Err(Refusal::TooManyAttempts { retry_after }))
     }
 
@@ -225,10 +233,8 @@ impl Throttle {
             if slot.key != charged.key && !is_shared(charged.slot) {
                 continue;
             }
+            // Only the count goes back. Were the moment to go back too, whoever settles last could make others' failures old.
             slot.failures = slot.failures.saturating_sub(1);
-            if slot.last == charged.at {
-                slot.last = charged.last_before;
-            }
             // What a success forgets is a name's own count; a count that strangers share only gets its charge back.
             if settled == Settled::Proved && slot.rule == Rule::Name && !is_shared(charged.slot) {
                 slot.failures = 0;
@@ -243,14 +249,14 @@ impl Throttle {
 
     /// Whether this source has logged in to this account before.
     pub fn is_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) -> bool {
-        let hash = self.hashed(&Key::Familiar(source, account)).0;
+        let hash = self.mark(source, account);
         let slots = lock(&self.marks[bucket_of(&hash, self.marks.len())]);
         slots.iter().any(|slot| slot.rule == Rule::Mark && slot.key == hash && now.millis() - slot.last < FAMILIAR)
     }
 
     /// Remembers that this source has logged in to this account.
     pub fn mark_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) {
-        let hash = self.hashed(&Key::Familiar(source, account)).0;
+        let hash = self.mark(source, account);
         let bucket = bucket_of(&hash, self.marks.len());
         let mut slots = lock(&self.marks[bucket]);
         let known = slots.iter().position(|slot| slot.rule == Rule::Mark && slot.key == hash);
@@ -292,23 +298,25 @@ impl Throttle {
         let mut slots = lock(&self.counts[bucket]);
         let index = find(&slots, &hash, rule).unwrap_or_else(|| self.place(&slots, rule, now));
         let mut slot = slots[index];
+        slot.mend(now);
         if let Some(retry_after) = self.wait(rule, &slot, now) {
+            slots[index] = slot;
             return Err(retry_after);
         }
-        let last_before = slot.last;
-        slot.failures = self.standing(rule, &slot, now) + 1;
+        let standing = self.standing(rule, &slot, now);
         slot.last = match rule {
-            // What is forgiven is forgiven in whole steps; the rest of a step goes on counting.
-            Rule::Source | Rule::Token if slot.failures > 1 => slot.last + self.forgiven(rule, &slot, now).1,
+            // What is forgiven is forgiven in whole steps, once; the rest of a step goes on counting.
+            Rule::Source | Rule::Token if standing > 0 => slot.last + self.forgiven(rule, &slot, now).1,
             _ => now.millis(),
         };
+        slot.failures = standing + 1;
         slot.rule = rule;
         slot.key = if index < OWN { hash } else { [0xFF; 16] };
         slots[index] = slot;
         drop(slots);
         let number = slot_number(bucket, index);
         self.touch(number);
-        Ok(Charged { slot: number, key: slot.key, at: slot.last, last_before })
+        Ok(Charged { slot: number, key: slot.key })
     }
 
     /// How long this slot asks to wait; none: it may be charged now.
@@ -381,10 +389,11 @@ impl Throttle {
                 text.update(id.0.as_bytes());
                 Rule::Name
             }
-            Key::Familiar(address, id) => {
+            Key::Familiar(address, id, version) => {
                 text.update(b"f");
                 text.update(&network(*address));
                 text.update(id.0.as_bytes());
+                text.update(&version.to_be_bytes());
                 Rule::Name
             }
             Key::Client(id) => {
@@ -396,6 +405,11 @@ impl Throttle {
         let mut hash = [0; 16];
         hash.copy_from_slice(&text.sign().as_ref()[..16]);
         (hash, rule)
+    }
+
+    fn mark(&self, source: IpAddr, account: AccountId) -> [u8; 16] {
+        // No account ever has version 0, so a mark is never taken for a count.
+        self.hashed(&Key::Familiar(source, account, 0)).0
     }
 
     fn bucket(&self, hash: &[u8; 16]) -> usize {
@@ -608,6 +622,79 @@ mod tests {
         while fail(&throttle, at(0), &name("ann")) {}
         throttle.forget(&name("ann"));
         assert!(fail(&throttle, at(0), &name("ann")));
+    }
+
+    #[test]
+    fn a_forgiven_step_is_forgiven_once_whatever_is_given_back() {
+        let throttle = throttle();
+        let source = [Key::Source(ANN)];
+        let both = [Key::Source(ANN), Key::Name(NameKey::of("locked"))];
+        while fail(&throttle, at(0), &name("locked")) {}
+        while fail(&throttle, at(0), &source) {}
+        let later = at(30_000);
+        while fail(&throttle, later, &name("locked")) {}
+        for _ in 0..25 {
+            assert!(!fail(&throttle, later, &both));
+        }
+        assert_eq!((0..50).filter(|_| fail(&throttle, later, &source)).count(), 1);
+    }
+
+    #[test]
+    fn one_success_in_flight_forgives_no_other_failure_of_its_source() {
+        let throttle = throttle();
+        let source = [Key::Source(ANN)];
+        let success = throttle.admit(at(0), &source).expect("free");
+        let before = (0..50).filter(|_| fail(&throttle, at(1), &source)).count();
+        throttle.settle(success, Settled::Proved);
+        let after = (0..50).filter(|_| fail(&throttle, at(2), &source)).count();
+        assert_eq!((before, after), (19, 1));
+    }
+
+    #[test]
+    fn what_is_given_back_makes_no_failure_older() {
+        let throttle = throttle();
+        let mut admitted = 0;
+        for _ in 0..20 {
+            let neither = throttle.admit(at(0), &name("ann"));
+            admitted += (0..4).filter(|_| fail(&throttle, at(0), &name("ann"))).count();
+            if let Ok(charge) = neither {
+                throttle.settle(charge, Settled::Neither);
+            }
+        }
+        assert_eq!(admitted, 4, "the attempt that was not compared holds the fifth place each time");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_locks_nobody_for_longer_than_the_wait() {
+        let throttle = throttle();
+        while fail(&throttle, at(365 * 24 * 60 * 60 * 1000), &name("ann")) {}
+        assert!(!fail(&throttle, at(0), &name("ann")));
+        assert!(fail(&throttle, at(1000), &name("ann")));
+        while fail(&throttle, at(365 * 24 * 60 * 60 * 1000), &[Key::Source(ANN)]) {}
+        assert!(!fail(&throttle, at(0), &[Key::Source(ANN)]));
+        assert!(fail(&throttle, at(30_000), &[Key::Source(ANN)]));
+    }
+
+    proptest::proptest! {
+        /// However admissions and settlements interleave, no more attempts fail in one moment than the budget allows.
+        #[test]
+        fn interleaving_wins_nothing(steps in proptest::collection::vec((0..3u8, 0..8usize), 1..200)) {
+            let throttle = throttle();
+            let keys = [Key::Source(ANN), Key::Name(NameKey::of("ann"))];
+            let (mut open, mut failed) = (Vec::new(), 0);
+            for (step, which) in steps {
+                match step {
+                    0 => open.extend(throttle.admit(at(0), &keys).ok()),
+                    _ if open.is_empty() => {}
+                    1 => {
+                        throttle.settle(open.remove(which % open.len()), Settled::Failed);
+                        failed += 1;
+                    }
+                    _ => throttle.settle(open.remove(which % open.len()), Settled::Neither),
+                }
+            }
+            proptest::prop_assert!(failed <= 5, "{failed} failures within one moment");
+        }
     }
 
     #[test]

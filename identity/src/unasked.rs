@@ -18,7 +18,7 @@ use crate::audit::AuditEntry;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::session::SessionId;
-use crate::store::{Change, Page, StoreError, Which, Written};
+use crate::store::{Change, Page, Roll, StoreError, Which, Written};
 
 /// How often memory is looked over for what has expired.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,14 +30,22 @@ const TIDY: Duration = Duration::from_secs(60);
 const TRUSTED: Duration = Duration::from_secs(1);
 const FEED_PAGE: usize = 256;
 
+/// A write that is under way.
+pub(crate) type Writing = Pin<Box<dyn Future<Output = Result<Written, StoreError>> + Send>>;
+
 /// A write whose caller could not wait for it.
-pub(crate) type LateWrite = Pin<Box<dyn Future<Output = Result<Written, StoreError>> + Send>>;
+pub(crate) enum Late {
+    /// A session that must not stand, since its caller was told no.
+    Session(SessionId),
+    /// A token whose successor nobody was told.
+    Roll(Roll),
+}
 
 /// What waits to be done.
 #[derive(Default)]
 pub(crate) struct Unasked {
     work: Mutex<Vec<(Instant, Work)>>,
-    late: Mutex<Vec<(SessionId, LateWrite)>>,
+    late: Mutex<Vec<(Late, Writing)>>,
     wake: Notify,
 }
 
@@ -58,9 +66,9 @@ impl Unasked {
         self.wake.notify_one();
     }
 
-    /// Hands over a session that may yet come to stand, though its caller was told no.
-    pub(crate) fn late(&self, session: SessionId, write: LateWrite) {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner).push((session, write));
+    /// Hands over what may yet be written, though its caller was told no.
+    pub(crate) fn late(&self, late: Late, write: Writing) {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).push((late, write));
         self.wake.notify_one();
     }
 
@@ -69,7 +77,7 @@ impl Unasked {
         work.extract_if(.., |(due, _)| *due <= now).map(|(_, work)| work).collect()
     }
 
-    fn take_late(&self) -> Vec<(SessionId, LateWrite)> {
+    fn take_late(&self) -> Vec<(Late, Writing)> {
         std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -86,6 +94,9 @@ impl Core {
         loop {
             // The failure is logged where it becomes a refusal; until the feed can be read, memory is not trusted.
             let failed = self.follow().await.is_err();
+            if failed {
+                *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
             let pause = self.pause(BEAT);
             if failed {
                 pause.await;
@@ -102,13 +113,13 @@ impl Core {
         let mut late = FuturesUnordered::new();
         let mut tidy_at = self.clock.instant();
         loop {
-            for (session, write) in self.unasked.take_late() {
-                late.push(async move { (session, write.await) });
+            for (what, write) in self.unasked.take_late() {
+                late.push(async move { (what, write.await) });
             }
             tokio::select! {
                 () = self.pause(BEAT) => {}
                 () = self.unasked.wake.notified() => {}
-                Some((session, written)) = late.next(), if !late.is_empty() => self.came_late(session, written),
+                Some((what, written)) = late.next(), if !late.is_empty() => self.came_late(what, written),
             }
             for work in self.unasked.take_due(self.clock.instant()) {
                 if self.attend(&work).await.is_err() {
@@ -157,7 +168,7 @@ impl Core {
                 *position = number;
             }
             if !more {
-                *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
+                *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
                 return Ok(());
             }
         }
@@ -166,7 +177,8 @@ impl Core {
     /// Makes sure that memory may be trusted: that the feed was read a moment ago.
     pub(crate) async fn fresh(&self) -> Result<(), Refusal> {
         let read_at = *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.clock.instant().saturating_duration_since(read_at) < TRUSTED { Ok(()) } else { self.follow().await }
+        let trusted = read_at.is_some_and(|at| self.clock.instant().saturating_duration_since(at) < TRUSTED);
+        if trusted { Ok(()) } else { self.follow().await }
     }
 
     async fn apply(&self, change: Change) -> Result<(), Refusal> {
@@ -190,9 +202,12 @@ impl Core {
         Ok(())
     }
 
-    fn came_late(&self, session: SessionId, written: Result<Written, StoreError>) {
-        if written == Ok(Written::Done) {
-            self.unasked.at(self.clock.instant(), Work::Undo(session));
+    fn came_late(&self, what: Late, written: Result<Written, StoreError>) {
+        match (what, written) {
+            (Late::Session(session), Ok(Written::Done)) => self.unasked.at(self.clock.instant(), Work::Undo(session)),
+            (Late::Roll(roll), Ok(Written::Done)) => self.live.rolled(&roll),
+            (Late::Roll(roll), _) => self.live.forget_token(&roll.successor.hash),
+            (Late::Session(_), _) => {}
         }
     }
 
@@ -234,6 +249,8 @@ impl Core {
         if let Err(error) = self.store.end_sessions(over, Reason::Expired, now, core_entry(now, "expire")).await {
             tracing::error!(error = %error.0, "sessions whose time is over could not be ended: {error}");
         }
+        // The feed is trimmed below; what it says of those sessions is followed first.
+        self.changed().await;
         if let Err(error) = self.store.forget(now, before(settings.keep_ended)).await {
             tracing::error!(error = %error.0, "what is no longer needed could not be forgotten: {error}");
         }
@@ -245,6 +262,7 @@ impl Core {
     pub(crate) async fn changed(&self) {
         self.shared.announce();
         if self.follow().await.is_err() {
+            *self.feed_read_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::warn!("memory follows as soon as the feed can be read; until then it is not trusted");
         }
     }

@@ -22,6 +22,7 @@ use futures_util::{Sink, Stream};
 use gatepost_identity::Identity;
 use gatepost_identity::clock::{Clock, Entropy, Timestamp, draw};
 use gatepost_identity::command::{Command, ConnectionId, Context, Peer};
+use gatepost_identity::grant::HeldEvents;
 use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
@@ -142,12 +143,30 @@ pub struct Socket {
     pub max_message: usize,
     /// What talks on it.
     pub talk: Box<dyn Talk>,
+    /// Counts it, from before the peer learns that it is a socket.
+    pub counted: Open,
+}
+
+/// One open socket, counted while this lives.
+pub struct Open(Arc<World>);
+
+impl Open {
+    /// One more.
+    pub fn count(world: &Arc<World>) -> Open {
+        world.sockets.fetch_add(1, Ordering::AcqRel);
+        Open(Arc::clone(world))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Socket {
     /// Talks on `stream` until one side ends it. `read` is what came in behind the request.
     pub fn talk(self, stream: TcpStream, read: Bytes) -> impl Future<Output = ()> + Send {
-        self.world.sockets.fetch_add(1, Ordering::AcqRel);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(READ_BUFFER * 4)
@@ -162,6 +181,7 @@ impl Socket {
                 talk: self.talk,
                 attachment: self.attachment,
                 pending: None,
+                held: None,
                 outbox: Outbox::default(),
                 unsent: VecDeque::new(),
                 phase: Phase::Open,
@@ -175,6 +195,7 @@ impl Socket {
                 gate: self.gate,
                 connection: self.connection,
                 world: self.world,
+                _counted: self.counted,
             };
             talking.await;
         }
@@ -198,6 +219,8 @@ struct Talking {
     talk: Box<dyn Talk>,
     attachment: Option<Attachment>,
     pending: Option<oneshot::Receiver<Outcome>>,
+    /// What others learn once the frames that wait are out; dropped with the socket, it takes back what nobody was told.
+    held: Option<HeldEvents>,
     outbox: Outbox,
     /// Frames that the socket has not taken yet.
     unsent: VecDeque<Message>,
@@ -214,10 +237,22 @@ struct Talking {
     gate: &'static str,
     connection: ConnectionId,
     world: Arc<World>,
+    _counted: Open,
 }
 
 /// The socket is over: nothing more can be sent or read.
 struct Over;
+
+/// What became of a look at what came in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Something was taken in.
+    Took,
+    /// There is nothing, or nothing is wanted until the core has answered; a waker is registered.
+    Waits,
+    /// Nothing is taken in until more has gone out.
+    HeldBack,
+}
 
 impl Future for Talking {
     type Output = ();
@@ -242,13 +277,18 @@ impl Talking {
                 continue;
             }
             self.hand_over(waking)?;
-            if self.read(instant, now, waking)? {
+            let reading = self.read(instant, now, waking)?;
+            if reading == Reading::Took {
                 if self.unflushed >= BATCH {
                     self.flush(instant, waking)?;
                 }
                 continue;
             }
-            self.flush(instant, waking)?;
+            let sent = self.flush(instant, waking)?;
+            if sent && reading == Reading::HeldBack {
+                // What held the reading back is out. Nobody else would look at the socket again.
+                continue;
+            }
             self.wake_in_time(waking);
             return Ok(());
         }
@@ -275,27 +315,34 @@ impl Talking {
             self.collect();
             return true;
         };
+        if self.phase != Phase::Open || self.stream.get_ref().has_hung_up() {
+            // Nobody is there to be told. What was granted is taken back as it is dropped.
+            return true;
+        }
         if attachment.is_some() {
             self.attachment = attachment;
         }
         self.talk.answer(now, reply, &mut self.outbox);
         self.collect();
-        held.release();
+        self.held = Some(held);
         true
     }
 
-    /// Reads and handles one message. `false`: there is none now, or none is wanted now.
-    fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<bool, Over> {
+    /// Reads and handles one message.
+    fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<Reading, Over> {
         if let Phase::Draining { .. } = self.phase {
             return self.drain(waking);
         }
-        if self.pending.is_some() || !self.unsent.is_empty() || self.unsent_bytes() > MOST_UNSENT {
-            return Ok(false);
+        if self.pending.is_some() {
+            return Ok(Reading::Waits);
+        }
+        if !self.unsent.is_empty() || self.unsent_bytes() > MOST_UNSENT {
+            return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
-            Poll::Pending => return Ok(false),
+            Poll::Pending => return Ok(Reading::Waits),
             Poll::Ready(None) => return Err(Over),
-            Poll::Ready(Some(Err(error))) => return self.broken(&error, instant).map(|()| true),
+            Poll::Ready(Some(Err(error))) => return self.broken(&error, instant).map(|()| Reading::Took),
             Poll::Ready(Some(Ok(message))) => message,
         };
         self.heard_at = instant;
@@ -305,19 +352,19 @@ impl Talking {
             // The library has queued the pong; it goes out with the next flush.
             Message::Ping(_) => {
                 self.unflushed += 1;
-                return Ok(true);
+                return Ok(Reading::Took);
             }
-            Message::Pong(_) | Message::Frame(_) => return Ok(true),
+            Message::Pong(_) | Message::Frame(_) => return Ok(Reading::Took),
             Message::Close(_) => {
                 // The library has queued the answer. The attachment goes now; the socket when the answer is sent.
                 self.unflushed += 1;
                 self.attachment = None;
                 self.phase = Phase::Closing { until: instant + CLOSING };
-                return Ok(true);
+                return Ok(Reading::Took);
             }
         };
         if self.phase != Phase::Open {
-            return Ok(true);
+            return Ok(Reading::Took);
         }
         if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
             let deadline = instant + self.talk.limits().answer_within;
@@ -325,7 +372,7 @@ impl Talking {
             self.pending = Some(self.world.ask(command, context));
         }
         self.collect();
-        Ok(true)
+        Ok(Reading::Took)
     }
 
     /// What cannot be read as a message gets the close code that RFC 6455 section 7.4.1 has for it.
@@ -347,9 +394,9 @@ impl Talking {
     }
 
     /// Throws away what comes in until the peer has closed, once the close frame is out.
-    fn drain(&mut self, waking: &mut Waking<'_>) -> Result<bool, Over> {
+    fn drain(&mut self, waking: &mut Waking<'_>) -> Result<Reading, Over> {
         if self.unflushed > 0 || !self.unsent.is_empty() {
-            return Ok(false);
+            return Ok(Reading::HeldBack);
         }
         let stream = Pin::new(self.stream.get_mut());
         if let Poll::Ready(Err(_)) = stream.poll_shutdown(waking) {
@@ -358,8 +405,8 @@ impl Talking {
         let mut scratch = [0; 4096];
         let mut buffer = ReadBuf::new(&mut scratch);
         match Pin::new(self.stream.get_mut()).poll_read(waking, &mut buffer) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Ok(true),
+            Poll::Pending => Ok(Reading::Waits),
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Ok(Reading::Took),
             Poll::Ready(_) => Err(Over),
         }
     }
@@ -395,22 +442,26 @@ impl Talking {
         Ok(())
     }
 
-    fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<(), Over> {
+    /// Sends what waits. `true`: all of it is out.
+    fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<bool, Over> {
         self.hand_over(waking)?;
         if self.unflushed == 0 && self.unsent.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         match Pin::new(&mut self.stream).poll_flush(waking) {
             Poll::Ready(Ok(())) => {
                 (self.unflushed, self.handed_bytes) = (0, 0);
                 self.unsent_since = None;
-                Ok(())
+                if self.unsent.is_empty() && let Some(held) = self.held.take() {
+                    held.release();
+                }
+                Ok(self.unsent.is_empty())
             }
             // The connection is closed in good order: our close was answered, or theirs was.
             Poll::Ready(Err(_)) => Err(Over),
             Poll::Pending => {
                 self.unsent_since.get_or_insert(instant);
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -460,16 +511,14 @@ impl Talking {
         if let Some(since) = self.unsent_since {
             due = due.min(since + UNSENT);
         }
+        if self.phase == Phase::Open && self.pending.is_none() && self.world.wheel.is_stopping() {
+            // The server began to stop after this turn had looked.
+            return waking.waker().wake_by_ref();
+        }
         let instant = self.world.clock.instant();
         let registered = self.wake_at.filter(|&at| at > instant);
         if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {
             self.wake_at = Some(self.world.wheel.wake_at(due, waking.waker()));
         }
-    }
-}
-
-impl Drop for Talking {
-    fn drop(&mut self) {
-        self.world.sockets.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -146,8 +146,8 @@ impl Server {
         tasks[0].abort();
         let until = world.clock.instant() + drain_timeout;
         let in_flight = || world.questions.load(Ordering::Acquire) + world.sockets.load(Ordering::Acquire);
+        world.wheel.stop();
         while in_flight() > 0 && world.clock.instant() < until {
-            world.wheel.stop();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if in_flight() > 0 {

@@ -30,10 +30,16 @@ impl Wheel {
     /// Wakes `waker` within a second after `due`, or when the wheel stops. Answers the moment of the wake-up.
     pub fn wake_at(&self, due: Instant, waker: &Waker) -> Instant {
         let second = due.saturating_duration_since(self.began).as_secs() + 1;
-        let next = self.turned.load(Ordering::Acquire) + 1;
-        let second = second.clamp(next, next + SLOTS as u64 - 2);
-        self.slot(second).push(waker.clone());
-        self.began + Duration::from_secs(second)
+        loop {
+            let next = self.turned.load(Ordering::Acquire) + 1;
+            let second = second.clamp(next, next + SLOTS as u64 - 2);
+            let mut slot = self.slot(second);
+            // The wheel says that it turns before it takes a slot; so whoever finds it not turned yet is woken by it.
+            if self.turned.load(Ordering::Acquire) < second {
+                slot.push(waker.clone());
+                return self.began + Duration::from_secs(second);
+            }
+        }
     }
 
     /// Turns to `now` and wakes whoever is due. To be called every second.
@@ -48,7 +54,7 @@ impl Wheel {
         }
     }
 
-    /// Says that the server stops, and wakes everybody.
+    /// Says that the server stops, and wakes everybody. Once.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.slots.iter().for_each(|slot| {

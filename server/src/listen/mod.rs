@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::drive::{Socket, Turn, World, exchange};
+use crate::drive::{Open, Socket, Turn, World, exchange};
 
 /// How long a peer has for the header of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +112,9 @@ async fn respond(site: &Arc<Site>, peer: Peer, mut request: hyper::Request<Incom
     if let Some(subprotocol) = subprotocol {
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
-    let socket = Socket { world: Arc::clone(&site.world), gate, peer, connection, attachment, max_message, talk: conversation };
+    let counted = Open::count(&site.world);
+    let world = Arc::clone(&site.world);
+    let socket = Socket { world, gate, peer, connection, attachment, max_message, talk: conversation, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         if let Some((stream, read)) = become_socket(upgraded).await {
