@@ -27,14 +27,14 @@ use gatepost_identity::reply::Outcome;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
 use gatepost_protocols::http::{Request, Response};
 use gatepost_protocols::mount::{Serve, Served, Talk};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
+use crate::listen::Wire;
 use crate::wheel::Wheel;
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
@@ -146,7 +146,7 @@ pub struct Socket {
 
 impl Socket {
     /// Talks on `stream` until one side ends it. `read` is what came in behind the request.
-    pub fn talk(self, stream: TcpStream, read: Bytes) -> impl Future<Output = ()> + Send {
+    pub fn talk(self, stream: impl Wire, read: Bytes) -> impl Future<Output = ()> + Send {
         self.world.sockets.fetch_add(1, Ordering::AcqRel);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -193,8 +193,8 @@ enum Phase {
 }
 
 /// The loop of one socket, as a future by hand: it is as large as its fields, and every idle connection keeps one.
-struct Talking {
-    stream: WebSocketStream<TcpStream>,
+struct Talking<S: Wire> {
+    stream: WebSocketStream<S>,
     talk: Box<dyn Talk>,
     attachment: Option<Attachment>,
     pending: Option<oneshot::Receiver<Outcome>>,
@@ -219,7 +219,7 @@ struct Talking {
 /// The socket is over: nothing more can be sent or read.
 struct Over;
 
-impl Future for Talking {
+impl<S: Wire> Future for Talking<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<()> {
@@ -230,7 +230,7 @@ impl Future for Talking {
     }
 }
 
-impl Talking {
+impl<S: Wire> Talking<S> {
     /// Goes on until nothing is ready: `Ok` then waits for a waker.
     fn go_on(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         loop {
@@ -468,7 +468,7 @@ impl Talking {
     }
 }
 
-impl Drop for Talking {
+impl<S: Wire> Drop for Talking<S> {
     fn drop(&mut self) {
         self.world.sockets.fetch_sub(1, Ordering::AcqRel);
     }
