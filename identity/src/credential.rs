@@ -86,6 +86,7 @@ impl Core {
             Credential::Password { name, password } => {
                 may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
                 about.name = Some(name.clone());
+                self.passwords.has_room()?;
                 let provider = self.providers.find(provider);
                 self.prove_password(provider, claim, name, password, context, about).await
             }

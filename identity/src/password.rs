@@ -134,6 +134,14 @@ impl Passwords {
         })
     }
 
+    /// Whether one more would be told that it is too busy now: asked before anything is looked up for it.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`].
+    pub fn has_room(&self) -> Result<(), Refusal> {
+        self.room(&self.queue())
+    }
+
     /// Compares `secret` with a stored hash, or does the same work for nothing.
     ///
     /// # Errors
@@ -206,17 +214,21 @@ impl Passwords {
         if !queue.open {
             return Err(Refusal::Unavailable);
         }
-        let ahead = u32::try_from(queue.waiting.len() + queue.running).unwrap_or(u32::MAX);
-        let workers = u32::try_from(queue.workers.max(1)).unwrap_or(u32::MAX);
-        let wait = queue.cost.saturating_mul(ahead) / workers;
-        // Up to one job for each thread never counts as waiting: there the wait is what is left of the hash under way.
-        if bounded && ahead >= workers && wait > self.settings.max_wait {
-            return Err(Refusal::Busy { retry_after: wait });
+        if bounded {
+            self.room(&queue)?;
         }
         queue.waiting.push_back(job);
         drop(queue);
         self.wake.notify_one();
         Ok(())
+    }
+
+    fn room(&self, queue: &Queue) -> Result<(), Refusal> {
+        let ahead = u32::try_from(queue.waiting.len() + queue.running).unwrap_or(u32::MAX);
+        let workers = u32::try_from(queue.workers.max(1)).unwrap_or(u32::MAX);
+        let wait = queue.cost.saturating_mul(ahead) / workers;
+        // Up to one job for each thread never counts as waiting: there the wait is what is left of the hash under way.
+        if ahead >= workers && wait > self.settings.max_wait { Err(Refusal::Busy { retry_after: wait }) } else { Ok(()) }
     }
 
     /// Does one job; answers how many hashes it took.

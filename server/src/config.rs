@@ -18,7 +18,11 @@ use gatepost_identity::session::{OnReuse, SessionSettings};
 use gatepost_identity::throttle::ThrottleSettings;
 use gatepost_protocols::section::{BadSetting, Section};
 use gatepost_protocols::{GATES, Gate};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
+
+use crate::listen::peer::{Fields, Proxies};
+use crate::listen::tls::{Certificates, Files, closed_to_others as closed_file};
 
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
@@ -32,6 +36,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Where HTTP is answered; port 0 is any free port.
     pub http: SocketAddr,
+    /// Where HTTP over TLS is answered, and with which certificate.
+    pub https: Option<(SocketAddr, Files)>,
+    /// Who is believed about where a peer comes from.
+    pub proxies: Proxies,
     /// Threads that hash passwords.
     pub password_threads: usize,
     /// What is logged, in the words of `tracing`'s filters: `info`, `gatepost=debug,warn`.
@@ -62,6 +70,9 @@ impl std::error::Error for ConfigError {}
 struct Written {
     data: PathBuf,
     http: SocketAddr,
+    https: Option<SocketAddr>,
+    tls: Option<Tls>,
+    proxy: Proxy,
     log: String,
     drain_timeout: Span,
     require_secure: bool,
@@ -76,6 +87,9 @@ impl Default for Written {
         Written {
             data: "gatepost-data".into(),
             http: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            https: None,
+            tls: None,
+            proxy: Proxy::default(),
             log: "info".to_owned(),
             drain_timeout: Span(Duration::from_secs(30)),
             require_secure: true,
@@ -89,6 +103,29 @@ impl Default for Written {
             }],
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Proxy {
+    trusted: Vec<IpNet>,
+    protocol: bool,
+    fields: WrittenFields,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenFields {
+    #[default]
+    None,
+    XForwarded,
+    Forwarded,
 }
 
 #[derive(Deserialize)]
@@ -305,6 +342,8 @@ impl Config {
         Ok(Config {
             data,
             http: written.http,
+            https: written.https(origins)?,
+            proxies: written.proxies(origins)?,
             password_threads: written.password.threads,
             log: written.log,
             drain_timeout: written.drain_timeout.0,
@@ -315,6 +354,34 @@ impl Config {
 }
 
 impl Written {
+    fn https(&self, origins: &Origins) -> Result<Option<(SocketAddr, Files)>, ConfigError> {
+        let address = self.https.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443)));
+        match &self.tls {
+            None if self.https.is_some() => Err(origins.complain("https", "needs a certificate and a key below [tls]")),
+            None => Ok(None),
+            Some(Tls { certificate, key }) => {
+                closed_file(key).map_err(|fault| origins.complain("tls.key", &fault))?;
+                let files = Files { certificate: certificate.clone(), key: key.clone() };
+                // Read once to see whether they can be used, while the place to complain about is known.
+                Certificates::open(files.clone()).map_err(|fault| origins.complain("tls", &fault))?;
+                Ok(Some((address, files)))
+            }
+        }
+    }
+
+    fn proxies(&self, origins: &Origins) -> Result<Proxies, ConfigError> {
+        let Proxy { trusted, protocol, fields } = &self.proxy;
+        let fields = match fields {
+            WrittenFields::None => Fields::None,
+            WrittenFields::XForwarded => Fields::XForwarded,
+            WrittenFields::Forwarded => Fields::Forwarded,
+        };
+        if trusted.is_empty() && (*protocol || fields != Fields::None) {
+            return Err(origins.complain("proxy", "believes proxies, but `trusted` names none"));
+        }
+        Ok(Proxies { trusted: trusted.clone(), protocol: *protocol, fields })
+    }
+
     fn identity(
         &self,
         scopes: Vec<ScopeDefinition>,
@@ -469,7 +536,7 @@ impl Origins {
             return Ok(());
         }
         let name = name.to_ascii_lowercase();
-        let sections = ["password", "throttle", "session"].into_iter().chain(GATES.iter().map(|gate| gate.name));
+        let sections = ["password", "throttle", "session", "tls", "proxy"].into_iter().chain(GATES.iter().map(|gate| gate.name));
         let section = sections.filter_map(|section| Some((section, name.strip_prefix(section)?.strip_prefix('_')?))).next();
         let value = format!("value = {value}")
             .parse::<toml::Table>()

@@ -28,14 +28,14 @@ use gatepost_identity::reply::Outcome;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
 use gatepost_protocols::http::{Request, Response};
 use gatepost_protocols::mount::{Serve, Served, Talk};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
+use crate::listen::Wire;
 use crate::wheel::Wheel;
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
@@ -166,7 +166,9 @@ impl Drop for Open {
 
 impl Socket {
     /// Talks on `stream` until one side ends it. `read` is what came in behind the request.
-    pub fn talk(self, stream: TcpStream, read: Bytes) -> impl Future<Output = ()> + Send {
+    pub fn talk<S: Wire>(self, stream: S, read: &[u8]) -> impl Future<Output = ()> + Send + use<S> {
+        // Copied, since it is a piece of the buffer that HTTP was read into, which would otherwise live as long as the socket.
+        let read = read.to_vec();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(READ_BUFFER * 4)
@@ -174,7 +176,7 @@ impl Socket {
             .max_message_size(Some(self.max_message))
             .max_frame_size(Some(self.max_message));
         async move {
-            let stream = WebSocketStream::from_partially_read(stream, read.into(), Role::Server, Some(config)).await;
+            let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
             let now = self.world.clock.instant();
             let talking = Talking {
                 stream,
@@ -214,8 +216,8 @@ enum Phase {
 }
 
 /// The loop of one socket, as a future by hand: it is as large as its fields, and every idle connection keeps one.
-struct Talking {
-    stream: WebSocketStream<TcpStream>,
+struct Talking<S: Wire> {
+    stream: WebSocketStream<S>,
     talk: Box<dyn Talk>,
     attachment: Option<Attachment>,
     pending: Option<oneshot::Receiver<Outcome>>,
@@ -254,7 +256,7 @@ enum Reading {
     HeldBack,
 }
 
-impl Future for Talking {
+impl<S: Wire> Future for Talking<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<()> {
@@ -265,7 +267,7 @@ impl Future for Talking {
     }
 }
 
-impl Talking {
+impl<S: Wire> Talking<S> {
     /// Goes on until nothing is ready: `Ok` then waits for a waker.
     fn go_on(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         loop {
@@ -452,7 +454,9 @@ impl Talking {
             Poll::Ready(Ok(())) => {
                 (self.unflushed, self.handed_bytes) = (0, 0);
                 self.unsent_since = None;
-                if self.unsent.is_empty() && let Some(held) = self.held.take() {
+                if self.unsent.is_empty()
+                    && let Some(held) = self.held.take()
+                {
                     held.release();
                 }
                 Ok(self.unsent.is_empty())

@@ -14,11 +14,13 @@ use gatepost_identity::clock::{Clock, SystemEntropy};
 use gatepost_identity::store::OneNode;
 use gatepost_protocols::GATES;
 use gatepost_store::Sqlite;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
 use crate::drive::World;
+use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind};
 use crate::operator;
 use crate::wheel::Wheel;
@@ -54,7 +56,10 @@ impl Core {
         let identity = Identity::open(world, settings, spellings).await.map_err(|error| error.to_string())?;
         for number in 0..password_threads {
             let identity = identity.clone();
-            threads.push(spawn(format!("password-{number}"), move || identity.work_passwords())?);
+            threads.push(spawn(format!("password-{number}"), move || {
+                yield_to_others();
+                identity.work_passwords();
+            })?);
         }
         Ok(Core { identity, threads })
     }
@@ -74,6 +79,12 @@ impl Core {
     }
 }
 
+/// Lets this thread wait where others want to run: a hash takes milliseconds, and whoever comes with a token should not wait
+/// for them. Where the system does not let us, hashes and tokens share the processor evenly.
+fn yield_to_others() {
+    rustix::process::setpriority_process(None, 10).ok();
+}
+
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
     std::thread::Builder::new().name(name).spawn(run).map_err(|error| format!("cannot start a thread: {error}"))
 }
@@ -82,8 +93,12 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 pub struct Server {
     /// Where HTTP is answered.
     pub http: SocketAddr,
+    /// Where HTTP over TLS is answered, if it is.
+    pub https: Option<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
     world: Arc<World>,
     core: Core,
+    accepting: Vec<Task<()>>,
     tasks: Vec<Task<()>>,
     drain_timeout: Duration,
 }
@@ -110,23 +125,54 @@ impl Server {
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
         });
-        let listener = bind(config.http).await.map_err(|error| format!("cannot listen on {}: {error}", config.http))?;
-        let http = listener.local_addr().map_err(|error| error.to_string())?;
+        let (listener, http) = listen(config.http).await?;
+        let mut secure = None;
+        if let Some((address, files)) = config.https {
+            let certificates = Arc::new(Certificates::open(files)?);
+            let (listener, https) = listen(address).await?;
+            secure = Some((listener, https, certificates));
+        }
         let operators = operator::listen(&config.data, core.identity.clone())?;
-        let site = Arc::new(Site { world: Arc::clone(&world), mounts });
-        let (unasked, wheel) = (core.identity.clone(), Arc::clone(&world));
+        let site = Arc::new(Site { world: Arc::clone(&world), mounts, proxies: config.proxies });
+        let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
+        let (mut https, mut certificates) = (None, None);
+        if let Some((listener, address, files)) = secure {
+            accepting.push(tokio::spawn(accept(listener, site, Some(Arc::clone(&files)))));
+            (https, certificates) = (Some(address), Some(files));
+        }
+        let (unasked, ticking, watched) = (core.identity.clone(), Arc::clone(&world), certificates.clone());
         let tasks = vec![
-            tokio::spawn(accept(listener, site)),
             tokio::spawn(operators),
-            tokio::spawn(async move { unasked.run().await }),
+            tokio::spawn(async move {
+                loop {
+                    let unasked = unasked.clone();
+                    let run = tokio::spawn(async move { unasked.run().await });
+                    let ended = Ending(run.abort_handle());
+                    let why = run.await;
+                    drop(ended);
+                    // It ends by a panic only. Without it nothing expires and nothing is followed, so it begins again.
+                    tracing::error!(?why, "what the core does unasked broke off and begins again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }),
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(Duration::from_secs(1)).await;
-                    wheel.wheel.turn(wheel.clock.instant());
+                    ticking.wheel.turn(ticking.clock.instant());
+                    if let Some(certificates) = &watched {
+                        certificates.reload_if_changed();
+                    }
                 }
             }),
         ];
-        Ok(Server { http, world, core, tasks, drain_timeout: config.drain_timeout })
+        Ok(Server { http, https, certificates, world, core, accepting, tasks, drain_timeout: config.drain_timeout })
+    }
+
+    /// Reads certificate and key anew. What cannot be used changes nothing, and is said in the log.
+    pub fn reload(&self) {
+        if let Some(Err(error)) = self.certificates.as_ref().map(|certificates| certificates.reload()) {
+            tracing::error!(error, "the certificate was not exchanged: {error}");
+        }
     }
 
     /// The core.
@@ -136,14 +182,18 @@ impl Server {
 
     /// What stands on the one line that says that the server is ready: listeners and their addresses.
     pub fn addresses(&self) -> serde_json::Value {
-        serde_json::json!({ "http": self.http.to_string() })
+        let mut addresses = serde_json::json!({ "http": self.http.to_string() });
+        if let Some(https) = self.https {
+            addresses["https"] = https.to_string().into();
+        }
+        addresses
     }
 
     /// Ends in good order: accepts no more, lets what is in flight be answered, closes every socket with its wire's own word,
     /// writes what was put off. Waits no longer than `drain_timeout`.
     pub async fn stop(self) {
-        let Server { world, core, tasks, drain_timeout, .. } = self;
-        tasks[0].abort();
+        let Server { world, core, accepting, tasks, drain_timeout, .. } = self;
+        accepting.iter().for_each(Task::abort);
         let until = world.clock.instant() + drain_timeout;
         let in_flight = || world.questions.load(Ordering::Acquire) + world.sockets.load(Ordering::Acquire);
         world.wheel.stop();
@@ -153,7 +203,7 @@ impl Server {
         if in_flight() > 0 {
             tracing::warn!(left = in_flight(), "some connections did not end in time");
         }
-        for task in tasks {
+        for task in accepting.into_iter().chain(tasks) {
             task.abort();
             // Aborted, or ended before; either way its hold on the core is gone.
             task.await.ok();
@@ -161,4 +211,20 @@ impl Server {
         drop(world);
         core.close().await;
     }
+}
+
+/// Ends a task when it is dropped.
+struct Ending(tokio::task::AbortHandle);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let failed = |error: std::io::Error| format!("cannot listen on {address}: {error}");
+    let listener = bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }

@@ -19,6 +19,7 @@ use gatepost_identity::store::{
     Change, NewSession, Page, Placed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::directory::{self, Hold, OpenError};
@@ -139,6 +140,8 @@ fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A kept statement keeps its plan, instead of being prepared anew when a value that is bound to it might want another.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 

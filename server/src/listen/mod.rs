@@ -3,9 +3,13 @@
 //! Decides which gate a path belongs to, and what the other end's address is. It refuses to know what a gate says: it hands
 //! over a parsed, bounded request and writes the response that it gets.
 
+pub mod peer;
+pub mod tls;
+
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +23,17 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::drive::{Open, Socket, Turn, World, exchange};
+use crate::listen::peer::{Odd, Proxies};
+use crate::listen::tls::Certificates;
 
 /// How long a peer has for the header of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,21 +42,27 @@ const LONGEST_HEADER: usize = 16 * 1024;
 /// How long to wait after the system could not accept a connection, so that a lack of descriptors does not spin.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// What is served on one listener.
+/// What is served.
 pub struct Site {
     /// What every connection needs.
     pub world: Arc<World>,
     /// Each gate's mounts, with its name.
     pub mounts: Vec<(&'static str, Mount)>,
+    /// Who is believed about where a peer comes from.
+    pub proxies: Proxies,
 }
 
-/// Accepts connections and serves each in a task of its own, until it is dropped.
-pub async fn accept(listener: TcpListener, site: Arc<Site>) {
+/// Accepts connections and serves each in a task of its own, until it is dropped. With certificates, over TLS.
+pub async fn accept(listener: TcpListener, site: Arc<Site>, certificates: Option<Arc<Certificates>>) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                let site = Arc::clone(&site);
-                tokio::spawn(async move { serve(stream, address, site).await });
+                let (site, certificates) = (Arc::clone(&site), certificates.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = welcome(stream, address.ip(), site, certificates).await {
+                        tracing::debug!(%error, "a connection ended: {error}");
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted: {error}");
@@ -55,28 +72,51 @@ pub async fn accept(listener: TcpListener, site: Arc<Site>) {
     }
 }
 
-async fn serve(stream: TcpStream, address: SocketAddr, site: Arc<Site>) {
+/// Learns who the peer is, speaks TLS where that is spoken, and serves it.
+async fn welcome(
+    mut stream: TcpStream,
+    address: IpAddr,
+    site: Arc<Site>,
+    certificates: Option<Arc<Certificates>>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Answers are small and waited for: they are not held back to be sent together. Without that they are only slower.
     stream.set_nodelay(true).ok();
-    let peer = Peer { address: address.ip(), secure: false };
+    let mut peer = Peer { address, secure: false };
+    if site.proxies.introduces(address) {
+        peer = tokio::time::timeout(HEADER_TIMEOUT, peer::introduced(&mut stream, peer)).await??;
+    }
+    let Some(certificates) = certificates else {
+        return Ok(Box::pin(http_on(stream, peer, site)).await?);
+    };
+    let accepting = TlsAcceptor::from(certificates.current()).accept(stream);
+    // Boxed, so that the handshake's room is given back before the connection goes on.
+    let stream = Box::pin(tokio::time::timeout(HEADER_TIMEOUT, accepting)).await??;
+    Ok(Box::pin(http_on(stream, Peer { secure: true, ..peer }, site)).await?)
+}
+
+/// HTTP on one connection.
+fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>) -> impl Future<Output = hyper::Result<()>> + Send {
     let service = service_fn(move |request| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(respond(&site, peer, request).await) }
+        async move { Ok::<_, Infallible>(respond::<S>(&site, peer, request).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(LONGEST_HEADER)
-        .max_buf_size(LONGEST_HEADER.max(8192))
+        .max_buf_size(LONGEST_HEADER)
         .half_close(false);
-    // Boxed, so that a connection that has become a socket does not keep the room of the HTTP it once spoke.
-    let connection = Box::pin(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended: {error}");
-    }
+    http.serve_connection(TokioIo::new(stream), service).with_upgrades()
 }
 
-async fn respond(site: &Arc<Site>, peer: Peer, mut request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    let peer = match site.proxies.behind(peer, request.headers()) {
+        Ok(peer) => peer,
+        Err(Odd(what)) => {
+            tracing::warn!(proxy = %peer.address, "a trusted proxy speaks oddly: {what}");
+            return plain(Response::text(StatusCode::BAD_REQUEST, "The proxy in front speaks oddly.\n"));
+        }
+    };
     let path = request.uri().path();
     let Some((gate, mount)) = site.mounts.iter().find(|(_, mount)| mount.path == path) else {
         return plain(Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n"));
@@ -117,18 +157,20 @@ async fn respond(site: &Arc<Site>, peer: Peer, mut request: hyper::Request<Incom
     let socket = Socket { world, gate, peer, connection, attachment, max_message, talk: conversation, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        if let Some((stream, read)) = become_socket(upgraded).await {
+        if let Some((stream, read)) = become_socket::<S>(upgraded).await {
             // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.
-            Box::pin(socket.talk(stream, read)).await;
+            let talking = Box::pin(socket.talk(stream, &read));
+            drop(read);
+            talking.await;
         }
     });
     answer
 }
 
 /// The bare connection behind an upgraded request, and what came in behind the request.
-async fn become_socket(upgraded: hyper::upgrade::OnUpgrade) -> Option<(TcpStream, Bytes)> {
+async fn become_socket<S: Wire>(upgraded: hyper::upgrade::OnUpgrade) -> Option<(S, Bytes)> {
     let upgraded = upgraded.await.inspect_err(|error| tracing::debug!(%error, "an upgrade was not completed: {error}")).ok()?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<S>>().ok()?;
     Some((parts.io.into_inner(), parts.read_buf))
 }
 
@@ -167,6 +209,35 @@ fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Bytes both ways: a TCP connection, or TLS on one.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The connection that the bytes go over.
+    fn socket(&self) -> &TcpStream;
+
+    /// Whether the other end has gone, as far as that can be seen without taking what it sent: a peer that has hung up after it
+    /// asked need not be granted anything.
+    fn has_hung_up(&self) -> bool {
+        let mut byte = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::net::recv(self.socket(), &mut byte, flags) {
+            Ok((read, _)) => read == 0,
+            Err(error) => error != Errno::AGAIN && error != Errno::INTR,
+        }
+    }
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
 }
 
 /// Binds a listener.
