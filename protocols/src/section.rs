@@ -4,6 +4,7 @@
 //! to. Which file and line a key stands in is the server's to add.
 
 use serde::de::DeserializeOwned;
+use serde_ignored::Path;
 
 /// A table of settings.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,13 +36,24 @@ impl Section {
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(toml::Value::Table(self.0.clone()), &mut track);
         let read = serde_ignored::deserialize(tracked, |path| {
-            unknown.get_or_insert_with(|| path.to_string());
+            unknown.get_or_insert_with(|| written(&path));
         });
         match (read, unknown) {
             (Err(error), _) => Err(BadSetting::new(track.path().to_string().trim_matches('.'), error.to_string().trim())),
             (Ok(_), Some(key)) => Err(BadSetting::new(key, "there is no such setting")),
             (Ok(settings), None) => Ok(settings),
         }
+    }
+}
+
+/// A path as the settings and the other errors have it: `scopes[0].name`.
+fn written(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", written(parent)),
+        Path::Map { parent: Path::Root, key } => key.clone(),
+        Path::Map { parent, key } => format!("{}.{key}", written(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => written(parent),
     }
 }
 
@@ -55,6 +67,12 @@ mod tests {
         limit: u32,
         #[serde(default)]
         inner: std::collections::BTreeMap<String, bool>,
+        list: Option<Vec<Item>>,
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Item {
+        number: u32,
     }
 
     fn check(text: &str, expected: Result<Settings, BadSetting>) {
@@ -68,9 +86,11 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_types_are_named() {
-        check("limit = 3", Ok(Settings { limit: 3, inner: Default::default() }));
+        check("limit = 3", Ok(Settings { limit: 3, inner: Default::default(), list: None }));
         check("limt = 3", Err(BadSetting::new("limt", "")));
         check("limit = 'x'", Err(BadSetting::new("limit", "")));
         check("inner.a = 3", Err(BadSetting::new("inner.a", "")));
+        check("list = [{ number = 1 }, { number = 'x' }]", Err(BadSetting::new("list[1].number", "")));
+        check("list = [{ number = 1 }, { number = 2, a.b = 3 }]", Err(BadSetting::new("list[1].a", "")));
     }
 }

@@ -241,7 +241,8 @@ mod tests {
             ("scopes = [{ name = 'a b' }]", "scopes[0].name"),
             ("scopes = [{ name = 'a' }, { name = 'a' }]", "scopes[1].name"),
             ("scopes = [{ name = 'a', aliases = [''] }]", "scopes[0].aliases"),
-            ("scopes = [{ name = 'a', secure = true }]", "scopes.?.0.secure"),
+            ("scopes = [{ name = 'a', secure = true }]", "scopes[0].secure"),
+            ("feeds = [{ name = 'x', class = 'News', status = 'Active', more = 1 }]", "feeds[0].more"),
             ("nmae = 'x'", "nmae"),
         ];
         for (text, key) in rows {
