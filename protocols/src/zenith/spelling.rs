@@ -60,11 +60,11 @@ pub(super) struct Right {
 }
 
 impl Right {
-    /// A right with its aliases, in order.
+    /// A right with its aliases, in order. Its canonical name comes first in the family that it looks like.
     pub(super) fn new(scope: Scope, secure_only: bool, aliases: impl IntoIterator<Item = String>) -> Right {
-        let mut names = [vec![scope.as_str().to_owned()], Vec::new(), Vec::new()];
-        for alias in aliases {
-            names[Family::of(&alias) as usize].push(alias);
+        let mut names = [Vec::new(), Vec::new(), Vec::new()];
+        for name in [scope.as_str().to_owned()].into_iter().chain(aliases) {
+            names[Family::of(&name) as usize].push(name);
         }
         Right { scope, secure_only, names }
     }
@@ -261,6 +261,21 @@ mod tests {
         check(&["Motif/Service", "Paritech.Zenith.Trading"], Some("Trading"), Dotted);
         for unknown in ["", "/", ".", "zenith", "Zenith/", "Zenith/Mark", "Zenith/Market/x", "Paritech.Zen", "Motif/Service"] {
             check(&[unknown], Some(""), Slashed);
+        }
+    }
+
+    #[test]
+    fn a_canonical_name_is_of_the_family_that_it_looks_like() {
+        let names = ["Own.News", "Own/News", "own://news"];
+        let right = |name: &&str| Right::new(Scope::parse(name).expect("a scope"), false, []);
+        let catalogue = Catalogue(names.iter().map(right).collect());
+        for (asked, chosen, family) in
+            [("Own", "Own/News", Family::Slashed), ("Own.News", "Own.News", Family::Dotted), ("own:/", "own://news", Family::Uri)]
+        {
+            let mut selection = catalogue.select();
+            selection.add(asked);
+            let chosen = [chosen].iter().map(|name| Scope::parse(name).expect("a scope")).collect();
+            assert_eq!(selection.finish(), (ScopeRequest::AnyOf(chosen), family), "{asked}");
         }
     }
 
