@@ -51,7 +51,7 @@ pub(super) struct Connection {
     auth: Timeouts,
     zenith: Timeouts,
     /// How many subscriptions to each topic there are.
-    references: [u16; Topic::COUNT],
+    references: [u32; Topic::COUNT],
 }
 
 /// What the answer to a login must quote.
@@ -129,7 +129,7 @@ impl Connection {
         let count = &mut self.references[topic as usize];
         *count = count.saturating_sub(1);
         if confirm {
-            out.send(message::unsubscribed(topic));
+            out.send(message::unsubscribed(topic.controller().name(), Some(topic.name())));
         }
     }
 
@@ -301,14 +301,17 @@ fn timeouts(topic: Topic, transaction: Option<&str>, timeouts: Timeouts) -> Stri
 }
 
 /// Tells why an envelope was not acted on. What belongs to a subscription carries no TransactionID, or clients cannot tell
-/// whose it is; and one that asked for a confirmation gets the confirmation's shape too, or it waits for ever.
+/// whose it is; and one that asked for a confirmation gets the confirmation's shape too, or it waits for ever: a Sub that
+/// does not confirm, but an Unsub that does, since an end always succeeds.
 fn turn_down(envelope: &Envelope<'_>, code: &str, out: &mut Outbox) {
     let (controller, topic) = (envelope.controller(), envelope.topic());
     let about_subscription = matches!(envelope.action(), Action::Sub | Action::Unsub);
     let transaction = envelope.transaction().filter(|_| !about_subscription);
     out.send(message::error(controller, topic, transaction, code));
-    if envelope.action() == Action::Sub && envelope.confirm {
-        out.send(message::not_subscribed(controller, topic, code));
+    match envelope.action() {
+        Action::Sub if envelope.confirm => out.send(message::not_subscribed(controller, topic, code)),
+        Action::Unsub if envelope.confirm => out.send(message::unsubscribed(controller, topic)),
+        _ => {}
     }
 }
 
@@ -393,6 +396,24 @@ mod tests {
     fn an_idle_conversation_is_small() {
         let size = size_of::<Connection>() + size_of::<Asked>();
         assert!(size < 400, "{size} bytes");
+    }
+
+    #[test]
+    fn subscriptions_are_counted_further_than_anybody_counts() {
+        let settings = Settings::read(&Section::default()).expect("defaults");
+        let mut connection = Connection::new(Arc::new(settings), Version::NEWEST, None);
+        let (now, mut out) = (Timestamp::default(), Outbox::default());
+        let mut send = |connection: &mut Connection, action, times| {
+            let text = format!(r#"{{"Controller":"Auth","Topic":"Identify","Action":"{action}"}}"#);
+            for _ in 0..times {
+                assert!(connection.receive(now, Frame::Text(&text), &mut out).is_none());
+            }
+        };
+        send(&mut connection, "Sub", 70_000);
+        send(&mut connection, "Unsub", 69_999);
+        assert!(connection.is_subscribed(Topic::Identify));
+        send(&mut connection, "Unsub", 1);
+        assert!(!connection.is_subscribed(Topic::Identify));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// How deep a message may be nested, the envelope counted.
@@ -165,9 +165,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A message, before anybody has looked at what it is about. `null` is as good as absent; of a doubled member the last
-/// counts; members that nobody knows are passed over.
-#[derive(Default)]
+/// A message, before anybody has looked at what it is about. Its members are read by the rules of [`members`].
 pub(super) struct Envelope<'a> {
     controller: Option<Text<'a>>,
     action: Option<Text<'a>>,
@@ -185,9 +183,22 @@ impl<'a> Envelope<'a> {
         if !is_sound(text) {
             return None;
         }
-        let envelope: Envelope<'a> = serde_json::from_str(text).ok()?;
+        let envelope = Envelope::read(text).ok()?;
         let numeric = |raw: &RawValue| raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
         envelope.transaction.is_none_or(numeric).then_some(envelope)
+    }
+
+    fn read(text: &'a str) -> serde_json::Result<Envelope<'a>> {
+        let names = ["Controller", "Action", "Topic", "TransactionID", "Data", "Confirm"];
+        let [controller, action, topic, transaction, data, confirm] = members(text, names)?;
+        Ok(Envelope {
+            controller: typed(controller)?,
+            action: typed(action)?,
+            topic: typed(topic)?,
+            transaction,
+            data,
+            confirm: typed(confirm)?.unwrap_or(false),
+        })
     }
 
     /// The controller's name, said or meant.
@@ -218,35 +229,53 @@ impl<'a> Envelope<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Envelope<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EnvelopeVisitor;
-        impl<'de> Visitor<'de> for EnvelopeVisitor {
-            type Value = Envelope<'de>;
+/// The members of an object that have those names, unread, so that only what counts in the end must be of the right type.
+/// The last of a doubled one counts; `null` is as good as absent; members of other names are passed over.
+///
+/// # Errors
+/// The text is no object.
+pub(super) fn members<'a, const N: usize>(text: &'a str, names: [&str; N]) -> serde_json::Result<[Option<&'a RawValue>; N]> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = Members(names).deserialize(&mut deserializer)?;
+    deserializer.end().map(|()| found)
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+/// What a member holds, if it is there.
+///
+/// # Errors
+/// It is of another type.
+pub(super) fn typed<'a, T: Deserialize<'a>>(member: Option<&'a RawValue>) -> serde_json::Result<Option<T>> {
+    member.map(|raw| serde_json::from_str(raw.get())).transpose()
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
-                let mut envelope = Envelope::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    match &*key {
-                        "Controller" => envelope.controller = map.next_value()?,
-                        "Action" => envelope.action = map.next_value()?,
-                        "Topic" => envelope.topic = map.next_value()?,
-                        "TransactionID" => envelope.transaction = map.next_value()?,
-                        "Data" => envelope.data = map.next_value()?,
-                        "Confirm" => envelope.confirm = map.next_value::<Option<bool>>()?.unwrap_or(false),
-                        _ => {
-                            map.next_value::<de::IgnoredAny>()?;
-                        }
-                    }
+struct Members<'n, const N: usize>([&'n str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(Text(key)) = map.next_key()? {
+            match self.0.iter().position(|name| *name == key) {
+                Some(place) => found[place] = map.next_value()?,
+                None => {
+                    map.next_value::<de::IgnoredAny>()?;
                 }
-                Ok(envelope)
             }
         }
-        deserializer.deserialize_map(EnvelopeVisitor)
+        Ok(found)
     }
 }
 
@@ -318,8 +347,8 @@ pub(super) fn subscribed(topic: Topic) -> String {
 }
 
 /// The confirmation that a subscription has ended.
-pub(super) fn unsubscribed(topic: Topic) -> String {
-    let mut text = begin(topic.controller().name(), Some(topic.name()));
+pub(super) fn unsubscribed(controller: &str, topic: Option<&str>) -> String {
+    let mut text = begin(controller, topic);
     text.push_str(",\"Action\":\"Unsub\"}");
     text
 }
@@ -401,6 +430,10 @@ mod tests {
         check(nulls, None, meant, None, false, false);
         check(r#" {"controller":"Auth","topic":"X","Extra":[{}]}"#, None, meant, None, false, false);
         check(r#"{"Topic":"A","Topic":"B","TransactionID":1,"TransactionID":2}"#, Some("B"), meant, Some("2"), false, false);
+        check(r#"{"Topic":1e999,"Topic":"B","TransactionID":"1","TransactionID":2}"#, Some("B"), meant, Some("2"), false, false);
+        check(r#"{"Action":{},"Action":"Sub","Confirm":"x","Confirm":true}"#, None, Action::Sub, None, false, true);
+        check(r#"{"Controller":[],"Controller":null,"Confirm":true,"Confirm":null}"#, None, meant, None, false, false);
+        check(" \t\r\n{\"Topic\" : \"B\"} \t\r\n", Some("B"), meant, None, false, false);
         check(r#"{"Action":"Sub","Confirm":true,"Data":{}}"#, None, Action::Sub, None, true, true);
         check(r#"{"Topic":"\u0041uth"}"#, Some("Auth"), meant, None, false, false);
         check(r#"{"Topic":"\ud83d\ude00"}"#, Some("😀"), meant, None, false, false);
@@ -438,6 +471,9 @@ mod tests {
             "{\"Controller\":{}}",
             "{\"Action\":7}",
             "{\"Confirm\":1}",
+            "{\"Topic\":\"A\",\"Topic\":1}",
+            "{\"Confirm\":true,\"Confirm\":{}}",
+            "{\"TransactionID\":1,\"TransactionID\":\"1\"}",
             "{\"Confirm\":\"true\"}",
             "\u{feff}{}",
             "{\"a\":\"\0\"}",

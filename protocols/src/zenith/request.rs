@@ -10,10 +10,10 @@ use gatepost_identity::command::{Binding, Command, GrantRequest, ProviderName, V
 use gatepost_identity::credential::Credential;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::zenith::message::{Text, Topic};
+use crate::zenith::message::{self, Text, Topic, typed};
 use crate::zenith::spelling::{Catalogue, Family, Selection, readings};
 use crate::zenith::times::parse_span;
 
@@ -168,46 +168,12 @@ fn required(member: Option<&RawValue>) -> Result<String, &'static str> {
 }
 
 fn optional(member: Option<&RawValue>) -> Result<Option<String>, &'static str> {
-    let text = member.map(|raw| serde_json::from_str::<Text<'_>>(raw.get()).map_err(|_| BAD_DATA)).transpose()?;
+    let text: Option<Text<'_>> = typed(member).map_err(|_| BAD_DATA)?;
     Ok(text.map(|text| text.0.into_owned()))
 }
 
-/// The members of those names, unread, so that what a topic does not know cannot be of the wrong type. The last of a
-/// doubled one counts; `null` is as good as absent.
 fn members<'a, const N: usize>(data: &'a RawValue, names: [&str; N]) -> Result<[Option<&'a RawValue>; N], &'static str> {
-    let mut deserializer = serde_json::Deserializer::from_str(data.get());
-    Members(names).deserialize(&mut deserializer).map_err(|_| BAD_DATA)
-}
-
-struct Members<'n, const N: usize>([&'n str; N]);
-
-impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = [None; N];
-        while let Some(Text(key)) = map.next_key()? {
-            match self.0.iter().position(|name| *name == key) {
-                Some(place) => found[place] = map.next_value()?,
-                None => {
-                    map.next_value::<de::IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(found)
-    }
+    message::members(data.get(), names).map_err(|_| BAD_DATA)
 }
 
 /// A list of strings, each handed to the selection at once: a list may be as long as a message.
