@@ -123,10 +123,8 @@ fn opening(request: &Request) -> ControlFlow<Response, Opening> {
         let response = response.with(UPGRADE, HeaderValue::from_static("websocket"));
         return ControlFlow::Break(response.with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
-    let version = match first_version(request.query.as_deref().unwrap_or("")).map(Version::parse) {
-        None => Version::NEWEST,
-        Some(Some(version)) => version,
-        Some(None) => return bad("There is no such version of the protocol: 1.6 and 2.0 are known.\n"),
+    let Some(version) = asked_version(request.query.as_deref().unwrap_or("")) else {
+        return bad("There is no such version of the protocol here: those up to 2.0 are served.\n");
     };
     let subprotocol = match offer(&request.headers) {
         Offer::Nothing => None,
@@ -143,10 +141,26 @@ fn bad(text: &'static str) -> ControlFlow<Response, Opening> {
     ControlFlow::Break(Response::text(StatusCode::BAD_REQUEST, text))
 }
 
-/// The first `version` of a query; every other parameter, `access_token` among them, is passed over.
-fn first_version(query: &str) -> Option<&str> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(name, _)| *name == "version").map(|(_, value)| value).next()
+/// What the first `version` of a query asks for, or the newest without one; every other parameter, `access_token` among
+/// them, is passed over. `None`: there is no such version.
+fn asked_version(query: &str) -> Option<Version> {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    match pairs.find(|(name, _)| unescaped(name).as_deref() == Some("version")) {
+        Some((_, value)) => Version::parse(&unescaped(value)?),
+        None => Some(Version::NEWEST),
+    }
+}
+
+/// A name or a value of a query, without its escapes (RFC 3986 section 2.1). `None`: an escape is broken, or it is no UTF-8.
+fn unescaped(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).filter(|(digits, _)| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -156,11 +170,12 @@ enum Offer {
     Others,
 }
 
-/// What the peer offers to speak, over all header lines.
+/// What the peer offers to speak, over all header lines. Read as bytes, so that no name can hide another.
 fn offer(headers: &HeaderMap) -> Offer {
-    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(|line| line.to_str().unwrap_or("?"));
-    let names: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect();
-    match names.contains(&JSON) {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
+    let names = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
+    match names.contains(&JSON.as_bytes()) {
         true => Offer::Json,
         false if names.is_empty() => Offer::Nothing,
         false => Offer::Others,
@@ -216,10 +231,21 @@ mod tests {
 
     #[test]
     fn the_first_version_counts_and_nothing_else_does() {
-        assert_eq!(first_version(""), None);
-        assert_eq!(first_version("access_token=x&Version=9"), None);
-        assert_eq!(first_version("a=b&version=1.6&version=2.0"), Some("1.6"));
-        assert_eq!(first_version("version"), Some(""));
+        let check = |query, expected: Option<&str>| {
+            assert_eq!(asked_version(query), expected.map(|text| Version::parse(text).expect("a version")), "{query:?}");
+        };
+        check("", Some("2.0"));
+        check("access_token=x&Version=9", Some("2.0"));
+        check("a=b&version=1.6&version=2.0", Some("1.6"));
+        check("%76%65rsion=1%2E6", Some("1.6"));
+        check("%=%&a%zz=b&version%=9&%ff=9&version=1.1", Some("1.1"));
+        check("version%3D9", Some("2.0"));
+        for query in
+            ["version", "version=", "version=2%", "version=2%2", "version=2%2x", "version=%+2", "version=%ff", "version=%é"]
+        {
+            check(query, None);
+        }
+        check("a=%&version=1.6&version=%", Some("1.6"));
     }
 
     #[test]
@@ -227,7 +253,7 @@ mod tests {
         let check = |lines: &[&'static str], expected| {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line));
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_bytes(line.as_bytes()).expect("a header's value"));
             }
             assert_eq!(offer(&headers), expected, "{lines:?}");
         };
@@ -236,6 +262,8 @@ mod tests {
         check(&["ZenithJson"], Offer::Json);
         check(&["ZenithMsgPack ,  ZenithJson"], Offer::Json);
         check(&["ZenithBson", "ZenithJson"], Offer::Json);
+        check(&["Zénith, ZenithJson\t"], Offer::Json);
+        check(&["Zénith"], Offer::Others);
         check(&["Foo"], Offer::Others);
         check(&["zenithjson"], Offer::Others);
         check(&["ZenithBson, ZenithMsgPack"], Offer::Others);
