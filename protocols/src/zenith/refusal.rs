@@ -27,15 +27,22 @@ pub(super) fn told(refusal: &Refusal) -> Told {
 
 /// How a refusal is told to an upgrade request.
 pub(super) fn response(refusal: &Refusal) -> Response {
-    let (_, status, retry_after) = say(refusal);
-    let mut response = Response::empty(status);
-    if status == StatusCode::FORBIDDEN {
-        response = response.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+    let (_, status, hint) = say(refusal);
+    let response = Response::empty(status);
+    match hint {
+        Hint::None => response,
+        Hint::OtherCredentials => response.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+        Hint::Later(wait) => response.with(RETRY_AFTER, HeaderValue::from(whole_seconds(wait))),
     }
-    if let Some(wait) = retry_after {
-        response = response.with(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    response
+}
+
+/// What may help whoever was refused, beside the status.
+enum Hint {
+    None,
+    /// The credentials themselves are no good.
+    OtherCredentials,
+    /// The same may be tried again after this wait.
+    Later(Duration),
 }
 
 /// Rounded up, so that a client that waits as told is not too early; at least one.
@@ -44,7 +51,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// The table. No wildcard arm: a new refusal must be given its words here.
-fn say(refusal: &Refusal) -> (Told, StatusCode, Option<Duration>) {
+fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
     const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
     const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     match refusal {
@@ -53,16 +60,18 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Option<Duration>) {
         | Refusal::AccountUnavailable
         | Refusal::Expired
         | Refusal::Revoked
-        | Refusal::UnknownProvider
-        | Refusal::ScopeNotGranted
-        | Refusal::InsecureTransport => (Told::Reject, FORBIDDEN, None),
-        Refusal::TooManySessions => (Told::Error("Session"), FORBIDDEN, None),
-        Refusal::TooManyAttempts { retry_after } => (Told::Error("Limited"), StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
-        Refusal::Busy { retry_after } => (Told::Error("Limited"), UNAVAILABLE, Some(*retry_after)),
-        Refusal::TimedOut => (Told::Error("Operation.Timeout"), UNAVAILABLE, None),
-        Refusal::Unavailable => (Told::Error("Fault"), UNAVAILABLE, None),
+        | Refusal::UnknownProvider => (Told::Reject, FORBIDDEN, Hint::OtherCredentials),
+        // A good credential, which is worth nothing here: a client must not be told to throw it away.
+        Refusal::ScopeNotGranted | Refusal::InsecureTransport => (Told::Reject, FORBIDDEN, Hint::None),
+        Refusal::TooManySessions => (Told::Error("Session"), FORBIDDEN, Hint::None),
+        Refusal::TooManyAttempts { retry_after } => {
+            (Told::Error("Limited"), StatusCode::TOO_MANY_REQUESTS, Hint::Later(*retry_after))
+        }
+        Refusal::Busy { retry_after } => (Told::Error("Limited"), UNAVAILABLE, Hint::Later(*retry_after)),
+        Refusal::TimedOut => (Told::Error("Operation.Timeout"), UNAVAILABLE, Hint::None),
+        Refusal::Unavailable => (Told::Error("Fault"), UNAVAILABLE, Hint::None),
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-        Refusal::AlreadyExists(_) | Refusal::NotFound(_) | Refusal::Invalid(_) => (Told::Error("Fault"), UNAVAILABLE, None),
+        Refusal::AlreadyExists(_) | Refusal::NotFound(_) | Refusal::Invalid(_) => (Told::Error("Fault"), UNAVAILABLE, Hint::None),
     }
 }
 
@@ -96,7 +105,10 @@ mod tests {
             let response = response(&refusal);
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(response.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), retry, "{refusal:?}");
-            assert_eq!(response.headers.contains_key(WWW_AUTHENTICATE), status == 403, "{refusal:?}");
+            let credential_is_good =
+                matches!(refusal, Refusal::ScopeNotGranted | Refusal::InsecureTransport | Refusal::TooManySessions);
+            let challenged = response.headers.contains_key(WWW_AUTHENTICATE);
+            assert_eq!(challenged, status == 403 && !credential_is_good, "{refusal:?}");
         }
     }
 }
