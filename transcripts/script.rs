@@ -155,8 +155,8 @@ pub fn parse(name: &str, text: &str) -> Result<Script, String> {
     if !text.starts_with("# ") {
         return Err(format!("{name}:1: a transcript begins with a sentence behind `# ` that says what it shows"));
     }
-    for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim_end())) {
-        if !line.is_empty() && !line.starts_with('#') {
+    for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
+        if !line.trim().is_empty() && !line.starts_with('#') {
             parse_line(&mut script, number, line).map_err(|what| format!("{name}:{number}: {what}"))?;
         }
     }
@@ -167,8 +167,9 @@ pub fn parse(name: &str, text: &str) -> Result<Script, String> {
 }
 
 fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), String> {
-    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let rest = rest.trim();
+    // What is sent is sent with all its blanks, behind the one that ends the first word.
+    let (word, exact) = line.split_once(' ').unwrap_or((line, ""));
+    let rest = exact.trim();
     let mut step = |step| script.steps.push((number, step));
     match word {
         "case" => script.cases.extend(rest.split(',').map(|id| id.trim().to_owned())),
@@ -194,15 +195,12 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
             request(script)?.1.push(answer);
         }
         _ => {
-            let (connection, direction) = word.split_at(word.len() - 1);
-            let connection = match connection {
-                "" => 1,
-                digits => digits.parse().map_err(|_| format!("{word:?} begins no line"))?,
-            };
-            match direction {
-                ">" => step(Step::Send(connection, sent(rest)?)),
-                "<" => step(Step::Expect(connection, expected(rest)?)),
-                _ => return Err(format!("{word:?} begins no line")),
+            let nothing = || format!("{word:?} begins no line");
+            let number = |digits: &str| if digits.is_empty() { Ok(1) } else { digits.parse().map_err(|_| nothing()) };
+            match (word.strip_suffix('>'), word.strip_suffix('<')) {
+                (Some(connection), _) => step(Step::Send(number(connection)?, sent(exact)?)),
+                (_, Some(connection)) => step(Step::Expect(number(connection)?, expected(rest)?)),
+                (None, None) => return Err(nothing()),
             }
         }
     }
@@ -313,6 +311,7 @@ impl Run<'_> {
 
     fn request(&mut self, handshake: &Handshake, answers: &[Answer]) -> Result<(), String> {
         let mut handshake = handshake.clone();
+        handshake.target = self.filled(&handshake.target)?;
         for (_, value) in &mut handshake.headers {
             *value = self.filled(value)?;
         }
@@ -355,8 +354,10 @@ impl Run<'_> {
         for part in parts(text) {
             match part {
                 Part::Literal(literal) => out.push_str(literal),
-                Part::Placeholder("token", name) => {
-                    out.push_str(self.tokens.get(name).ok_or(format!("no line before has shown <token {name}>"))?);
+                Part::Placeholder("token", what) => {
+                    let (name, spelling) = what.split_once(' ').unwrap_or((what, ""));
+                    let token = self.tokens.get(name).ok_or(format!("no line before has shown <token {name}>"))?;
+                    out.push_str(&spelled(token, spelling).ok_or(format!("{spelling:?} is no way to spell a token"))?);
                 }
                 Part::Placeholder("bom", _) => out.push('\u{feff}'),
                 Part::Placeholder(word, count) => {
@@ -456,6 +457,24 @@ fn token(text: &str) -> Option<usize> {
     (digits && token[43] == b'=').then_some(44)
 }
 
+/// A token in another spelling, by its name. All but `spaced` and `encoded` are spellings that the wire does not have.
+fn spelled(token: &str, spelling: &str) -> Option<String> {
+    let unpadded = token.trim_end_matches('=');
+    Some(match spelling {
+        "" => token.to_owned(),
+        "unpadded" => unpadded.to_owned(),
+        "url" => unpadded.replace('+', "-").replace('/', "_"),
+        // The last letter stands for four bits and two zeros, so that the letter behind it stands for the same four.
+        "trailing" => {
+            let (front, last) = unpadded.split_at(unpadded.len() - 1);
+            format!("{front}{}=", char::from(last.as_bytes()[0] + 1))
+        }
+        "spaced" => format!("{} {}", &token[..20], &token[20..]),
+        "encoded" => token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
+        _ => return None,
+    })
+}
+
 /// The length of `shape`, if `text` begins like it; a 9 stands for any digit.
 fn shaped(text: &str, shape: &str) -> Option<usize> {
     let text = text.as_bytes().get(..shape.len())?;
@@ -543,30 +562,38 @@ pub fn run_all(scripts: &[Script], side: Side, invert: bool, stage: &mut dyn FnM
     }
 }
 
-/// Holds `CASES` of a folder against its scripts, and against the tests that it names under `root`.
-pub fn check_cases(folder: &Path, root: &Path, scripts: &[Script]) -> Result<usize, String> {
-    let text = std::fs::read_to_string(folder.join("CASES")).map_err(|error| format!("CASES: {error}"))?;
+/// Holds the text of a `CASES` against the scripts of its folder, and against the tests that it names under `root`.
+pub fn check_cases(text: &str, root: &Path, scripts: &[Script]) -> Result<usize, String> {
+    let mut wanted: Vec<&str> = Vec::new();
     let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut wrong = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (id, shown) = line.split_once(' ').unwrap_or((line, ""));
-        let shown: Vec<&str> = shown.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-        if shown.is_empty() {
-            wrong.push(format!("case {id}: nothing shows it"));
+        if id == "ids:" {
+            wanted.extend(shown.split_whitespace());
+            continue;
         }
+        let shown: Vec<&str> = match shown.strip_prefix("not yet:") {
+            Some(reason) if !reason.trim().is_empty() => Vec::new(),
+            _ => shown.split(',').map(str::trim).collect(),
+        };
         for name in &shown {
-            if let Some(test) = name.strip_prefix("test:") {
-                if !test_exists(root, test.trim()) {
-                    wrong.push(format!("case {id}: there is no test {test}"));
-                }
-            } else if !scripts.iter().any(|script| script.name == *name && script.cases.iter().any(|case| case == id)) {
-                wrong.push(format!("case {id}: {name} does not show it"));
+            let holds = match name.strip_prefix("test:") {
+                Some(test) => test_exists(root, test.trim()),
+                None => scripts.iter().any(|script| script.name == *name && script.cases.iter().any(|case| case == id)),
+            };
+            if !holds {
+                wrong.push(format!("case {id}: {name:?} does not show it"));
             }
+        }
+        if !wanted.contains(&id) {
+            wrong.push(format!("case {id}: not among the ids above it"));
         }
         if listed.insert(id, shown).is_some() {
             wrong.push(format!("case {id}: listed twice"));
         }
     }
+    wrong.extend(wanted.iter().filter(|id| !listed.contains_key(*id)).map(|id| format!("case {id}: missing")));
     for script in scripts {
         for case in &script.cases {
             if !listed.get(case.as_str()).is_some_and(|shown| shown.contains(&script.name.as_str())) {
@@ -574,10 +601,21 @@ pub fn check_cases(folder: &Path, root: &Path, scripts: &[Script]) -> Result<usi
             }
         }
     }
-    if wrong.is_empty() { Ok(listed.len()) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() { Ok(listed.values().filter(|shown| !shown.is_empty()).count()) } else { Err(wrong.join("\n")) }
 }
 
 fn test_exists(root: &Path, test: &str) -> bool {
     let Some((path, name)) = test.rsplit_once("::") else { return false };
-    std::fs::read_to_string(root.join(path)).is_ok_and(|text| text.contains(&format!("fn {name}(")))
+    std::fs::read_to_string(root.join(path)).is_ok_and(|text| has_test(&text, name))
+}
+
+/// Whether there is a function of that name in a text of Rust that is a test, and one that is run.
+pub fn has_test(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let begins = format!("fn {name}(");
+    lines.iter().enumerate().filter(|(_, line)| line.starts_with(&begins)).any(|(at, _)| {
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        let attributes: Vec<&&str> = above.filter(|line| line.starts_with("#[")).collect();
+        attributes.iter().any(|line| **line == "#[test]") && !attributes.iter().any(|line| line.contains("ignore"))
+    })
 }

@@ -82,7 +82,9 @@ impl Codec {
     }
 
     fn draw(&mut self) -> Secret {
-        let random = [self.issued.len() as u8 + 1; 32];
+        let mut random = [self.issued.len() as u8 + 1; 32];
+        // `+/+/`, so that another alphabet is another spelling.
+        random[..3].copy_from_slice(&[0xfb, 0xff, 0xbf]);
         let spelled = (GATE.spell)(&NewToken { kind: TokenKind::Restore, random: &random });
         self.issued.push(spelled.clone());
         spelled
@@ -335,8 +337,56 @@ fn every_transcript_holds_and_inverted_none_does() {
 #[test]
 fn every_case_is_shown_once_and_by_name() {
     let (folder, scripts) = scripts();
-    let count = script::check_cases(&folder, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let cases = std::fs::read_to_string(folder.join("CASES")).expect("there are cases");
+    let count = script::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(count > 0);
+}
+
+#[test]
+fn a_case_that_is_missing_unknown_or_shown_by_nothing_is_noticed() {
+    let scripts = [script::parse("a.txt", "# A.\ncase 1\n< {}").expect("a transcript")];
+    let check = |text: &str, expected: Result<usize, &str>| {
+        let told = script::check_cases(text, &root(), &scripts);
+        assert_eq!(told, expected.map_err(str::to_owned), "{text}");
+    };
+    let this = "test: protocols/tests/transcripts.rs::what_is_no_transcript_is_refused_with_its_line";
+    check("ids: 1\n1 a.txt", Ok(1));
+    check(&format!("ids: 1 2\nids: 3\n1 a.txt\n2 not yet: because\n3 {this}"), Ok(2));
+    check("ids: 1 2\n1 a.txt", Err("case 2: missing"));
+    check("1 a.txt", Err("case 1: not among the ids above it"));
+    check("ids: 1\n1 a.txt\n1 a.txt", Err("case 1: listed twice"));
+    check("ids: 1 2\n1 a.txt\n2 a.txt", Err("case 2: \"a.txt\" does not show it"));
+    check("ids: 1 2\n1 a.txt\n2", Err("case 2: \"\" does not show it"));
+    check("ids: 1 2\n1 a.txt\n2 not yet:", Err("case 2: \"not yet:\" does not show it"));
+    check(
+        "ids: 1 2\n1 a.txt\n2 test: protocols/tests/transcripts.rs::root",
+        Err("case 2: \"test: protocols/tests/transcripts.rs::root\" does not show it"),
+    );
+    check("ids: 1\n1 not yet: because", Err("a.txt: CASES does not list it for case 1"));
+}
+
+#[test]
+fn a_test_is_a_function_that_is_marked_and_run() {
+    let check = |text: &str, expected| assert_eq!(script::has_test(text, "name"), expected, "{text}");
+    check("#[test]\nfn name() {", true);
+    check("    /// Why.\n    #[test]\n    #[should_panic]\n    // So.\n    fn name(a in b) {", true);
+    check("fn name() {", false);
+    check("#[test]\nfn other() {}\n\nfn name() {", false);
+    check("#[test]\n#[ignore]\nfn name() {", false);
+    check("#[ignore = \"slow\"]\n#[test]\nfn name() {", false);
+    check("#[test]\n#[cfg_attr(unix, ignore)]\nfn name() {", false);
+    check("#[test]\nfn name_and_more() {", false);
+    check("// #[test]\nfn name() {", false);
+    check("#[test]\nfn other() { \"fn name()\" }", false);
+}
+
+#[test]
+fn what_is_sent_keeps_its_blanks_and_what_is_expected_has_none() {
+    let script = script::parse("x", "# A.\n>   {} \t\n2>\n2> \n<   {}  \nstop \n").expect("a transcript");
+    let steps: Vec<String> = script.steps.iter().map(|(_, step)| format!("{step:?}")).collect();
+    let expected =
+        [r#"Send(1, Text("  {} \t"))"#, r#"Send(2, Text(""))"#, r#"Send(2, Text(""))"#, r#"Expect(1, Text("{}"))"#, "Stop"];
+    assert_eq!(steps, expected);
 }
 
 #[test]
@@ -350,6 +400,7 @@ fn what_is_no_transcript_is_refused_with_its_line() {
         ("# A.\n< close x\n", "x:2:"),
         ("# A.\n>\n\n! {}\n< {}", "x:4:"),
         ("# A.\n> binary 0\n< {}", "x:2:"),
+        ("# A.\n > {}\n< {}", "x:2:"),
     ];
     for (text, expected) in rows {
         let error = script::parse("x", text).expect_err(text);
