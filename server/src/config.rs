@@ -5,6 +5,7 @@
 //! know what any setting is good for.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -270,7 +271,7 @@ pub struct Sources {
     /// The file; none: `gatepost.toml` here, if there is one.
     pub file: Option<PathBuf>,
     /// The environment.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(OsString, OsString)>,
     /// `--data`.
     pub data: Option<PathBuf>,
 }
@@ -292,7 +293,9 @@ impl Config {
         let mut table: toml::Table = text.parse().map_err(|error| origins.syntax(&error))?;
         let mut origins = origins;
         for (variable, value) in sources.environment {
-            origins.overlay(&mut table, &variable, &value)?;
+            let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(PREFIX)) else { continue };
+            let value = value.to_str().ok_or_else(|| ConfigError(format!("{variable}: is not UTF-8")))?;
+            origins.overlay(&mut table, variable, value)?;
         }
         Config::of(table, &origins, sources.data)
     }
@@ -336,6 +339,7 @@ impl Config {
             gates.push((gate, section));
         }
         let identity = written.identity(scopes, insecure_gates, origins)?;
+        crate::telemetry::filter(&written.log).map_err(|fault| origins.complain("log", &fault))?;
         if !(1..=1024).contains(&written.password.threads) {
             return Err(origins.complain("password.threads", "must be 1 to 1024"));
         }
@@ -399,6 +403,7 @@ impl Written {
         let throttle_spans = [
             ("throttle.first_wait", throttle.first_wait),
             ("throttle.longest_wait", throttle.longest_wait),
+            ("throttle.forget_after", throttle.forget_after),
             ("throttle.source_forgives", throttle.source_forgives),
             ("throttle.token_forgives", throttle.token_forgives),
             ("session.connection_life", session.connection_life),
@@ -414,6 +419,7 @@ impl Written {
             ("throttle.token_free", throttle.token_free as usize),
             ("throttle.entries", throttle.entries),
             ("session.unpresented", session.unpresented),
+            ("session.kept_in_memory", session.kept_in_memory),
             ("session.max_sessions", session.max_sessions.unwrap_or(1)),
             ("session.max_connections", session.max_connections.unwrap_or(1)),
         ];
@@ -513,6 +519,8 @@ impl Origins {
     /// The complaint, with the place of the key or of the nearest one around it.
     fn complain(&self, key: &str, what: &str) -> ConfigError {
         let key = key.trim_matches('.');
+        // The library adds where in its own value it was; the key says that already.
+        let what = what.lines().next().unwrap_or_default();
         let mut place = key;
         loop {
             if let Some(variable) = self.variables.get(place) {
@@ -623,7 +631,14 @@ mod tests {
         refused("[zenith]\n\nno_such = 1", &[], "gatepost.toml:3: zenith.no_such: there is no such setting");
         refused("zenith = 3", &[], "gatepost.toml:1: zenith: is a section");
         refused("a = [", &[], "gatepost.toml:1: ");
-        refused("[[provider]]\nname = 'a'\nkind = 'magic'", &[], "gatepost.toml:");
+        refused("[[provider]]\nname = 'a'\nkind = 'magic'", &[], "gatepost.toml:3: provider[0].kind: ");
+        refused(
+            "[[provider]]\nname = 'a'\nkind = 'local'\n[[provider]]\nname = 'b'\nkind = 'local'\ntypo = 1",
+            &[],
+            "gatepost.toml:7: ",
+        );
+        refused("log = 'gatepost=nonsense=x'", &[], "gatepost.toml:1: log: ");
+        refused("[throttle]\nforget_after = '0s'", &[], "gatepost.toml:2: throttle.forget_after: ");
         refused(
             "[[provider]]\nname = 'a'\nkind = 'local'\n[[provider]]\nname = 'A'\nkind = 'local'",
             &[],

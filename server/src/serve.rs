@@ -13,7 +13,7 @@ use gatepost_identity::Identity;
 use gatepost_identity::clock::{Clock, SystemEntropy};
 use gatepost_identity::store::OneNode;
 use gatepost_protocols::GATES;
-use gatepost_store::Sqlite;
+use gatepost_store::{OpenError, Sqlite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle as Task;
 
@@ -28,6 +28,29 @@ use crate::wheel::Wheel;
 /// How long to wait for threads that have nothing left to do.
 const JOIN: Duration = Duration::from_secs(2);
 
+/// Why the core cannot be opened. Each holds a sentence for people.
+#[derive(Debug)]
+pub enum OpenCoreError {
+    /// Another process holds the data directory.
+    Held(String),
+    /// Something is wrong with it.
+    Other(String),
+}
+
+impl From<String> for OpenCoreError {
+    fn from(complaint: String) -> OpenCoreError {
+        OpenCoreError::Other(complaint)
+    }
+}
+
+impl From<OpenCoreError> for String {
+    fn from(error: OpenCoreError) -> String {
+        match error {
+            OpenCoreError::Held(complaint) | OpenCoreError::Other(complaint) => complaint,
+        }
+    }
+}
+
 /// The core with the threads that it needs; what both the server and a command without a server work with.
 pub struct Core {
     /// The core.
@@ -39,9 +62,12 @@ impl Core {
     /// Takes the data directory and opens the core on it.
     ///
     /// # Errors
-    /// One sentence for people: who holds the directory, or what is wrong with it.
-    pub async fn open(data: &Path, settings: gatepost_identity::Settings, password_threads: usize) -> Result<Core, String> {
-        let (store, workers) = Sqlite::open(data).map_err(|error| error.to_string())?;
+    /// Who holds the directory, or what is wrong with it.
+    pub async fn open(data: &Path, settings: gatepost_identity::Settings, password_threads: usize) -> Result<Core, OpenCoreError> {
+        let (store, workers) = Sqlite::open(data).map_err(|error| match error {
+            OpenError::Held { .. } => OpenCoreError::Held(error.to_string()),
+            other => OpenCoreError::Other(other.to_string()),
+        })?;
         let mut threads = Vec::new();
         for worker in workers {
             threads.push(spawn(worker.name.to_owned(), || worker.run())?);
@@ -53,7 +79,7 @@ impl Core {
             entropy: Arc::new(SystemEntropy),
         };
         let spellings = GATES.iter().map(|gate| (gate.name, gate.spell)).collect();
-        let identity = Identity::open(world, settings, spellings).await.map_err(|error| error.to_string())?;
+        let identity = Identity::open(world, settings, spellings).await.map_err(|error| OpenCoreError::Other(error.to_string()))?;
         for number in 0..password_threads {
             let identity = identity.clone();
             threads.push(spawn(format!("password-{number}"), move || {

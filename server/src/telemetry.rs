@@ -7,8 +7,16 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// A filter that is none; one sentence for people.
 pub(crate) fn start(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log: {filter:?} is no filter: {error}"))?;
+    let filter = self::filter(filter)?;
     let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
     // Only a test could have started them before.
     started.map_err(|error| error.to_string())
+}
+
+/// Reads a filter.
+///
+/// # Errors
+/// One sentence for people.
+pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|error| format!("{text:?} is no filter: {error}"))
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::operator::{Answered, Asking, Operation, perform};
-use crate::serve::Core;
+use crate::serve::{Core, OpenCoreError};
 
 /// How often, and after which pause, to look again at a directory that another command holds for a moment.
 const AGAIN: (u32, Duration) = (50, Duration::from_millis(100));
@@ -27,7 +27,15 @@ impl Asker {
             let occupancy = holder(data).map_err(|error| format!("cannot look at {}: {error}", data.display()))?;
             let Occupancy::Held { pid } = occupancy else {
                 // One thread hashes: a command has one password at most.
-                return Core::open(data, config.identity, 1).await.map(Asker::Here);
+                match Core::open(data, config.identity.clone(), 1).await {
+                    Ok(core) => return Ok(Asker::Here(core)),
+                    // Another command was faster; it will be gone in a moment.
+                    Err(OpenCoreError::Held(_)) => {
+                        tokio::time::sleep(AGAIN.1).await;
+                        continue;
+                    }
+                    Err(OpenCoreError::Other(complaint)) => return Err(complaint),
+                }
             };
             if let Ok(asking) = Asking::connect(data).await {
                 return Ok(Asker::Server(asking));

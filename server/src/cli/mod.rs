@@ -280,8 +280,7 @@ fn run_command(cli: Cli) -> Result<(), String> {
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         return result;
     }
-    let environment = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    let sources = Sources { file: cli.config, environment: environment.collect(), data: cli.data };
+    let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data };
     let config = Config::load(sources).map_err(|error| error.to_string())?;
     if let Command::Check = cli.command {
         return print::check(&config, cli.json);
@@ -464,7 +463,14 @@ fn moment(text: &str) -> Result<i64, String> {
     if text == "never" {
         return Ok(0);
     }
-    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    // The library takes a date with anything behind it; a moment without a zone must not pass for midnight.
+    let day = || {
+        (text.len() == "2027-01-31".len())
+            .then(|| text.parse::<jiff::civil::Date>().ok())
+            .flatten()?
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+    };
     let moment = text.parse().ok().or_else(|| day().map(|day| day.timestamp()));
     moment.map(jiff::Timestamp::as_millisecond).ok_or_else(|| "write 2027-01-31, 2027-01-31T12:00:00Z or never".to_owned())
 }
@@ -492,6 +498,8 @@ mod tests {
         assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(1000));
         assert_eq!(moment("1970-01-01T01:00:01+01:00"), Ok(1000));
         assert_eq!(moment("never"), Ok(0));
-        assert!(moment("tomorrow").is_err());
+        for text in ["tomorrow", "2027-01-31T18:00:00", "2027-01-31 18:00", "31.1.2027"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
     }
 }

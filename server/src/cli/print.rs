@@ -125,8 +125,9 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     if passwords.memory < 19 * 1024 && passwords.iterations < 3 {
         weak.push("password: weaker than 19 MiB and 2 passes, the least that OWASP recommends for Argon2id".to_owned());
     }
-    let sessions = &identity.sessions;
-    let found = json!({
+    let (sessions, throttle) = (&identity.sessions, &identity.throttle);
+    let most = |limit: Option<usize>| limit.map_or("any number of".to_owned(), |limit| format!("at most {limit}"));
+    let mut found = json!({
         "data": config.data.display().to_string(),
         "http": config.http.to_string(),
         "gates": config.gates.iter().map(|(gate, _)| gate.name).collect::<Vec<_>>(),
@@ -137,11 +138,45 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
             passwords.memory, passwords.iterations, passwords.lanes, config.password_threads, passwords.max_wait
         ),
         "sessions": format!(
-            "connection {:?}, token {:?}, session {:?} after its last use",
-            sessions.connection_life, sessions.token_life, sessions.session_life
+            "connection {:?}, token {:?}, session {:?} after its last use; {} sessions an account, {} connections a session",
+            sessions.connection_life,
+            sessions.token_life,
+            sessions.session_life,
+            most(sessions.max_sessions),
+            most(sessions.max_connections)
         ),
+        "throttle": format!(
+            "{} failures a name, then {:?} doubling to {:?}; {} a source, one forgiven every {:?}; {} tokens a source, one every {:?}",
+            throttle.name_free,
+            throttle.first_wait,
+            throttle.longest_wait,
+            throttle.source_free,
+            throttle.source_forgives,
+            throttle.token_free,
+            throttle.token_forgives
+        ),
+        "log": config.log,
+        "drain_timeout": format!("{:?}", config.drain_timeout),
+        "proxies": match config.proxies.trusted.as_slice() {
+            [] => "none is trusted".to_owned(),
+            trusted => format!(
+                "{} trusted{}, fields: {:?}",
+                trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                if config.proxies.protocol { ", each connection with a PROXY header" } else { "" },
+                config.proxies.fields
+            ),
+        },
         "weakened": weak,
     });
+    if let Some((address, files)) = &config.https {
+        found["https"] = json!(format!("{address}, certificate {}", files.certificate.display()));
+    }
+    for (gate, section) in &config.gates {
+        found[gate.name] = json!(match section.0.is_empty() {
+            true => "as it comes".to_owned(),
+            false => section.0.to_string().trim().replace('\n', ", "),
+        });
+    }
     facts(&found, json)
 }
 
