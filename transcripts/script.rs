@@ -523,7 +523,9 @@ pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
                 Step::Operator(_) => true,
                 _ => false,
             });
-        if matches!(step, Step::Expect(..)) && !unasked {
+        // Nor does it stop behind what nobody has waited for: it may stop before it has read the question.
+        let overtaken = side == Side::Server && matches!(script.steps.get(index + 1), Some((_, Step::Stop)));
+        if matches!(step, Step::Expect(..)) && !unasked && !overtaken {
             let mut copy = script.clone();
             copy.steps.remove(index);
             all.push((format!("{}:{line}: left out", script.name), copy));
