@@ -194,7 +194,7 @@ impl Core {
             written = &mut write => written,
             () = self.clock.sleep_until(context.deadline) => {
                 // Its successor is never told, and its branch ends where it began; what it superseded must be known here all the same.
-                self.unasked.late(Late::Roll(roll), write);
+                self.unasked.late(Late::Roll(Box::new(roll)), write);
                 return Err(Refusal::TimedOut);
             }
         };

@@ -39,13 +39,14 @@ pub struct Live {
     tables: Mutex<Tables>,
 }
 
+/// Entries are boxed: a table is half empty most of the time, and an empty place should be small.
 #[derive(Default)]
 struct Tables {
     sessions: HashMap<SessionId, LiveSession>,
-    tokens: HashMap<TokenHash, LiveToken>,
+    tokens: HashMap<TokenHash, Box<LiveToken>>,
     accounts: HashMap<AccountId, (Arc<Account>, usize)>,
     clients: HashMap<ClientId, (Arc<Client>, usize)>,
-    attachments: HashMap<ConnectionId, Entry>,
+    attachments: HashMap<ConnectionId, Box<Entry>>,
     expiries: BTreeSet<(Timestamp, ConnectionId)>,
     last_number: u64,
 }
@@ -254,7 +255,7 @@ impl Live {
         }
         let entry =
             Entry { number, session, secure, principal: principal.clone(), told, attached: true, mailbox: Arc::clone(&mailbox) };
-        tables.attachments.insert(connection, entry);
+        tables.attachments.insert(connection, Box::new(entry));
         if let Some(told) = told {
             tables.hold(&told, Some(connection));
         }
@@ -464,12 +465,13 @@ impl Tables {
         if token.presented_at.is_none() {
             live.loose.insert((token.issued_at, token.hash));
         }
-        self.tokens.insert(token.hash, LiveToken { token, holder: None });
+        self.tokens.insert(token.hash, Box::new(LiveToken { token, holder: None }));
     }
 
     fn drop_token(&mut self, hash: &TokenHash) {
         self.hold(hash, None);
-        let Some(LiveToken { token, .. }) = self.tokens.remove(hash) else { return };
+        let Some(live) = self.tokens.remove(hash) else { return };
+        let token = live.token;
         if let Some(live) = self.sessions.get_mut(&token.session) {
             live.tokens.remove(hash);
             live.loose.remove(&(token.issued_at, *hash));

@@ -38,7 +38,7 @@ pub(crate) enum Late {
     /// A session that must not stand, since its caller was told no.
     Session(SessionId),
     /// A token whose successor nobody was told.
-    Roll(Roll),
+    Roll(Box<Roll>),
 }
 
 /// What waits to be done.

@@ -2,6 +2,8 @@
 //!
 //! Pings, pongs and broken frames are the driver's and the library's business; a conversation sees whole messages only.
 
+use std::collections::VecDeque;
+
 /// A WebSocket close code (RFC 6455 section 7.4, and a gate's own from 4000).
 pub type CloseCode = u16;
 
@@ -26,7 +28,7 @@ pub enum Outgoing {
 /// What a conversation wants sent, in order. After a close nothing more is taken.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    queue: Vec<Outgoing>,
+    queue: VecDeque<Outgoing>,
     closed: bool,
 }
 
@@ -34,14 +36,14 @@ impl Outbox {
     /// Queues a text frame.
     pub fn send(&mut self, text: String) {
         if !self.closed {
-            self.queue.push(Outgoing::Text(text));
+            self.queue.push_back(Outgoing::Text(text));
         }
     }
 
     /// Queues a close frame; the connection ends with it.
     pub fn close(&mut self, code: CloseCode, reason: &'static str) {
         if !self.closed {
-            self.queue.push(Outgoing::Close(code, reason));
+            self.queue.push_back(Outgoing::Close(code, reason));
             self.closed = true;
         }
     }
@@ -56,8 +58,20 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Gives back the room of an empty queue.
+    pub fn give_back(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// Takes what is to be sent next.
+    pub fn pop(&mut self) -> Option<Outgoing> {
+        self.queue.pop_front()
+    }
+
     /// Takes what waits, in order.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, Outgoing> {
+    pub fn drain(&mut self) -> std::collections::vec_deque::Drain<'_, Outgoing> {
         self.queue.drain(..)
     }
 }

@@ -10,7 +10,6 @@
 //!           outbox <- Talk::notify <- Event <- attachment
 //! ```
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,7 +48,9 @@ const MOST_UNSENT: usize = 64 * 1024;
 /// After how many frames a batch is sent even while more is coming in.
 const BATCH: usize = 32;
 /// What is read from a socket at a time: small, because every idle connection holds as much.
-const READ_BUFFER: usize = 1024;
+const READ_BUFFER: usize = 512;
+/// From how many bytes on frames are written without waiting for the end of a batch.
+const WRITE_BUFFER: usize = 4096;
 
 /// What every connection needs.
 pub struct World {
@@ -165,41 +166,38 @@ impl Drop for Open {
 }
 
 impl Socket {
-    /// Talks on `stream` until one side ends it. `read` is what came in behind the request.
-    pub fn talk<S: Wire>(self, stream: S, read: &[u8]) -> impl Future<Output = ()> + Send + use<S> {
-        // Copied, since it is a piece of the buffer that HTTP was read into, which would otherwise live as long as the socket.
-        let read = read.to_vec();
+    /// Talks on `stream` until one side ends it; a future to be spawned by itself, so that an idle connection costs its size and
+    /// no more. `read` is what came in behind the request.
+    pub async fn talk<S: Wire>(self, stream: S, read: Bytes) -> impl Future<Output = ()> + Send + use<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(READ_BUFFER * 4)
+            .write_buffer_size(WRITE_BUFFER)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(self.max_message))
             .max_frame_size(Some(self.max_message));
-        async move {
-            let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-            let now = self.world.clock.instant();
-            let talking = Talking {
-                stream,
-                talk: self.talk,
-                attachment: self.attachment,
-                pending: None,
-                held: None,
-                outbox: Outbox::default(),
-                unsent: VecDeque::new(),
-                phase: Phase::Open,
-                unflushed: 0,
-                handed_bytes: 0,
-                unsent_since: None,
-                heard_at: now,
-                pinged_at: now,
-                wake_at: None,
-                peer: self.peer,
-                gate: self.gate,
-                connection: self.connection,
-                world: self.world,
-                _counted: self.counted,
-            };
-            talking.await;
+        // Copied, since it is a piece of the buffer that HTTP was read into, which would otherwise live as long as the socket.
+        let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
+        let now = self.world.clock.instant();
+        Talking {
+            stream,
+            talk: self.talk,
+            attachment: self.attachment,
+            pending: None,
+            held: None,
+            outbox: Outbox::default(),
+            ping_due: false,
+            phase: Phase::Open,
+            unflushed: 0,
+            handed_bytes: 0,
+            unsent_since: None,
+            heard_at: now,
+            pinged_at: now,
+            wake_at: None,
+            peer: self.peer,
+            gate: self.gate,
+            connection: self.connection,
+            world: self.world,
+            _counted: self.counted,
         }
     }
 }
@@ -223,9 +221,10 @@ struct Talking<S: Wire> {
     pending: Option<oneshot::Receiver<Outcome>>,
     /// What others learn once the frames that wait are out; dropped with the socket, it takes back what nobody was told.
     held: Option<HeldEvents>,
+    /// What the conversation wants sent and the socket has not taken yet.
     outbox: Outbox,
-    /// Frames that the socket has not taken yet.
-    unsent: VecDeque<Message>,
+    /// Whether a ping is to go out before that.
+    ping_due: bool,
     phase: Phase,
     /// Frames that the socket has taken and not sent yet.
     unflushed: usize,
@@ -292,6 +291,8 @@ impl<S: Wire> Talking<S> {
                 continue;
             }
             self.wake_in_time(waking);
+            // Most connections are silent most of the time.
+            self.outbox.give_back();
             return Ok(());
         }
     }
@@ -302,7 +303,6 @@ impl<S: Wire> Talking<S> {
         while let Poll::Ready(event) = attachment.poll_next(waking) {
             self.talk.notify(now, event, &mut self.outbox);
         }
-        self.collect();
     }
 
     /// The core's answer, if it is there: first its attachment, then the words, then what others may learn.
@@ -314,10 +314,9 @@ impl<S: Wire> Talking<S> {
         let Ok(Outcome { reply, attachment, held }) = outcome else {
             // The task that asked has panicked. The peer cannot be answered, so it is told that this is our fault.
             self.outbox.close(1011, "fault");
-            self.collect();
             return true;
         };
-        if self.phase != Phase::Open || self.stream.get_ref().has_hung_up() {
+        if !self.is_open() || self.stream.get_ref().has_hung_up() {
             // Nobody is there to be told. What was granted is taken back as it is dropped.
             return true;
         }
@@ -325,7 +324,6 @@ impl<S: Wire> Talking<S> {
             self.attachment = attachment;
         }
         self.talk.answer(now, reply, &mut self.outbox);
-        self.collect();
         self.held = Some(held);
         true
     }
@@ -338,7 +336,7 @@ impl<S: Wire> Talking<S> {
         if self.pending.is_some() {
             return Ok(Reading::Waits);
         }
-        if !self.unsent.is_empty() || self.unsent_bytes() > MOST_UNSENT {
+        if self.is_unsent() || self.unsent_bytes() > MOST_UNSENT {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -365,7 +363,7 @@ impl<S: Wire> Talking<S> {
                 return Ok(Reading::Took);
             }
         };
-        if self.phase != Phase::Open {
+        if !self.is_open() {
             return Ok(Reading::Took);
         }
         if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
@@ -373,7 +371,6 @@ impl<S: Wire> Talking<S> {
             let context = Context { gate: self.gate, peer: self.peer, connection: Some(self.connection), deadline };
             self.pending = Some(self.world.ask(command, context));
         }
-        self.collect();
         Ok(Reading::Took)
     }
 
@@ -390,14 +387,13 @@ impl<S: Wire> Talking<S> {
             return Err(Over);
         }
         self.outbox.close(code, reason);
-        self.collect();
         self.phase = Phase::Draining { until: instant + CLOSING };
         Ok(())
     }
 
     /// Throws away what comes in until the peer has closed, once the close frame is out.
     fn drain(&mut self, waking: &mut Waking<'_>) -> Result<Reading, Over> {
-        if self.unflushed > 0 || !self.unsent.is_empty() {
+        if self.unflushed > 0 || self.is_unsent() {
             return Ok(Reading::HeldBack);
         }
         let stream = Pin::new(self.stream.get_mut());
@@ -413,29 +409,28 @@ impl<S: Wire> Talking<S> {
         }
     }
 
-    /// Moves the outbox behind the frames that wait already.
-    fn collect(&mut self) {
-        for outgoing in self.outbox.drain() {
-            let message = match outgoing {
-                Outgoing::Text(text) => Message::Text(text.into()),
-                Outgoing::Close(code, reason) => {
-                    self.phase = Phase::Closing { until: self.world.clock.instant() + CLOSING };
-                    Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
-                }
-            };
-            self.unsent.push_back(message);
-        }
-    }
-
     /// Hands frames to the socket as far as it takes them.
     fn hand_over(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
-        while !self.unsent.is_empty() {
+        while self.is_unsent() {
             match Pin::new(&mut self.stream).poll_ready(waking) {
                 Poll::Pending => break,
                 Poll::Ready(Err(_)) => return Err(Over),
                 Poll::Ready(Ok(())) => {}
             }
-            let Some(message) = self.unsent.pop_front() else { break };
+            let message = if std::mem::take(&mut self.ping_due) {
+                Message::Ping(Bytes::new())
+            } else {
+                match self.outbox.pop() {
+                    None => break,
+                    Some(Outgoing::Text(text)) => Message::Text(text.into()),
+                    Some(Outgoing::Close(code, reason)) => {
+                        if self.phase == Phase::Open {
+                            self.phase = Phase::Closing { until: self.world.clock.instant() + CLOSING };
+                        }
+                        Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
+                    }
+                }
+            };
             self.handed_bytes += message.len();
             self.unflushed += 1;
             // After a close of the peer's nothing can be sent; the socket ends with its answer.
@@ -444,22 +439,31 @@ impl<S: Wire> Talking<S> {
         Ok(())
     }
 
+    /// Whether both sides talk, and no close waits to be sent.
+    fn is_open(&self) -> bool {
+        self.phase == Phase::Open && !self.outbox.is_closed()
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.ping_due || !self.outbox.is_empty()
+    }
+
     /// Sends what waits. `true`: all of it is out.
     fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<bool, Over> {
         self.hand_over(waking)?;
-        if self.unflushed == 0 && self.unsent.is_empty() {
+        if self.unflushed == 0 && !self.is_unsent() {
             return Ok(true);
         }
         match Pin::new(&mut self.stream).poll_flush(waking) {
             Poll::Ready(Ok(())) => {
                 (self.unflushed, self.handed_bytes) = (0, 0);
                 self.unsent_since = None;
-                if self.unsent.is_empty()
+                if !self.is_unsent()
                     && let Some(held) = self.held.take()
                 {
                     held.release();
                 }
-                Ok(self.unsent.is_empty())
+                Ok(!self.is_unsent())
             }
             // The connection is closed in good order: our close was answered, or theirs was.
             Poll::Ready(Err(_)) => Err(Over),
@@ -484,23 +488,19 @@ impl<S: Wire> Talking<S> {
             Phase::Closing { .. } | Phase::Draining { .. } => return Ok(()),
             Phase::Open => {}
         }
-        if self.pending.is_some() {
-            // Nothing is read meanwhile, so the peer's silence is ours.
-            return Ok(());
-        }
-        if self.world.wheel.is_stopping() {
+        // While a question is pending nothing is read, so the peer's silence is ours; and its answer goes out before a goodbye.
+        let asked = self.pending.is_some();
+        if !asked && self.world.wheel.is_stopping() {
             self.talk.stop(&mut self.outbox);
-            self.collect();
             return Ok(());
         }
         let limits = self.talk.limits();
         let (silence, code) = limits.silence;
-        if instant >= self.heard_at + silence {
+        if !asked && instant >= self.heard_at + silence {
             self.outbox.close(code, "silent");
-            self.collect();
         } else if instant >= self.pinged_at + limits.ping_every {
             self.pinged_at = instant;
-            self.unsent.push_back(Message::Ping(Bytes::new()));
+            self.ping_due = true;
         }
         Ok(())
     }

@@ -157,11 +157,9 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
     let socket = Socket { world, gate, peer, connection, attachment, max_message, talk: conversation, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
+        // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.
         if let Some((stream, read)) = become_socket::<S>(upgraded).await {
-            // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.
-            let talking = Box::pin(socket.talk(stream, &read));
-            drop(read);
-            talking.await;
+            tokio::spawn(socket.talk(stream, read).await);
         }
     });
     answer
