@@ -93,6 +93,23 @@ pub enum ScopeRequest {
     AnyOf(Scopes),
 }
 
+impl ScopeRequest {
+    /// What is left of it for whoever may ask for no more than `bound` does. Who names what it may not ask for has named it in
+    /// vain; who names nothing gets what the bound leaves.
+    #[must_use]
+    pub fn within(&self, bound: &ScopeRequest) -> ScopeRequest {
+        match (self, bound) {
+            (ScopeRequest::Maximum, bound) => bound.clone(),
+            (asked, ScopeRequest::Maximum) => asked.clone(),
+            (ScopeRequest::Nothing, _) => ScopeRequest::Nothing,
+            (ScopeRequest::AnyOf(_), ScopeRequest::Nothing) => ScopeRequest::AnyOf(Scopes::default()),
+            (ScopeRequest::AnyOf(asked), ScopeRequest::AnyOf(bound)) => {
+                ScopeRequest::AnyOf(asked.iter().filter(|scope| bound.contains(scope)).cloned().collect())
+            }
+        }
+    }
+}
+
 /// Which scopes are granted: what is asked for, of what the user holds, of what the client may carry, of what this
 /// transport may carry; in the catalogue's order.
 ///
@@ -132,6 +149,25 @@ mod tests {
             .map(|(name, secure_only)| ScopeDefinition { scope: Scope::parse(name).expect("a scope"), secure_only });
         let granted = resolve(&catalogue, &requested, &scopes(held), &scopes(client), secure);
         assert_eq!(granted.ok(), expected.map(scopes), "{requested:?} of {held} through {client}, secure: {secure}");
+    }
+
+    #[test]
+    fn a_request_within_a_bound_asks_for_no_more_than_either() {
+        use ScopeRequest::{AnyOf, Maximum, Nothing};
+        let check = |asked: ScopeRequest, bound: ScopeRequest, expected: ScopeRequest| {
+            assert_eq!(asked.within(&bound), expected, "{asked:?} within {bound:?}");
+        };
+        let of = |text: &str| AnyOf(scopes(text));
+        check(Maximum, Maximum, Maximum);
+        check(Maximum, of("m"), of("m"));
+        check(Maximum, Nothing, Nothing);
+        check(Nothing, Maximum, Nothing);
+        check(Nothing, of("m"), Nothing);
+        check(Nothing, Nothing, Nothing);
+        check(of("t m"), Maximum, of("t m"));
+        check(of("t m"), of("m n"), of("m"));
+        check(of("t"), of("m"), of(""));
+        check(of("t"), Nothing, of(""));
     }
 
     #[test]

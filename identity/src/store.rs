@@ -12,6 +12,7 @@ use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
+use crate::scope::ScopeRequest;
 use crate::session::{Session, SessionId};
 use crate::throttle::ThrottleRow;
 
@@ -56,6 +57,48 @@ pub struct StoredSession {
     pub session: Session,
     /// Its tokens that are not superseded, or were so after the moment asked about; and the one that was asked for.
     pub tokens: Vec<Token>,
+}
+
+/// The right to begin one session, told as a code that is good once. It is bound to whom it was made for: whoever else
+/// holds the code has nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The SHA-256 of the code.
+    pub hash: TokenHash,
+    /// The client that may redeem it.
+    pub client: ClientId,
+    /// The account that the session will be of.
+    pub account: AccountId,
+    /// The provider that may be asked to redeem it.
+    pub provider: String,
+    /// What may be asked for with it: all that the account may have, or no more than these.
+    pub scopes: ScopeRequest,
+    /// When it was made.
+    pub issued_at: Timestamp,
+    /// When it can no longer be redeemed.
+    pub expires_at: Timestamp,
+    /// How it was redeemed, if it was.
+    pub redeemed: Option<Redemption>,
+}
+
+/// The one use of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redemption {
+    /// When.
+    pub at: Timestamp,
+    /// The session that it began.
+    pub session: SessionId,
+}
+
+/// What became of the redemption of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redeemed {
+    /// The session has begun and the grant is spent.
+    Done,
+    /// Nothing was written: as [`Written::Stale`], or the grant is gone.
+    Stale,
+    /// It was spent before. No session has begun, and the one that the first use began has ended.
+    Spent,
 }
 
 /// What became of a write that names the version it was decided by.
@@ -119,7 +162,8 @@ pub struct Roll {
     pub client_version: u64,
 }
 
-/// Which sessions.
+/// Which sessions. Those of an account or a client are ended together with the grants for it that were not redeemed: they are
+/// sessions to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     /// This one.
@@ -187,6 +231,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Begins a session, unless account or client are no longer of the version named, or not active.
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError>;
+    /// Keeps a new grant.
+    async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError>;
+    /// The grant with this hash.
+    async fn grant(&self, hash: &TokenHash) -> Result<Option<Grant>, StoreError>;
+    /// Redeems a grant: as [`Store::start_session`], and the grant is marked with the session. Where it was redeemed before,
+    /// ends the session that this began, as [`Store::end_sessions`] does it, with [`Reason::Revoked`], at `reuse.at` and with
+    /// the line `reuse`; so that whoever uses a grant twice ends it, whichever use came first, and it ends once.
+    async fn redeem(&self, grant: TokenHash, new: NewSession, reuse: AuditEntry) -> Result<Redeemed, StoreError>;
     /// Rolls a token, unless the session has ended, the presented token is gone, or a version is not as named.
     async fn roll(&self, roll: Roll) -> Result<Written, StoreError>;
     /// Ends the token's descendants, all generations of them: its own row stays. Appends `Change::TokensEnded` with the
@@ -202,7 +254,8 @@ pub trait Store: Send + Sync + 'static {
     /// Ends sessions that have not ended, deletes their tokens, appends `Change::SessionEnded` for each and writes `audit`
     /// once for each, naming its session, account and client. Answers how many there were.
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
-    /// Forgets tokens that ended before `now` and sessions that ended before `ended`.
+    /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions that ended before
+    /// `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
 
     /// Lines of the feed after number `after`, oldest first, with their numbers; at most `limit`.

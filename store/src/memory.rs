@@ -13,7 +13,8 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, NewSession, Page, Placed, Roll, Store, StoreError, StoredSession, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, Store, StoreError, StoredSession, Token, TokenHash, Which,
+    Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 
@@ -31,6 +32,7 @@ struct State {
     clients: BTreeMap<ClientId, Client>,
     sessions: BTreeMap<SessionId, Session>,
     tokens: BTreeMap<TokenHash, Token>,
+    grants: BTreeMap<TokenHash, Grant>,
     feed: VecDeque<(u64, Change)>,
     audit: Vec<AuditRow>,
     throttle: BTreeMap<u32, ThrottleRow>,
@@ -83,6 +85,14 @@ impl State {
             Which::Client(id) => session.client == *id,
             Which::UsedBefore(moment) => session.used_at <= *moment,
         };
+        self.grants.retain(|_, grant| {
+            let to_come = match which {
+                Which::Account(id) => grant.account == *id,
+                Which::Client(id) => grant.client == *id,
+                Which::Session(_) | Which::UsedBefore(_) => false,
+            };
+            grant.redeemed.is_some() || !to_come
+        });
         let ended: Vec<Session> =
             self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
         for session in &ended {
@@ -91,6 +101,44 @@ impl State {
             self.tell(Change::SessionEnded(session.id, reason));
         }
         ended
+    }
+
+    fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
+        let ended = self.end(which, reason, at);
+        for session in &ended {
+            self.append(AuditEntry {
+                session: Some(session.id),
+                account: session.account,
+                client: Some(session.client.clone()),
+                ..audit.clone()
+            });
+        }
+        ended.len()
+    }
+
+    fn begin(&mut self, new: NewSession) -> Result<Written, StoreError> {
+        let session = new.session;
+        if self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
+            return Ok(Written::Stale);
+        }
+        if self.sessions.contains_key(&session.id) {
+            return Err(twice("session"));
+        }
+        if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
+            return Err(twice("token"));
+        }
+        if let (Some(password), Some(id)) = (new.rehashed, session.account) {
+            self.accounts.entry(id).and_modify(|account| account.password = Some(password));
+        }
+        if let Some(secret) = new.rehashed_secret {
+            self.clients.entry(session.client.clone()).and_modify(|client| client.secret = Some(secret));
+        }
+        if let Some(token) = new.token {
+            self.tokens.insert(token.hash, token);
+        }
+        self.sessions.insert(session.id, session);
+        self.append(new.audit);
+        Ok(Written::Done)
     }
 
     fn tell(&mut self, change: Change) {
@@ -243,29 +291,36 @@ impl Store for Memory {
     }
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
+        self.state().begin(new)
+    }
+
+    async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {
         let mut state = self.state();
-        let session = new.session;
-        if state.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
-            return Ok(Written::Stale);
+        if state.grants.contains_key(&grant.hash) {
+            return Err(twice("grant"));
         }
-        if state.sessions.contains_key(&session.id) {
-            return Err(twice("session"));
+        state.grants.insert(grant.hash, grant);
+        state.append(audit);
+        Ok(())
+    }
+
+    async fn grant(&self, hash: &TokenHash) -> Result<Option<Grant>, StoreError> {
+        Ok(self.state().grants.get(hash).cloned())
+    }
+
+    async fn redeem(&self, grant: TokenHash, new: NewSession, reuse: AuditEntry) -> Result<Redeemed, StoreError> {
+        let mut state = self.state();
+        let Some(found) = state.grants.get(&grant) else { return Ok(Redeemed::Stale) };
+        if let Some(first) = found.redeemed {
+            state.end_with_audit(&Which::Session(first.session), Reason::Revoked, reuse.at, &reuse);
+            return Ok(Redeemed::Spent);
         }
-        if new.token.as_ref().is_some_and(|token| state.tokens.contains_key(&token.hash)) {
-            return Err(twice("token"));
+        let redemption = Redemption { at: new.session.started_at, session: new.session.id };
+        if state.begin(new)? == Written::Stale {
+            return Ok(Redeemed::Stale);
         }
-        if let (Some(password), Some(id)) = (new.rehashed, session.account) {
-            state.accounts.entry(id).and_modify(|account| account.password = Some(password));
-        }
-        if let Some(secret) = new.rehashed_secret {
-            state.clients.entry(session.client.clone()).and_modify(|client| client.secret = Some(secret));
-        }
-        if let Some(token) = new.token {
-            state.tokens.insert(token.hash, token);
-        }
-        state.sessions.insert(session.id, session);
-        state.append(new.audit);
-        Ok(Written::Done)
+        state.grants.entry(grant).and_modify(|grant| grant.redeemed = Some(redemption));
+        Ok(Redeemed::Done)
     }
 
     async fn roll(&self, roll: Roll) -> Result<Written, StoreError> {
@@ -335,23 +390,18 @@ impl Store for Memory {
     }
 
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError> {
-        let mut state = self.state();
-        let ended = state.end(&which, reason, at);
-        for session in &ended {
-            state.append(AuditEntry {
-                session: Some(session.id),
-                account: session.account,
-                client: Some(session.client.clone()),
-                ..audit.clone()
-            });
-        }
-        Ok(ended.len())
+        Ok(self.state().end_with_audit(&which, reason, at, &audit))
     }
 
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state();
         state.tokens.retain(|_, token| token.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
+        let State { grants, sessions, .. } = &mut *state;
+        grants.retain(|_, grant| match grant.redeemed {
+            Some(redeemed) => sessions.contains_key(&redeemed.session),
+            None => grant.expires_at >= now,
+        });
         let surplus = state.feed.len().saturating_sub(FEED);
         state.feed.drain(..surplus);
         Ok(())

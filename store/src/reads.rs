@@ -6,7 +6,7 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Change, Page, StoredSession, TokenHash};
+use gatepost_identity::store::{Change, Grant, Page, StoredSession, TokenHash};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -47,6 +47,10 @@ pub(crate) fn clients(connection: &Connection, page: &Page<ClientId>) -> Result<
     let sql = format!("SELECT {} FROM clients WHERE id > ?1 ORDER BY id LIMIT ?2", rows::CLIENT);
     let after = page.after.as_ref().map_or("", ClientId::as_str);
     all(connection, &sql, params![after, rows::limit(page.limit)], rows::client)
+}
+
+pub(crate) fn grant(connection: &Connection, hash: &TokenHash) -> Result<Option<Grant>, Failure> {
+    one(connection, &format!("SELECT {} FROM grants WHERE hash = ?1", rows::GRANT), [hash], rows::grant)
 }
 
 pub(crate) fn session_by_token(

@@ -11,7 +11,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::session::{Ended, Session, SessionId};
-use gatepost_identity::store::{Change, Token, TokenHash};
+use gatepost_identity::store::{Change, Grant, Redemption, Token, TokenHash};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value, ValueRef};
@@ -170,6 +170,27 @@ pub(crate) fn token(row: &Row<'_>) -> Result<Token, Failure> {
         expires_at: cells.at(4)?,
         presented_at: cells.at_or_never(5)?,
         superseded_at: cells.at_or_never(6)?,
+    })
+}
+
+/// The columns of [`grant`].
+pub(crate) const GRANT: &str = "hash, client, account, provider, scopes, issued_at, expires_at, redeemed_at, session";
+
+pub(crate) fn grant(row: &Row<'_>) -> Result<Grant, Failure> {
+    let cells = Cells { table: "grants", row };
+    let redeemed = match cells.at_or_never(7)? {
+        Some(at) => Some(Redemption { at, session: SessionId(cells.uuid(8)?) }),
+        None => None,
+    };
+    Ok(Grant {
+        hash: cells.cell(0)?,
+        client: cells.parsed(1, client_id)?,
+        account: AccountId(cells.uuid(2)?),
+        provider: cells.cell(3)?,
+        scopes: cells.parsed(4, requested)?,
+        issued_at: cells.at(5)?,
+        expires_at: cells.at(6)?,
+        redeemed,
     })
 }
 

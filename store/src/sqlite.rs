@@ -16,7 +16,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, NewSession, Page, Placed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::config::DbConfig;
@@ -214,6 +214,19 @@ impl Store for Sqlite {
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
         self.write(move |connection| writes::start_session(connection, &new)).await
+    }
+
+    async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::add_grant(connection, &grant, &audit)).await
+    }
+
+    async fn grant(&self, hash: &TokenHash) -> Result<Option<Grant>, StoreError> {
+        let hash = *hash;
+        self.read(move |connection| reads::grant(connection, &hash)).await
+    }
+
+    async fn redeem(&self, grant: TokenHash, new: NewSession, reuse: AuditEntry) -> Result<Redeemed, StoreError> {
+        self.write(move |connection| writes::redeem(connection, &grant, &new, &reuse)).await
     }
 
     async fn roll(&self, roll: Roll) -> Result<Written, StoreError> {

@@ -9,7 +9,9 @@ use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Change, NewSession, Placed, Roll, Token, TokenHash, Which, Written, still_as_decided};
+use gatepost_identity::store::{
+    Change, Grant, NewSession, Placed, Redeemed, Roll, Token, TokenHash, Which, Written, still_as_decided,
+};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Params, params};
@@ -204,6 +206,49 @@ pub(crate) fn start_session(connection: &Connection, new: &NewSession) -> Result
     Ok(Written::Done)
 }
 
+pub(crate) fn add_grant(connection: &Connection, grant: &Grant, audit: &AuditEntry) -> Result<(), Failure> {
+    let sql = "INSERT INTO grants (hash, client, account, provider, scopes, issued_at, expires_at, redeemed_at, session) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let row = params![
+        grant.hash,
+        grant.client.as_str(),
+        grant.account.0.into_bytes(),
+        grant.provider,
+        rows::requested_text(&grant.scopes),
+        grant.issued_at.millis(),
+        grant.expires_at.millis(),
+        grant.redeemed.map(|redeemed| redeemed.at.millis()),
+        grant.redeemed.map(|redeemed| redeemed.session.0.into_bytes()),
+    ];
+    run(connection, sql, row)?;
+    append(connection, std::slice::from_ref(audit))
+}
+
+pub(crate) fn redeem(
+    connection: &Connection,
+    grant: &TokenHash,
+    new: &NewSession,
+    reuse: &AuditEntry,
+) -> Result<Redeemed, Failure> {
+    let found: Option<Option<[u8; 16]>> =
+        connection.prepare_cached("SELECT session FROM grants WHERE hash = ?1")?.query_row([grant], |row| row.get(0)).optional()?;
+    match found {
+        None => return Ok(Redeemed::Stale),
+        Some(Some(session)) => {
+            let first = Which::Session(SessionId(uuid::Uuid::from_bytes(session)));
+            end_sessions(connection, &first, Reason::Revoked, reuse.at, reuse)?;
+            return Ok(Redeemed::Spent);
+        }
+        Some(None) => {}
+    }
+    if start_session(connection, new)? == Written::Stale {
+        return Ok(Redeemed::Stale);
+    }
+    let sql = "UPDATE grants SET redeemed_at = ?2, session = ?3 WHERE hash = ?1";
+    run(connection, sql, params![grant, new.session.started_at.millis(), new.session.id.0.into_bytes()])?;
+    Ok(Redeemed::Done)
+}
+
 pub(crate) fn roll(connection: &Connection, roll: &Roll) -> Result<Written, Failure> {
     let Some(session) = reads::session(connection, roll.session)? else { return Ok(Written::Stale) };
     let id = session.id.0.into_bytes();
@@ -339,7 +384,8 @@ pub(crate) fn end_sessions(
     Ok(entries.len())
 }
 
-/// Ends the sessions in force among these: their tokens go, and the feed has a line for each.
+/// Ends the sessions in force among these: their tokens go, and the feed has a line for each. Those to come of an account or
+/// client go, too.
 fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp) -> Result<Vec<InForce>, Failure> {
     let blob = |id: uuid::Uuid| Value::Blob(id.into_bytes().to_vec());
     let (these, key) = match which {
@@ -348,6 +394,14 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         Which::Client(id) => ("client = ?1", Value::Text(id.as_str().to_owned())),
         Which::UsedBefore(moment) => ("used_at <= ?1", Value::Integer(moment.millis())),
     };
+    let to_come = match which {
+        Which::Account(_) => Some("DELETE FROM grants WHERE account = ?1 AND session IS NULL"),
+        Which::Client(_) => Some("DELETE FROM grants WHERE client = ?1 AND session IS NULL"),
+        Which::Session(_) | Which::UsedBefore(_) => None,
+    };
+    if let Some(sql) = to_come {
+        run(connection, sql, [&key])?;
+    }
     // Sorted here and not by SQL: asked for that order, SQLite would walk the whole table along its key.
     let sql = format!("SELECT {} FROM sessions WHERE ended_at IS NULL AND {these}", rows::IN_FORCE);
     let mut statement = connection.prepare_cached(&sql)?;
@@ -365,6 +419,7 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
 
 pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) -> Result<(), Failure> {
     run(connection, "DELETE FROM tokens WHERE expires_at < ?1", [now.millis()])?;
+    run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
     run(connection, "DELETE FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1", [FEED])
 }

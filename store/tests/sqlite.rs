@@ -14,7 +14,7 @@ use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::session::Session;
-use gatepost_identity::store::{Change, Page, Placed, Store, StoreError, Token, Which, Written};
+use gatepost_identity::store::{Change, Grant, Page, Placed, Redemption, Store, StoreError, Token, Which, Written};
 use gatepost_store::{Occupancy, OpenError, Sqlite, Worker, holder};
 use rusqlite::Connection;
 
@@ -39,6 +39,8 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 
 /// What the kept files hold, and every later one shall.
 mod kept {
+    use gatepost_identity::store::Redeemed;
+
     use super::*;
 
     pub(super) fn account() -> Account {
@@ -73,6 +75,28 @@ mod kept {
             name: Some("shodan".to_owned()),
             source: Some("192.0.2.1".to_owned()),
             ..entry("authenticate")
+        }
+    }
+
+    /// From schema 2 on: one that is open, and the one that began a session.
+    pub(super) fn grants() -> [Grant; 2] {
+        let scopes = ScopeRequest::AnyOf(scopes("Zenith/News"));
+        let open = Grant { client: client_id("terminal"), scopes, ..setup::grant(1) };
+        let redeemed = Some(Redemption { at: at(10), session: session_id(6) });
+        [open, Grant { client: client_id("terminal"), redeemed, ..setup::grant(2) }]
+    }
+
+    pub(super) async fn write_grants(store: &Sqlite) {
+        for grant in grants() {
+            store.add_grant(Grant { redeemed: None, ..grant }, entry("grant_made")).await.expect("the store answers");
+        }
+        let new = new_session(setup::session(6, Some(1), "terminal"), Some(setup::token(6, 6, None)));
+        assert_eq!(store.redeem(hash(2), new, entry("reused")).await, Ok(Redeemed::Done));
+    }
+
+    pub(super) async fn check_grants(store: &Sqlite) {
+        for grant in grants() {
+            assert_eq!(store.grant(&grant.hash).await, Ok(Some(grant)));
         }
     }
 
@@ -198,8 +222,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 1; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 2; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -234,10 +258,12 @@ async fn a_row_that_does_not_parse_is_an_error_that_names_it() {
     let scratch = Scratch::new();
     let running = Running::start(scratch.path());
     kept::write(&running.store).await;
+    kept::write_grants(&running.store).await;
     raw(scratch.path())
         .execute_batch(
             "UPDATE accounts SET status = 'asleep'; UPDATE clients SET scopes = 'a \"'; \
              UPDATE sessions SET source = 'Citadel'; UPDATE tokens SET parent = x'0102'; \
+             UPDATE grants SET scopes = 'spoilt'; \
              INSERT INTO feed (kind, id, detail) VALUES ('tokens', zeroblob(16), zeroblob(33)); \
              UPDATE audit SET count = -1 WHERE number = 2; \
              INSERT INTO throttle (slot, key, rule, failures, last) VALUES (3, zeroblob(16), 256, 0, 0)",
@@ -248,6 +274,7 @@ async fn a_row_that_does_not_parse_is_an_error_that_names_it() {
         store.account(account_id(1)).await.err(),
         store.client(&client_id("terminal")).await.err(),
         store.session(session_id(5)).await.err(),
+        store.grant(&hash(1)).await.err(),
         store.feed(0, 9).await.err(),
         store.audit_after(1, 9).await.err(),
         store.throttle().await.err(),
@@ -256,6 +283,7 @@ async fn a_row_that_does_not_parse_is_an_error_that_names_it() {
         "the row 00000000000000000000000000000001 of table accounts cannot be read: \"asleep\" is not a status",
         "the row \"terminal\" of table clients cannot be read: ",
         "the row 00000000000000000000000000000005 of table sessions cannot be read: \"Citadel\": ",
+        "the row 0101010101010101010101010101010101010101010101010101010101010101 of table grants cannot be read: ",
         "the row 1 of table feed cannot be read: 33 bytes are not whole hashes",
         "the row 2 of table audit cannot be read: ",
         "the row 3 of table throttle cannot be read: ",
@@ -379,13 +407,18 @@ async fn a_read_after_an_answered_write_sees_it() {
 }
 
 #[tokio::test]
-async fn the_kept_file_of_schema_1_opens_and_reads_back() {
+async fn the_kept_file_of_schema_1_is_migrated_and_reads_back() {
     let scratch = Scratch::new();
     std::fs::copy(kept_file(1), database(scratch.path())).expect("the kept file is copied");
     let running = Running::start(scratch.path());
     kept::check(&running.store).await;
     let page = Page { after: None, limit: 9 };
     assert_eq!(running.store.sessions(None, page).await, Ok(vec![kept::session()]));
+    assert_eq!(running.store.grant(&hash(1)).await, Ok(None));
+    kept::write_grants(&running.store).await;
+    running.stop();
+    let running = Running::start(scratch.path());
+    kept::check_grants(&running.store).await;
     running.stop();
 
     let fresh = Scratch::new();
@@ -393,24 +426,38 @@ async fn the_kept_file_of_schema_1_opens_and_reads_back() {
     assert_eq!(schema(&raw(scratch.path())), schema(&raw(fresh.path())), "migrated or new, the schema is the same");
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_2_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(2), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_grants(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
-async fn the_first_migration_still_makes_the_kept_schema() {
+async fn the_migrations_still_make_the_kept_schemas() {
     let scratch = Scratch::new();
     let running = Running::start(scratch.path());
     kept::write(&running.store).await;
+    kept::write_grants(&running.store).await;
     running.stop();
-    assert!(kept_file(1).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
-    migrated.execute_batch(include_str!("../migrations/0001_first.sql")).expect("the migration runs");
-    let copy = scratch.path().join("kept.db");
-    std::fs::copy(kept_file(1), &copy).expect("the kept file is copied");
-    let kept = Connection::open(copy).expect("the kept file opens");
-    assert_eq!(schema(&migrated), schema(&kept));
-    let version: u32 = kept.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a number");
-    assert_eq!(version, 1);
+    let migrations = [include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_grants.sql")];
+    for (number, migration) in (1..).zip(migrations) {
+        assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());
+        migrated.execute_batch(migration).expect("the migration runs");
+        let copy = scratch.path().join("kept.db");
+        std::fs::copy(kept_file(number), &copy).expect("the kept file is copied");
+        let kept = Connection::open(copy).expect("the kept file opens");
+        assert_eq!(schema(&migrated), schema(&kept), "{number}");
+        let version: u32 = kept.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a number");
+        assert_eq!(version, number);
+    }
 }
 
 fn kept_file(schema: u32) -> PathBuf {

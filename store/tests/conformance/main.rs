@@ -2,6 +2,7 @@
 //! one store to it holds all of them to.
 
 mod accounts;
+mod grants;
 mod lines;
 mod sessions;
 #[path = "../setup/mod.rs"]
@@ -11,6 +12,7 @@ use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, To
 use gatepost_store::Memory;
 
 use crate::accounts::*;
+use crate::grants::*;
 use crate::lines::*;
 use crate::sessions::*;
 use crate::setup::*;
@@ -69,6 +71,15 @@ held_by_both! {
     sessions_end_once_each_with_feed_and_audit,
     sessions_unused_since_a_moment_end,
     forgetting_takes_what_is_past_only,
+    a_grant_reads_back_as_it_was_written,
+    a_grant_is_redeemed_with_session_token_and_audit,
+    a_grant_is_not_redeemed_by_stale_facts,
+    a_redemption_that_fails_leaves_nothing,
+    a_second_use_ends_what_the_first_began_once,
+    a_second_use_of_what_was_ended_otherwise_ends_nothing,
+    of_many_redemptions_at_once_the_first_begins_and_the_second_ends,
+    what_ends_all_sessions_of_somebody_takes_the_grants_that_were_not_redeemed,
+    grants_are_forgotten_with_their_time_or_with_their_session,
     the_feed_keeps_its_newest_ten_thousand_lines,
     the_feed_is_read_in_pages,
     the_audit_is_a_chain,

@@ -14,7 +14,7 @@ use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{NewSession, Token, TokenHash};
+use gatepost_identity::store::{Grant, NewSession, Token, TokenHash};
 use gatepost_store::{Sqlite, Worker};
 use uuid::Uuid;
 
@@ -188,6 +188,20 @@ pub(crate) fn token(number: u8, session: u128, parent: Option<u8>) -> Token {
         expires_at: at(1000),
         presented_at: None,
         superseded_at: None,
+    }
+}
+
+/// Ann's grant for the app, good from 10 to 1000.
+pub(crate) fn grant(number: u8) -> Grant {
+    Grant {
+        hash: hash(number),
+        client: client_id("app"),
+        account: account_id(1),
+        provider: "Paritech".to_owned(),
+        scopes: ScopeRequest::Maximum,
+        issued_at: at(10),
+        expires_at: at(1000),
+        redeemed: None,
     }
 }
 
