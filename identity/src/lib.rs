@@ -13,6 +13,7 @@ pub mod clock;
 pub mod command;
 pub mod credential;
 pub mod grant;
+pub mod jwt;
 pub mod live;
 pub mod password;
 pub mod policy;
@@ -110,6 +111,8 @@ pub(crate) struct Core {
     live: Arc<Live>,
     audit: Audit,
     unasked: Unasked,
+    /// Places where grants are redeemed, each grant always in the same one.
+    turns: [tokio::sync::Mutex<()>; 64],
     /// The number of the last line of the feed that memory has followed.
     feed: tokio::sync::Mutex<u64>,
     /// When the feed was last read to its end; none: it could not be read since.
@@ -137,6 +140,7 @@ impl Identity {
             feed: tokio::sync::Mutex::new(feed),
             audit: Audit::default(),
             unasked: Unasked::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             passwords,
             settings,
             spellings,

@@ -17,9 +17,14 @@ pub enum Refusal {
     AccountUnavailable,
     /// The token's or session's time is over. Said by `token.rs` (`standing`).
     Expired,
-    /// The token was superseded and came back, or its session was ended. Said by `token.rs` (`standing`) and by
-    /// `live.rs` (`Live::attach`).
+    /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
+    /// (`standing`), by `live.rs` (`Live::attach`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
+    /// (`Core::commit`).
     Revoked,
+    /// A signed token's time has not come. Said by `jwt.rs` (`judge`), only after its signature has verified.
+    NotYetValid,
+    /// A signed token is meant for somebody else. Said by `jwt.rs` (`judge`), only after its signature has verified.
+    WrongAudience,
     /// No provider has that name, or it takes no such credential. Said by `provider.rs` (`Providers::find`).
     UnknownProvider,
     /// Scopes were asked for by name and none of them can be granted. Said by `scope.rs` (`resolve`).
@@ -60,6 +65,8 @@ impl Refusal {
             Refusal::AccountUnavailable => "account_unavailable",
             Refusal::Expired => "expired",
             Refusal::Revoked => "revoked",
+            Refusal::NotYetValid => "not_yet_valid",
+            Refusal::WrongAudience => "wrong_audience",
             Refusal::UnknownProvider => "unknown_provider",
             Refusal::ScopeNotGranted => "scope_not_granted",
             Refusal::InsecureTransport => "insecure_transport",

@@ -65,6 +65,8 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
         Refusal::AccountUnavailable,
         Refusal::Expired,
         Refusal::Revoked,
+        Refusal::NotYetValid,
+        Refusal::WrongAudience,
         Refusal::UnknownProvider,
         Refusal::ScopeNotGranted,
         Refusal::InsecureTransport,

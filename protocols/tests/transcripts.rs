@@ -218,6 +218,8 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "AccountUnavailable" => Refusal::AccountUnavailable,
         "Expired" => Refusal::Expired,
         "Revoked" => Refusal::Revoked,
+        "NotYetValid" => Refusal::NotYetValid,
+        "WrongAudience" => Refusal::WrongAudience,
         "UnknownProvider" => Refusal::UnknownProvider,
         "ScopeNotGranted" => Refusal::ScopeNotGranted,
         "InsecureTransport" => Refusal::InsecureTransport,

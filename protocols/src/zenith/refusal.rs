@@ -60,6 +60,8 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         | Refusal::AccountUnavailable
         | Refusal::Expired
         | Refusal::Revoked
+        | Refusal::NotYetValid
+        | Refusal::WrongAudience
         | Refusal::UnknownProvider => (Told::Reject, FORBIDDEN, Hint::OtherCredentials),
         // A good credential, which is worth nothing here: a client must not be told to throw it away.
         Refusal::ScopeNotGranted | Refusal::InsecureTransport => (Told::Reject, FORBIDDEN, Hint::None),
@@ -88,6 +90,8 @@ mod tests {
             (Refusal::AccountUnavailable, Told::Reject, 403, None),
             (Refusal::Expired, Told::Reject, 403, None),
             (Refusal::Revoked, Told::Reject, 403, None),
+            (Refusal::NotYetValid, Told::Reject, 403, None),
+            (Refusal::WrongAudience, Told::Reject, 403, None),
             (Refusal::UnknownProvider, Told::Reject, 403, None),
             (Refusal::ScopeNotGranted, Told::Reject, 403, None),
             (Refusal::InsecureTransport, Told::Reject, 403, None),
