@@ -1,22 +1,25 @@
-//! Every change of an account or a client, and what operators may look at.
+//! Every change of an account or a client, grants that are made for them, and what operators may look at.
 //!
 //! Each change is one verb of the store with its line in the audit; what it must end, it ends in the same transaction, and
 //! memory has followed before the operator is answered. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Core;
 use crate::account::{Account, AccountId, Client, ClientId, Email, NameKey, Status, Username, label};
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::{Timestamp, draw};
+use crate::command::ProviderName;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
-use crate::scope::{Scope, Scopes};
+use crate::scope::{Scope, ScopeRequest, Scopes};
 use crate::secret::Secret;
 use crate::session::{Session, SessionId};
-use crate::store::{Page, Placed, Which, Written};
+use crate::store::{Grant, Page, Placed, Which, Written};
 use crate::throttle::Key;
+use crate::token::hash;
 
 /// Who stands at the operators' door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +109,25 @@ pub struct ClientChange {
     pub receives_token: Option<bool>,
     /// When it ends.
     pub expires_at: Option<Option<Timestamp>>,
+}
+
+/// The longest that a grant may wait for its use (RFC 6749 section 4.1.2: "A maximum authorization code lifetime of 10 minutes
+/// is RECOMMENDED").
+pub const LONGEST_GRANT: Duration = Duration::from_secs(10 * 60);
+
+/// A grant to be made.
+#[derive(Clone, Debug)]
+pub struct NewGrant {
+    /// The id of the client that may redeem it.
+    pub client: String,
+    /// The name or address of the user whom it lets in.
+    pub user: String,
+    /// The provider that will be asked to redeem it; none: the first one there is.
+    pub provider: Option<String>,
+    /// What may be had with it; empty: all that user and client may have then.
+    pub scopes: Vec<String>,
+    /// How long it waits, at most [`LONGEST_GRANT`].
+    pub life: Duration,
 }
 
 /// A session, with what an operator wants to know beside it.
@@ -370,6 +392,41 @@ impl<'a> Admin<'a> {
         Ok(client)
     }
 
+    /// Makes a grant. Answers its code, which is not told again.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Invalid`].
+    pub async fn mint_grant(&self, new: NewGrant) -> Result<(Grant, Secret), Refusal> {
+        let client = self.client(&new.client).await?;
+        let account = self.user(&new.user).await?;
+        let name = new.provider.map(ProviderName);
+        let provider = self.core.providers.find(name.as_ref()).map_err(|_| Refusal::NotFound("provider"))?;
+        let mut faults = Vec::new();
+        let scopes = match new.scopes.is_empty() {
+            true => Some(ScopeRequest::Maximum),
+            false => keep(self.scopes(new.scopes), &mut faults).map(ScopeRequest::AnyOf),
+        };
+        if new.life.is_zero() || new.life > LONGEST_GRANT {
+            faults.push("a grant is good for more than no time and for 10 minutes at most".to_owned());
+        }
+        let (Some(scopes), true) = (scopes, faults.is_empty()) else { return Err(Refusal::Invalid(faults)) };
+        let code = self.drawn();
+        let now = self.core.clock.now();
+        let grant = Grant {
+            hash: hash(&code),
+            client: client.id,
+            account: account.id,
+            provider: provider.name.clone(),
+            scopes,
+            issued_at: now,
+            expires_at: now.after(new.life),
+            redeemed: None,
+        };
+        let entry = AuditEntry { account: Some(grant.account), client: Some(grant.client.clone()), ..self.entry("grant_mint") };
+        self.core.store.add_grant(grant.clone(), entry).await?;
+        Ok((grant, code))
+    }
+
     /// Sessions not ended, newest first, a page at a time: at most `limit` (1 to 1000) older than `after`; of one user only
     /// where one is named.
     ///
@@ -457,11 +514,16 @@ impl<'a> Admin<'a> {
             ClientSecret::None => Ok((None, None)),
             ClientSecret::Given(secret) => Ok((Some(self.core.passwords.hash(&secret).await?), None)),
             ClientSecret::Drawn => {
-                let bytes = zeroize::Zeroizing::new(draw::<32>(&*self.core.entropy));
-                let secret = Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+                let secret = self.drawn();
                 Ok((Some(self.core.passwords.hash(&secret).await?), Some(secret)))
             }
         }
+    }
+
+    /// A secret that nobody guesses, in letters that survive any copying.
+    fn drawn(&self) -> Secret {
+        let bytes = zeroize::Zeroizing::new(draw::<32>(&*self.core.entropy));
+        Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     }
 
     fn scopes(&self, names: Vec<String>) -> Result<Scopes, String> {

@@ -10,9 +10,12 @@ use crate::password::Verdict;
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
+use crate::reply::Reason;
 use crate::secret::Secret;
 use crate::session::SessionId;
+use crate::store::{Grant, Which};
 use crate::throttle::{Charge, Key, Settled};
+use crate::token::hash;
 
 /// A claim with its proof.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub(crate) struct Proof {
     /// Hashes under the present settings, where the stored ones were made under others.
     pub(crate) rehashed: Option<String>,
     pub(crate) rehashed_secret: Option<String>,
+    /// The grant that the session will spend.
+    pub(crate) redeems: Option<Grant>,
 }
 
 /// What the audit may say of an attempt, filled in as far as it came.
@@ -95,23 +100,18 @@ impl Core {
                 let provider = self.providers.find(provider);
                 self.prove_service(provider, (id.as_ref(), secret.as_ref()), context, about).await
             }
-            Credential::Code { .. } => {
+            Credential::Code { code } => {
                 may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
                 let source = Key::TokenSource(context.peer.address);
                 self.throttle.check(self.clock.now(), &source)?;
                 let provider = self.providers.find(provider);
-                let client = self.client_claimed(claim, about).await?;
-                let mut charges = self.charge_client(claim, context)?;
-                let refusal = match self.prove_client(claim, client.as_ref(), &mut charges).await {
-                    // No grants are issued yet, so every code is one that nobody issued.
-                    Ok(_) => provider.map_or_else(|refusal| refusal, |_| Refusal::InvalidCredentials),
-                    Err(refusal) => refusal,
-                };
-                self.settle(charges, &refusal);
-                if matches!(refusal, Refusal::InvalidCredentials | Refusal::InvalidClient | Refusal::UnknownProvider) {
+                let result = self.prove_code(provider, claim, code, context, about).await;
+                if let Err(Refusal::InvalidCredentials | Refusal::InvalidClient | Refusal::UnknownProvider | Refusal::Revoked) =
+                    result
+                {
                     self.throttle.count(self.clock.now(), &source);
                 }
-                Err(refusal)
+                result
             }
             // A token is looked up, not compared: `grant.rs` follows it to its session.
             Credential::Token { .. } => Err(Refusal::InvalidCredentials),
@@ -169,6 +169,7 @@ impl Core {
                     client,
                     rehashed: verdict.rehashed,
                     rehashed_secret,
+                    redeems: None,
                 })
             }
             _ => Err(Refusal::InvalidCredentials),
@@ -194,7 +195,14 @@ impl Core {
         let result = match (proved, provider) {
             (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
             (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => may_enter(None, &client, self.clock.now())
-                .map(|()| Proof { provider: provider.name.clone(), account: None, client, rehashed: None, rehashed_secret }),
+                .map(|()| Proof {
+                    provider: provider.name.clone(),
+                    account: None,
+                    client,
+                    rehashed: None,
+                    rehashed_secret,
+                    redeems: None,
+                }),
             _ => Err(Refusal::InvalidClient),
         };
         match &result {
@@ -202,6 +210,56 @@ impl Core {
             Err(refusal) => self.settle(charges, refusal),
         }
         result
+    }
+
+    /// A grant, by its code. What it is bound to is compared before anything is said of it, so that to everybody else it is one
+    /// that nobody made.
+    async fn prove_code(
+        &self,
+        provider: Result<&Provider, Refusal>,
+        claim: Claim<'_>,
+        code: &Secret,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Proof, Refusal> {
+        let client = self.client_claimed(claim, about).await?;
+        // Nobody guesses a code. What can be guessed is the client's own secret, where one is shown.
+        let mut charges = if claim.1.is_some() { self.charge_client(claim, context)? } else { Charges::default() };
+        let (client, rehashed_secret) = match self.prove_client(claim, client.as_ref(), &mut charges).await {
+            Ok(proved) => proved,
+            Err(refusal) => {
+                self.settle(charges, &refusal);
+                return Err(refusal);
+            }
+        };
+        self.settle_proved(charges);
+        let provider = provider?;
+        let grant = self.store.grant(&hash(code)).await?.ok_or(Refusal::InvalidCredentials)?;
+        if grant.client != client.id || grant.provider != provider.name {
+            return Err(Refusal::InvalidCredentials);
+        }
+        about.account = Some(grant.account);
+        let now = self.clock.now();
+        if let Some(first) = grant.redeemed {
+            about.session = Some(first.session);
+            let reuse = self.entry(now, "reuse", context, about);
+            self.store.end_sessions(Which::Session(first.session), Reason::Revoked, now, reuse).await?;
+            self.changed().await;
+            return Err(Refusal::Revoked);
+        }
+        if now >= grant.expires_at {
+            return Err(Refusal::InvalidCredentials);
+        }
+        let account = self.store.account(grant.account).await?.ok_or(Refusal::InvalidCredentials)?;
+        may_enter(Some(&account), &client, now)?;
+        Ok(Proof {
+            provider: provider.name.clone(),
+            account: Some(account),
+            client,
+            rehashed: None,
+            rehashed_secret,
+            redeems: Some(grant),
+        })
     }
 
     async fn client_claimed(&self, claim: Claim<'_>, about: &mut About) -> Result<Option<Client>, Refusal> {

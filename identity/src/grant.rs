@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use crate::Core;
 use crate::account::{Account, AccountId, Client, LONGEST_NAME};
 use crate::audit::AuditEntry;
@@ -19,7 +21,7 @@ use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
 use crate::scope::{Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::{OnReuse, Session, SessionId};
-use crate::store::{NewSession, Roll, Token, TokenHash, Written};
+use crate::store::{NewSession, Redeemed, Roll, Token, TokenHash, Written};
 use crate::throttle::Key;
 use crate::token::{hash, issue, session_id, standing};
 use crate::unasked::{Late, Work, Writing};
@@ -41,8 +43,15 @@ impl Core {
         about: &mut About,
     ) -> Result<Grant, Refusal> {
         let now = self.clock.now();
-        let Proof { provider, account, client, rehashed, rehashed_secret } = proof;
-        let scopes = self.scopes(account.as_ref(), &client, &request.scope, self.carries(context))?;
+        let Proof { provider, account, client, rehashed, rehashed_secret, redeems } = proof;
+        // Kept with the session, so that a restore is no wider than the grant was.
+        let requested = redeems.as_ref().map_or_else(|| request.scope.clone(), |grant| request.scope.within(&grant.scopes));
+        let scopes = self.scopes(account.as_ref(), &client, &requested, self.carries(context))?;
+        // Until it is let go, a second use of the grant waits: who came first has a session to be told of before that ends.
+        let _turn = match &redeems {
+            Some(grant) => Some(self.by(context, self.turn(&grant.hash)).await?),
+            None => None,
+        };
         let id = session_id(now, &*self.entropy);
         about.session = Some(id);
         let session = Session {
@@ -51,7 +60,7 @@ impl Core {
             provider,
             account: account.as_ref().map(|account| account.id),
             client: client.id.clone(),
-            requested: request.scope.clone(),
+            requested,
             spelling: request.spelling.unwrap_or_default(),
             source: context.peer.address,
             started_at: now,
@@ -72,8 +81,13 @@ impl Core {
         let versions = (new.account_version, new.client_version);
         let replaced = context.connection.and_then(|connection| self.live.held_by(connection));
         self.live.begin(session.clone(), account, client, new.token.clone());
-        if let Err(refusal) = self.commit(id, new, context).await {
+        let redeems = redeems.map(|grant| (grant.hash, self.entry(now, "reuse", context, about)));
+        if let Err(refusal) = self.commit(new, redeems, context).await {
             self.live.forget(id);
+            if refusal == Refusal::Revoked {
+                // The grant was spent already, so this session has never been.
+                about.session = None;
+            }
             return Err(refusal);
         }
         let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None };
@@ -250,21 +264,53 @@ impl Core {
         }
     }
 
-    /// Writes a new session by the deadline, or makes sure that it does not stand.
-    async fn commit(&self, id: SessionId, new: NewSession, context: &Context) -> Result<(), Refusal> {
-        let store = Arc::clone(&self.store);
-        let mut write: Writing = Box::pin(async move { store.start_session(new).await });
+    /// Holds one of the places where grants are redeemed; two of one code share a place.
+    async fn turn(&self, grant: &TokenHash) -> Result<MutexGuard<'_, ()>, Refusal> {
+        Ok(self.turns[usize::from(grant[0]) % self.turns.len()].lock().await)
+    }
+
+    /// Writes a new session by the deadline, or makes sure that it does not stand. Where it redeems a grant, the line beside
+    /// the grant's hash is for the case that it was spent before.
+    async fn commit(&self, new: NewSession, redeems: Option<(TokenHash, AuditEntry)>, context: &Context) -> Result<(), Refusal> {
+        let (id, store) = (new.session.id, Arc::clone(&self.store));
+        let mut write = Box::pin(async move {
+            match redeems {
+                Some((grant, reuse)) => store.redeem(grant, new, reuse).await,
+                None => Ok(match store.start_session(new).await? {
+                    Written::Done => Redeemed::Done,
+                    Written::Stale => Redeemed::Stale,
+                }),
+            }
+        });
         let written = tokio::select! {
             biased;
             written = &mut write => written?,
             () = self.clock.sleep_until(context.deadline) => {
-                self.unasked.late(Late::Session(id), write);
+                let begun: Writing = Box::pin(async move {
+                    Ok(match write.await? {
+                        Redeemed::Done => Written::Done,
+                        Redeemed::Stale | Redeemed::Spent => Written::Stale,
+                    })
+                });
+                self.unasked.late(Late::Session(id), begun);
                 return Err(Refusal::TimedOut);
             }
         };
-        if written == Written::Stale {
-            tracing::warn!("an account or client changed while somebody logged in with it; the login was not begun");
-            return Err(Refusal::Unavailable);
+        match written {
+            Redeemed::Done => {}
+            Redeemed::Stale => {
+                tracing::warn!("an account or client changed while somebody logged in with it; the login was not begun");
+                return Err(Refusal::Unavailable);
+            }
+            Redeemed::Spent => {
+                self.throttle.count(self.clock.now(), &Key::TokenSource(context.peer.address));
+                let told = async {
+                    self.changed().await;
+                    Ok(())
+                };
+                self.by(context, told).await?;
+                return Err(Refusal::Revoked);
+            }
         }
         if self.clock.instant() >= context.deadline {
             self.unasked.at(self.clock.instant(), Work::Undo(id));
