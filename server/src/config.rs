@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use crate::listen::peer::{Fields, Proxies};
-use crate::listen::tls::{Certificates, Files, closed_to_others as closed_file};
+use crate::listen::tls::{Certificates, Culprit, Files};
 
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
@@ -115,9 +115,22 @@ struct Tls {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Proxy {
-    trusted: Vec<IpNet>,
+    trusted: Vec<Network>,
     protocol: bool,
     fields: WrittenFields,
+}
+
+/// A network, or one address.
+#[derive(Clone, Copy)]
+struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
+        let complaint = |_| format!("{text:?} is neither an address nor a network, as in \"10.0.0.0/8\"");
+        network.map(Network).map_err(complaint).map_err(serde::de::Error::custom)
+    }
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -364,10 +377,15 @@ impl Written {
             None if self.https.is_some() => Err(origins.complain("https", "needs a certificate and a key below [tls]")),
             None => Ok(None),
             Some(Tls { certificate, key }) => {
-                closed_file(key).map_err(|fault| origins.complain("tls.key", &fault))?;
                 let files = Files { certificate: certificate.clone(), key: key.clone() };
                 // Read once to see whether they can be used, while the place to complain about is known.
-                Certificates::open(files.clone()).map_err(|fault| origins.complain("tls", &fault))?;
+                Certificates::open(files.clone()).map_err(|fault| {
+                    let key = match fault.culprit {
+                        Culprit::Certificate => "tls.certificate",
+                        Culprit::Key => "tls.key",
+                    };
+                    origins.complain(key, &fault.to_string())
+                })?;
                 Ok(Some((address, files)))
             }
         }
@@ -383,7 +401,7 @@ impl Written {
         if trusted.is_empty() && (*protocol || fields != Fields::None) {
             return Err(origins.complain("proxy", "believes proxies, but `trusted` names none"));
         }
-        Ok(Proxies { trusted: trusted.clone(), protocol: *protocol, fields })
+        Ok(Proxies { trusted: trusted.iter().map(|network| network.0).collect(), protocol: *protocol, fields })
     }
 
     fn identity(
@@ -644,6 +662,8 @@ mod tests {
             &[],
             "gatepost.toml:1: provider: ",
         );
+        refused("[proxy]\n\ntrusted = ['127.0.0.1', 'proxy']", &[], "gatepost.toml:3: proxy.trusted[1]: \"proxy\" is neither");
+        refused("[proxy]\nfields = 'forwarded'", &[], "gatepost.toml:1: proxy: ");
         refused("", &[("GATEPOST_HTTP", "nowhere")], "GATEPOST_HTTP: http: ");
         refused("", &[("GATEPOST_PASSWORD_MAX_WAIT", "x")], "GATEPOST_PASSWORD_MAX_WAIT: password.max_wait: ");
         refused("", &[("GATEPOST_HTPP", "x")], "GATEPOST_HTPP: htpp: there is no such setting");
@@ -658,6 +678,13 @@ mod tests {
         assert_eq!(config.identity.insecure_gates, ["zenith"]);
         let config = load("require_secure = false\n[zenith]\nrequire_secure = true", &[]).expect("good settings");
         assert!(config.identity.insecure_gates.is_empty(), "a gate may override");
+    }
+
+    #[test]
+    fn a_proxy_is_named_by_its_address_or_its_network() {
+        let config = load("[proxy]\ntrusted = ['192.0.2.1', '10.0.0.0/8', '2001:db8::1']", &[]).expect("good settings");
+        let trusted: Vec<_> = config.proxies.trusted.iter().map(ToString::to_string).collect();
+        assert_eq!(trusted, ["192.0.2.1/32", "10.0.0.0/8", "2001:db8::1/128"]);
     }
 
     #[test]

@@ -259,9 +259,14 @@ impl<S: Wire> Future for Talking<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<()> {
-        match self.get_mut().go_on(waking) {
+        let this = self.get_mut();
+        match this.go_on(waking) {
             Ok(()) => Poll::Pending,
-            Err(Over) => Poll::Ready(()),
+            Err(Over) => {
+                // Over TLS the end is said too (RFC 8446 section 6.1), as far as the socket takes it at once.
+                drop(Pin::new(this.stream.get_mut()).poll_shutdown(waking));
+                Poll::Ready(())
+            }
         }
     }
 }

@@ -154,7 +154,7 @@ impl Server {
         let (listener, http) = listen(config.http).await?;
         let mut secure = None;
         if let Some((address, files)) = config.https {
-            let certificates = Arc::new(Certificates::open(files)?);
+            let certificates = Arc::new(Certificates::open(files).map_err(|fault| fault.to_string())?);
             let (listener, https) = listen(address).await?;
             secure = Some((listener, https, certificates));
         }
@@ -196,8 +196,10 @@ impl Server {
 
     /// Reads certificate and key anew. What cannot be used changes nothing, and is said in the log.
     pub fn reload(&self) {
-        if let Some(Err(error)) = self.certificates.as_ref().map(|certificates| certificates.reload()) {
-            tracing::error!(error, "the certificate was not exchanged: {error}");
+        match self.certificates.as_ref().map(|certificates| certificates.reload()) {
+            None => {}
+            Some(Ok(())) => tracing::info!("the certificate was read anew on SIGHUP"),
+            Some(Err(error)) => tracing::error!(%error, "the certificate was not exchanged: {error}"),
         }
     }
 

@@ -39,6 +39,8 @@ use crate::listen::tls::Certificates;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest header, in bytes: request line and fields.
 const LONGEST_HEADER: usize = 16 * 1024;
+/// How many bytes TLS holds for a peer that does not read. They count as sent, so they are few.
+const MOST_UNSENT: usize = 16 * 1024;
 /// How long to wait after the system could not accept a connection, so that a lack of descriptors does not spin.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -88,7 +90,8 @@ async fn welcome(
     let Some(certificates) = certificates else {
         return Ok(Box::pin(http_on(stream, peer, site)).await?);
     };
-    let accepting = TlsAcceptor::from(certificates.current()).accept(stream);
+    let acceptor = TlsAcceptor::from(certificates.current());
+    let accepting = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MOST_UNSENT)));
     // Boxed, so that the handshake's room is given back before the connection goes on.
     let stream = Box::pin(tokio::time::timeout(HEADER_TIMEOUT, accepting)).await??;
     Ok(Box::pin(http_on(stream, Peer { secure: true, ..peer }, site)).await?)

@@ -4,9 +4,10 @@
 //! are read anew. A connection keeps the certificate that it began with; the next one gets the new. Files that cannot be used
 //! change nothing.
 
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -21,20 +22,43 @@ pub struct Files {
     pub key: PathBuf,
 }
 
+/// What an operator may have to change where a pair cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    /// The certificate.
+    Certificate,
+    /// The key.
+    Key,
+}
+
+/// A pair that cannot be used, and why, in one sentence for people.
+#[derive(Debug)]
+pub struct Unusable {
+    /// Which file is at fault; the certificate where the two do not fit.
+    pub culprit: Culprit,
+    what: String,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 /// The certificate in use.
 pub struct Certificates {
     files: Files,
     current: RwLock<Arc<ServerConfig>>,
-    seen: Mutex<[Option<SystemTime>; 2]>,
+    seen: Mutex<[Option<Stamp>; 2]>,
 }
 
 impl Certificates {
     /// Reads the files.
     ///
     /// # Errors
-    /// One sentence for people.
-    pub fn open(files: Files) -> Result<Certificates, String> {
-        let seen = stamps(&files);
+    /// Which file is at fault, and why.
+    pub fn open(files: Files) -> Result<Certificates, Unusable> {
+        let seen = files.stamps();
         let current = RwLock::new(Arc::new(read(&files)?));
         Ok(Certificates { files, current, seen: Mutex::new(seen) })
     }
@@ -47,9 +71,9 @@ impl Certificates {
     /// Reads the files anew.
     ///
     /// # Errors
-    /// One sentence for people; what was in use stays in use.
-    pub fn reload(&self) -> Result<(), String> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.files);
+    /// Which file is at fault, and why; what was in use stays in use.
+    pub fn reload(&self) -> Result<(), Unusable> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.files.stamps();
         let config = read(&self.files)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(())
@@ -58,49 +82,73 @@ impl Certificates {
     /// Reads the files anew if they have changed. Certificate and key are replaced one after the other, so a pair that does not
     /// fit is tried again when the second file changes.
     pub fn reload_if_changed(&self) {
-        let changed = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != stamps(&self.files);
+        let changed = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != self.files.stamps();
         if !changed {
             return;
         }
         match self.reload() {
             Ok(()) => tracing::info!("the certificate was read anew"),
-            Err(error) => tracing::warn!(error, "the certificate on disk cannot be used, the one in use stays: {error}"),
+            Err(error) => tracing::warn!(%error, "the certificate on disk cannot be used, the one in use stays: {error}"),
         }
     }
 }
 
-fn stamps(files: &Files) -> [Option<SystemTime>; 2] {
-    [&files.certificate, &files.key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
+/// What tells a file from the one before: its number, its size, and when it was last changed in content or in mode. Its own
+/// time of writing may be any, where files are unpacked or copied with their times.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    number: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
 }
 
-fn read(files: &Files) -> Result<ServerConfig, String> {
-    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+impl Files {
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some(Stamp {
+                number: (metadata.dev(), metadata.ino()),
+                size: metadata.size(),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
+            })
+        })
+    }
+}
+
+fn read(files: &Files) -> Result<ServerConfig, Unusable> {
+    let bad_certificate = |error: &dyn fmt::Display| unusable(Culprit::Certificate, &files.certificate, error);
+    let bad_key = |error: &dyn fmt::Display| unusable(Culprit::Key, &files.key, error);
+    closed_to_others(&files.key).map_err(|what| Unusable { culprit: Culprit::Key, what })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad_key(&error))?;
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| failed(&files.certificate, &error))?;
+        .map_err(|error| bad_certificate(&error))?;
     if chain.is_empty() {
-        return Err(failed(&files.certificate, &"there is no certificate in it"));
+        return Err(bad_certificate(&"there is no certificate in it"));
     }
-    closed_to_others(&files.key)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| failed(&files.key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
+    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| bad_key(&error))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .map_err(|error| bad_key(&error))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| failed(&files.certificate, &error))?;
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => bad_certificate(&format_args!("it does not fit the key {}", files.key.display())),
+            rustls::Error::General(_) => bad_key(&error),
+            error => bad_certificate(&error),
+        })?;
     config.ticketer = ticketer;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
+fn unusable(culprit: Culprit, path: &Path, error: &dyn fmt::Display) -> Unusable {
+    Unusable { culprit, what: format!("{}: {error}", path.display()) }
+}
+
 /// A private key is its owner's alone.
-///
-/// # Errors
-/// One sentence for people.
-pub fn closed_to_others(path: &Path) -> Result<(), String> {
+fn closed_to_others(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mode = metadata.permissions().mode() & 0o777;

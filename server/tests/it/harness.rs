@@ -54,9 +54,14 @@ impl Home {
         std::fs::DirBuilder::new().mode(0o700).create(&root).expect("a temporary directory");
         let home = Home { root };
         std::fs::DirBuilder::new().mode(0o700).create(home.data()).expect("a data directory");
-        let addresses = format!("http = \"127.0.0.1:0\"\ndata = {:?}\n", home.data());
-        std::fs::write(home.settings(), addresses + settings).expect("a settings file");
+        home.write_settings(settings);
         home
+    }
+
+    /// Writes the settings anew, the addresses before them.
+    pub(crate) fn write_settings(&self, settings: &str) {
+        let addresses = format!("http = \"127.0.0.1:0\"\ndata = {:?}\n", self.data());
+        std::fs::write(self.settings(), addresses + settings).expect("a settings file");
     }
 
     /// A home with the public client `app` and the user `ann`, who hold Market and News.
@@ -72,7 +77,12 @@ impl Home {
     }
 
     pub(crate) fn settings(&self) -> PathBuf {
-        self.root.join("gatepost.toml")
+        self.file("gatepost.toml")
+    }
+
+    /// A file where the server runs; the settings may name it without its directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// The binary on this home, before its arguments.
@@ -287,7 +297,16 @@ impl Server {
 
     /// Where HTTP is answered.
     pub(crate) fn http(&self) -> SocketAddr {
-        self.ready()["http"].as_str().and_then(|http| http.parse().ok()).expect("an address on the ready line")
+        self.address("http")
+    }
+
+    /// Where HTTP over TLS is answered.
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.address("https")
+    }
+
+    fn address(&self, listener: &str) -> SocketAddr {
+        self.ready()[listener].as_str().and_then(|address| address.parse().ok()).expect("an address on the ready line")
     }
 
     pub(crate) fn pid(&self) -> u32 {

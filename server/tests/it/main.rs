@@ -14,6 +14,7 @@ mod peer;
 mod persona;
 mod process;
 mod stall;
+mod tls;
 mod tokens;
 mod transcripts;
 mod upgrade;

@@ -5,8 +5,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::harness::LIMIT;
@@ -49,9 +52,41 @@ impl Response {
 /// The other end of one connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: Line,
     received: Vec<u8>,
     last_transaction: i64,
+}
+
+/// What the bytes go over.
+#[derive(Debug)]
+enum Line {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Line {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Line::Plain(stream) => stream.read(into),
+            Line::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Line::Plain(stream) => stream.write(bytes),
+            Line::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Line::Plain(stream) => stream.flush(),
+            Line::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// A loopback address of its own for each number but 0, which is 127.0.0.1.
@@ -62,7 +97,7 @@ fn loopback(source: u16) -> Ipv4Addr {
     }
 }
 
-fn dial(http: SocketAddr, source: u16) -> std::io::Result<TcpStream> {
+fn dial(http: SocketAddr, source: u16) -> std::io::Result<Line> {
     let SocketAddr::V4(http) = http else { panic!("{http} is not where tests listen") };
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(loopback(source), 0))?;
@@ -71,7 +106,7 @@ fn dial(http: SocketAddr, source: u16) -> std::io::Result<TcpStream> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Line::Plain(stream))
 }
 
 /// The request of an opening handshake, with further header lines.
@@ -98,8 +133,13 @@ impl Peer {
 
     /// A WebSocket that speaks ZenithJson, or why not.
     pub(crate) fn upgrade(http: SocketAddr, source: u16, path: &str, more: &str) -> Result<Peer, Response> {
+        Peer::dial(http, source).become_zenith(path, more)
+    }
+
+    /// As [`Peer::upgrade`], on a connection that is there.
+    pub(crate) fn become_zenith(self, path: &str, more: &str) -> Result<Peer, Response> {
         let more = format!("Sec-WebSocket-Protocol: ZenithJson\r\n{more}");
-        let (peer, response) = Peer::request(http, source, &handshake(path, &more))?;
+        let (peer, response) = self.exchange(&handshake(path, &more))?;
         assert_eq!(response.header("sec-websocket-protocol"), Some("ZenithJson"), "{response:?}");
         Ok(peer)
     }
@@ -109,9 +149,25 @@ impl Peer {
         Peer { stream: dial(http, source).expect("the server accepts"), received: Vec::new(), last_transaction: 0 }
     }
 
+    /// Speaks TLS on a connection that is there, if the server's certificate is one that is believed.
+    pub(crate) fn over_tls(self, believed: &Arc<ClientConfig>) -> std::io::Result<Peer> {
+        let Line::Plain(mut socket) = self.stream else { panic!("it speaks TLS already") };
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(Arc::clone(believed), name).expect("a good configuration");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket)?;
+        }
+        Ok(Peer { stream: Line::Tls(Box::new(StreamOwned::new(tls, socket))), ..self })
+    }
+
     /// Sends a request; on 101 goes on as a WebSocket.
     pub(crate) fn request(http: SocketAddr, source: u16, request: &str) -> Result<(Peer, Response), Response> {
-        let mut peer = Peer::dial(http, source);
+        Peer::dial(http, source).exchange(request)
+    }
+
+    /// As [`Peer::request`], on a connection that is there.
+    pub(crate) fn exchange(self, request: &str) -> Result<(Peer, Response), Response> {
+        let mut peer = self;
         peer.write(request.as_bytes());
         let end = loop {
             if let Some(end) = peer.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -184,7 +240,8 @@ impl Peer {
 
     /// A second hold on the connection that can only write, so that one thread writes while another reads.
     pub(crate) fn writer(&self) -> impl FnOnce(&[u8]) + Send + 'static {
-        let mut stream = self.stream.try_clone().expect("a second descriptor");
+        let Line::Plain(stream) = &self.stream else { panic!("TLS has one writer") };
+        let mut stream = stream.try_clone().expect("a second descriptor");
         move |bytes| stream.write_all(bytes).expect("the server reads")
     }
 
