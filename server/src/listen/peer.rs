@@ -77,7 +77,8 @@ impl Proxies {
         // The last hop that is not ours is the one that the outermost trusted proxy saw; what stands before it, anybody may
         // have written.
         let address = hops.iter().rev().find(|hop| !self.trusts(**hop)).or(hops.first()).copied().unwrap_or(peer.address);
-        Ok(Peer { address, secure: secure.unwrap_or(peer.secure) })
+        // Where a hop is named and no scheme, how that hop came is not known; TLS between the proxy and us says nothing of it.
+        Ok(Peer { address, secure: secure.unwrap_or(peer.secure && hops.is_empty()) })
     }
 }
 

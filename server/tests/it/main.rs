@@ -13,6 +13,7 @@ mod operators;
 mod peer;
 mod persona;
 mod process;
+mod proxy;
 mod stall;
 mod tls;
 mod tokens;
