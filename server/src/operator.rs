@@ -7,15 +7,20 @@
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gatepost_identity::Identity;
 use gatepost_identity::account::{Account, Client, Status};
-use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewUser, Operator, SessionView, UserChange};
+use gatepost_identity::admin::{
+    Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, SessionView, UserChange,
+};
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
+use gatepost_identity::scope::{ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::SessionId;
+use gatepost_identity::store::Grant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -168,6 +173,19 @@ pub enum Operation {
     ClientRemove {
         /// Id.
         id: String,
+    },
+    /// Makes a grant and tells its code.
+    GrantMint {
+        /// The client that may redeem it.
+        client: String,
+        /// Name or address of the user whom it lets in.
+        user: String,
+        /// The provider that redeems it; none: the first one.
+        provider: Option<String>,
+        /// Scopes; none: all that can be had.
+        scopes: Vec<String>,
+        /// How long it is good, in milliseconds.
+        life: u64,
     },
     /// Sessions, a page at a time, newest first.
     SessionList {
@@ -392,6 +410,11 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
         Operation::ClientDisable { id } => Ok(client(&admin.set_client_status(&id, Status::Disabled).await?)),
         Operation::ClientEnable { id } => Ok(client(&admin.set_client_status(&id, Status::Active).await?)),
         Operation::ClientRemove { id } => Ok(client(&admin.remove_client(&id).await?)),
+        Operation::GrantMint { client, user, provider, scopes, life } => {
+            let new = NewGrant { client, user: user.clone(), provider, scopes, life: Duration::from_millis(life) };
+            let (grant, code) = admin.mint_grant(new).await?;
+            Ok(minted(&grant, &user, &code))
+        }
         Operation::SessionList { user, after, limit } => {
             let after = after.map(|id| session_id(&id)).transpose()?;
             Ok(admin.sessions(user.as_deref(), after, limit).await?.iter().map(session).collect())
@@ -438,7 +461,7 @@ fn user(account: &Account) -> Value {
         "display_name": account.display_name,
         "status": account.status.word(),
         "roles": account.roles,
-        "scopes": account.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "scopes": names(&account.scopes),
         "expires_at": account.expires_at.map(moment),
         "has_password": account.password.is_some(),
         "created_at": moment(account.created_at),
@@ -452,7 +475,7 @@ fn client(client: &Client) -> Value {
         "display_name": client.display_name,
         "kind": if client.secret.is_some() { "confidential" } else { "public" },
         "status": client.status.word(),
-        "scopes": client.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "scopes": names(&client.scopes),
         "receives_token": client.receives_token,
         "expires_at": client.expires_at.map(moment),
         "created_at": moment(client.created_at),
@@ -466,6 +489,27 @@ fn client_with(changed: &Client, drawn: Option<Secret>) -> Value {
         facts["secret"] = json!(secret.expose_text());
     }
     facts
+}
+
+/// With the code; it is told this once.
+fn minted(grant: &Grant, user: &str, code: &Secret) -> Value {
+    let scopes = match &grant.scopes {
+        ScopeRequest::Maximum => Value::Null,
+        ScopeRequest::Nothing => json!([]),
+        ScopeRequest::AnyOf(scopes) => names(scopes),
+    };
+    json!({
+        "code": code.expose_text(),
+        "client": grant.client.as_str(),
+        "user": user,
+        "provider": grant.provider,
+        "scopes": scopes,
+        "expires_at": moment(grant.expires_at),
+    })
+}
+
+fn names(scopes: &Scopes) -> Value {
+    scopes.iter().map(|scope| scope.as_str()).collect()
 }
 
 fn session(view: &SessionView) -> Value {

@@ -10,11 +10,12 @@ use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::{Config, Sources};
+use crate::config::{Config, Sources, parse_span};
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
 use crate::{demo, telemetry};
@@ -57,6 +58,9 @@ enum Command {
     /// Clients: the software that users log in through, and services that speak for themselves
     #[command(subcommand)]
     Client(Client),
+    /// Grants: codes that let a user in once, without a password
+    #[command(subcommand)]
+    Grant(Grant),
     /// Sessions
     #[command(subcommand)]
     Session(Session),
@@ -222,6 +226,28 @@ struct Identified {
 }
 
 #[derive(Debug, Subcommand)]
+enum Grant {
+    /// Make a grant and show its code once
+    Mint {
+        /// The id of the client that may redeem it
+        #[arg(long, value_name = "ID")]
+        client: String,
+        /// The name or e-mail address of the user whom it lets in
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// The provider that redeems it [default: the first one]
+        #[arg(long, value_name = "NAME")]
+        provider: Option<String>,
+        /// A scope that may be had with it; may be repeated [default: all that user and client have]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How long it is good, at most 10m
+        #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = parse_span)]
+        expires: Duration,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum Session {
     /// List the sessions in force, newest first
     List {
@@ -301,6 +327,10 @@ fn run_command(cli: Cli) -> Result<(), String> {
             }
             Command::User(command) => answer(config, json, user(command)?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
+            Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
+                let life = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
+                answer(config, json, Operation::GrantMint { client, user, provider, scopes, life }).await
+            }
             Command::Session(Session::End { id, user }) => {
                 let operation = match (id, user) {
                     (Some(id), _) => Operation::SessionEnd { id },
