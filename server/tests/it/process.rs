@@ -242,4 +242,7 @@ fn paths_and_versions_that_are_not_served_get_their_status() {
 fn the_demonstration_logs_in_and_ends() {
     let shown = run(Home::new("").command().args(["demo", "--exit"]), "").ok();
     assert!(shown.contains("All answers were as expected."), "{shown}");
+    for way in ["ws://127.0.0.1:", "wss://localhost:"] {
+        assert!(shown.contains(way), "{way} is not in {shown}");
+    }
 }
