@@ -174,7 +174,7 @@ impl Account {
     /// What peers and principals may know of it.
     pub fn summary(&self) -> AccountSummary {
         AccountSummary {
-            id: self.id,
+            id: Some(self.id),
             subject: self.subject.clone(),
             name: self.name.as_str().to_owned(),
             email: self.email.as_ref().map(|email| email.as_str().to_owned()),
@@ -187,11 +187,11 @@ impl Account {
 /// What peers may know of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountSummary {
-    /// Its own id, for the core; not told on a wire.
-    pub id: AccountId,
+    /// Its own id, for the core; not told on a wire. None: somebody else vouches for this person, and there is no account here.
+    pub id: Option<AccountId>,
     /// The id that peers are told.
     pub subject: String,
-    /// The name to log in with.
+    /// The name to log in with; of somebody without an account here, the same as `subject`.
     pub name: String,
     /// The address, where there is one.
     pub email: Option<String>,

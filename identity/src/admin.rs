@@ -400,7 +400,7 @@ impl<'a> Admin<'a> {
         let client = self.client(&new.client).await?;
         let account = self.user(&new.user).await?;
         let name = new.provider.map(ProviderName);
-        let provider = self.core.providers.find(name.as_ref()).map_err(|_| Refusal::NotFound("provider"))?;
+        let provider = self.core.providers.local(name.as_ref()).map_err(|_| Refusal::NotFound("provider"))?;
         let mut faults = Vec::new();
         let scopes = match new.scopes.is_empty() {
             true => Some(ScopeRequest::Maximum),
@@ -446,14 +446,38 @@ impl<'a> Admin<'a> {
             };
             views.push(SessionView { connections: self.core.live.connections(session.id, None), user, session });
         }
+        if of.is_none() {
+            self.among_borrowed(&mut views, after, limit.clamp(1, 1000));
+        }
         Ok(views)
     }
 
-    /// Ends one session.
+    /// Adds the borrowed sessions, which are in memory only, at their places among the newest `limit`.
+    fn among_borrowed(&self, views: &mut Vec<SessionView>, after: Option<SessionId>, limit: usize) {
+        // Where the page is full, what is older than its last row comes on a later one.
+        let oldest = if views.len() == limit { views.last().map(|view| view.session.id) } else { None };
+        let here = |id: SessionId| after.is_none_or(|after| id < after) && oldest.is_none_or(|oldest| id > oldest);
+        let borrowed = self.core.live.borrowed().into_iter().filter(|(session, ..)| here(session.id));
+        views.extend(borrowed.map(|(session, lent, connections)| SessionView {
+            session: (*session).clone(),
+            user: Some(lent.person.subject.clone()),
+            connections,
+        }));
+        views.sort_by_key(|view| std::cmp::Reverse(view.session.id));
+        views.truncate(limit);
+    }
+
+    /// Ends one session. Of a borrowed one, the token that it rests on is no longer good here.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] where there is none, or it has ended already.
     pub async fn end_session(&self, id: SessionId) -> Result<(), Refusal> {
+        if let Some(token) = self.core.live.lent_by(id) {
+            let entry = AuditEntry { session: Some(id), ..self.entry("session_end") };
+            self.core.store.revoke(token.hash, token.expires_at, id, entry).await?;
+            self.core.changed().await;
+            return Ok(());
+        }
         match self.end(Which::Session(id)).await? {
             0 => Err(Refusal::NotFound("session")),
             _ => Ok(()),

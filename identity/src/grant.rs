@@ -16,6 +16,7 @@ use crate::command::{Context, GrantRequest, ProviderName};
 use crate::credential::{About, Proof};
 use crate::live::{Attach, Attachment, Found};
 use crate::policy::{carries_secure_scopes, may_enter};
+use crate::provider::{Provider, ProviderKind};
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
 use crate::scope::{Scopes, resolve};
@@ -113,14 +114,23 @@ impl Core {
     ) -> Result<Grant, Refusal> {
         let source = Key::TokenSource(context.peer.address);
         self.throttle.check(self.clock.now(), &source)?;
-        let mut result = self.restore_once(provider, any_of, request, context, about).await;
+        let mut result = match self.providers.find(provider) {
+            Ok(Provider { name, kind: ProviderKind::Token(issuers), .. }) => {
+                self.borrow(name, issuers, any_of, request, context, about).await.map(Some)
+            }
+            _ => self.restore_once(provider, any_of, request, context, about).await,
+        };
         if matches!(result, Ok(None)) {
             // Something changed between the look and the write. The feed says what; the second look sees it.
             self.by(context, self.follow()).await?;
             result = self.restore_once(provider, any_of, request, context, about).await;
         }
         let result = result.and_then(|grant| grant.ok_or(Refusal::Revoked));
-        if let Err(Refusal::InvalidCredentials | Refusal::UnknownProvider | Refusal::Expired | Refusal::Revoked) = result {
+        let is_no_good = |refusal: &Refusal| {
+            use Refusal::{Expired, InvalidCredentials, NotYetValid, Revoked, UnknownProvider, WrongAudience};
+            matches!(refusal, InvalidCredentials | UnknownProvider | Expired | Revoked | NotYetValid | WrongAudience)
+        };
+        if result.as_ref().is_err_and(is_no_good) {
             self.throttle.count(self.clock.now(), &source);
         }
         result
@@ -135,7 +145,7 @@ impl Core {
         context: &Context,
         about: &mut About,
     ) -> Result<Option<Grant>, Refusal> {
-        let provider = self.providers.find(provider)?;
+        let provider = self.providers.local(provider)?;
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
         let (presented, found) = self.by(context, self.look_up(any_of, now)).await?;
@@ -319,7 +329,7 @@ impl Core {
         Ok(())
     }
 
-    fn attach(
+    pub(crate) fn attach(
         &self,
         principal: Principal,
         told: Option<TokenHash>,
@@ -389,7 +399,7 @@ impl Core {
         (secret, token)
     }
 
-    fn carries(&self, context: &Context) -> bool {
+    pub(crate) fn carries(&self, context: &Context) -> bool {
         carries_secure_scopes(self.settings.requires_secure(context.gate), &context.peer)
     }
 

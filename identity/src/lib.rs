@@ -9,6 +9,7 @@
 pub mod account;
 pub mod admin;
 pub mod audit;
+mod borrow;
 pub mod clock;
 pub mod command;
 pub mod credential;

@@ -20,11 +20,12 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 
-use crate::account::{Account, AccountId, Client, ClientId};
+use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
 use crate::command::ConnectionId;
 use crate::refusal::Refusal;
 use crate::reply::{Event, Principal, Reason};
+use crate::scope::Scopes;
 use crate::session::{Session, SessionId, SessionSettings};
 use crate::store::{Roll, StoredSession, Token, TokenHash};
 
@@ -53,6 +54,8 @@ struct Tables {
 
 struct LiveSession {
     session: Arc<Session>,
+    /// Whom a token of somebody else's vouches for, where the session rests on one. Neither account nor client stands behind it.
+    lent: Option<Arc<Lent>>,
     used_at: Timestamp,
     /// When it was last looked at here; the longest ago is let go first.
     touched: Timestamp,
@@ -62,6 +65,21 @@ struct LiveSession {
     /// How many were never presented and are held.
     held: usize,
     attached: HashSet<ConnectionId>,
+}
+
+impl LiveSession {
+    fn of(now: Timestamp, session: Session, lent: Option<Arc<Lent>>) -> LiveSession {
+        LiveSession {
+            used_at: session.used_at,
+            touched: now,
+            session: Arc::new(session),
+            lent,
+            tokens: HashSet::new(),
+            loose: BTreeSet::new(),
+            held: 0,
+            attached: HashSet::new(),
+        }
+    }
 }
 
 struct LiveToken {
@@ -89,6 +107,13 @@ pub(crate) struct Found {
     pub(crate) token: Token,
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) client: Arc<Client>,
+}
+
+/// What a token of somebody else's says, as far as it is good here.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pub(crate) person: Arc<AccountSummary>,
+    pub(crate) scopes: Scopes,
 }
 
 /// A connection that is to be attached, and the versions of account and client that this was decided by.
@@ -149,6 +174,37 @@ impl Live {
     /// Forgets a token that was not written after all.
     pub(crate) fn forget_token(&self, token: &TokenHash) {
         self.tables().drop_token(token);
+    }
+
+    /// Takes in a session that rests on a token of somebody else's. It is nowhere but here.
+    pub(crate) fn borrow(&self, session: Session, lent: Lent, token: Token) {
+        let mut tables = self.tables();
+        let live = LiveSession::of(session.started_at, session, Some(Arc::new(lent)));
+        tables.sessions.insert(live.session.id, live);
+        tables.keep_token(token);
+    }
+
+    /// What a token of somebody else's was found to say, if that is in memory.
+    pub(crate) fn find_lent(&self, token: &TokenHash, now: Timestamp) -> Option<(Arc<Session>, Arc<Lent>, Token)> {
+        let mut tables = self.tables();
+        let token = tables.tokens.get(token)?.token.clone();
+        let live = tables.sessions.get_mut(&token.session)?;
+        live.touched = now;
+        Some((Arc::clone(&live.session), Arc::clone(live.lent.as_ref()?), token))
+    }
+
+    /// The borrowed sessions, with how many connections hold each.
+    pub(crate) fn borrowed(&self) -> Vec<(Arc<Session>, Arc<Lent>, usize)> {
+        let tables = self.tables();
+        let lent = |live: &LiveSession| Some((Arc::clone(&live.session), Arc::clone(live.lent.as_ref()?), live.attached.len()));
+        tables.sessions.values().filter_map(lent).collect()
+    }
+
+    /// The token that a borrowed session rests on.
+    pub(crate) fn lent_by(&self, session: SessionId) -> Option<Token> {
+        let tables = self.tables();
+        let live = tables.sessions.get(&session).filter(|live| live.lent.is_some())?;
+        live.tokens.iter().next().and_then(|hash| tables.tokens.get(hash)).map(|live| live.token.clone())
     }
 
     /// Forgets a session that was not written after all, or is no longer in force.
@@ -240,11 +296,13 @@ impl Live {
         if told.is_some_and(|told| !tables.tokens.contains_key(&told)) {
             return Err(Refusal::Revoked);
         }
-        let account = live.session.account.and_then(|id| tables.accounts.get(&id)).map(|(account, _)| account);
-        let Some((client, _)) = tables.clients.get(&live.session.client) else { return Err(Refusal::Revoked) };
-        if account.map(|account| account.version) != account_version || client.version != client_version {
-            let account = account.map(|account| &**account);
-            principal = anew(&live.session, account, client, secure, &principal).ok_or(Refusal::Revoked)?;
+        if live.lent.is_none() {
+            let account = live.session.account.and_then(|id| tables.accounts.get(&id)).map(|(account, _)| account);
+            let Some((client, _)) = tables.clients.get(&live.session.client) else { return Err(Refusal::Revoked) };
+            if account.map(|account| account.version) != account_version || client.version != client_version {
+                let account = account.map(|account| &**account);
+                principal = anew(&live.session, account, client, secure, &principal).ok_or(Refusal::Revoked)?;
+            }
         }
         tables.remove_entry(connection);
         tables.last_number += 1;
@@ -310,7 +368,7 @@ impl Live {
                 }
                 tables.reconsider(|session| session.account == Some(id), anew);
             }
-            None => tables.lose(|session| session.account == Some(id)),
+            None => tables.lose(|live| live.session.account == Some(id)),
         }
     }
 
@@ -324,7 +382,7 @@ impl Live {
                 }
                 tables.reconsider(|session| session.client == *id, anew);
             }
-            None => tables.lose(|session| session.client == *id),
+            None => tables.lose(|live| live.lent.is_none() && live.session.client == *id),
         }
     }
 
@@ -358,6 +416,12 @@ impl Live {
             .collect();
         for hash in gone {
             tables.drop_token(&hash);
+        }
+        // A borrowed session whose token has ended rests on nothing.
+        let bare = |live: &&LiveSession| live.lent.is_some() && live.tokens.is_empty() && live.attached.is_empty();
+        let bare: Vec<SessionId> = tables.sessions.values().filter(bare).map(|live| live.session.id).collect();
+        for session in bare {
+            tables.forget(session);
         }
         let surplus = tables.sessions.len().saturating_sub(self.settings.kept_in_memory);
         let mut idle: Vec<(Timestamp, SessionId)> = tables
@@ -396,7 +460,7 @@ pub(crate) type Anew<'a> = dyn Fn(&Session, Option<&Account>, &Client, bool, &Pr
 
 impl Tables {
     fn found(&self, token: &Token) -> Option<Found> {
-        let live = self.sessions.get(&token.session)?;
+        let live = self.sessions.get(&token.session).filter(|live| live.lent.is_none())?;
         let account = match live.session.account {
             Some(id) => Some(Arc::clone(&self.accounts.get(&id)?.0)),
             None => None,
@@ -423,15 +487,7 @@ impl Tables {
         if known.version < client.version {
             *known = client;
         }
-        let live = LiveSession {
-            used_at: session.used_at,
-            touched: now,
-            session: Arc::new(session),
-            tokens: HashSet::new(),
-            loose: BTreeSet::new(),
-            held: 0,
-            attached: HashSet::new(),
-        };
+        let live = LiveSession::of(now, session, None);
         self.sessions.insert(live.session.id, live);
     }
 
@@ -439,6 +495,9 @@ impl Tables {
         let Some(live) = self.sessions.remove(&session) else { return };
         for hash in live.tokens {
             self.tokens.remove(&hash);
+        }
+        if live.lent.is_some() {
+            return;
         }
         if let Some(id) = live.session.account
             && let Some((_, sessions)) = self.accounts.get_mut(&id)
@@ -544,7 +603,7 @@ impl Tables {
     /// Looks again at every attached connection of the sessions chosen.
     fn reconsider(&mut self, chosen: impl Fn(&Session) -> bool, anew: &Anew<'_>) {
         let mut changed: Vec<(ConnectionId, Option<Principal>)> = Vec::new();
-        for live in self.sessions.values().filter(|live| chosen(&live.session)) {
+        for live in self.sessions.values().filter(|live| live.lent.is_none() && chosen(&live.session)) {
             let account = live.session.account.and_then(|id| self.accounts.get(&id));
             let Some((client, _)) = self.clients.get(&live.session.client) else { continue };
             for connection in &live.attached {
@@ -576,9 +635,8 @@ impl Tables {
         entry.mailbox.put(Event::Changed(principal));
     }
 
-    fn lose(&mut self, chosen: impl Fn(&Session) -> bool) {
-        let lost: Vec<SessionId> =
-            self.sessions.values().filter(|live| chosen(&live.session)).map(|live| live.session.id).collect();
+    fn lose(&mut self, chosen: impl Fn(&LiveSession) -> bool) {
+        let lost: Vec<SessionId> = self.sessions.values().filter(|live| chosen(live)).map(|live| live.session.id).collect();
         for session in lost {
             let attached = self.sessions.get(&session).map(|live| live.attached.clone()).unwrap_or_default();
             for connection in attached {

@@ -5,13 +5,16 @@
 
 use crate::account::NameKey;
 use crate::command::ProviderName;
+use crate::jwt::Issuer;
 use crate::refusal::Refusal;
 
 /// What a provider takes as proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderKind {
-    /// Names and passwords of our own accounts, and the tokens that we drew for them.
+    /// Names and passwords of our own accounts, grants for them, and the tokens that we drew for them.
     Local,
+    /// Tokens that these issuers have signed.
+    Token(Vec<Issuer>),
 }
 
 /// One provider.
@@ -49,6 +52,18 @@ impl Providers {
             registry.push((provider, keys));
         }
         Ok(Providers(registry))
+    }
+
+    /// The provider of this name that has our own accounts; without a name, the first such one.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownProvider`], also where the one of this name takes tokens only.
+    pub fn local(&self, name: Option<&ProviderName>) -> Result<&Provider, Refusal> {
+        let is_local = |provider: &&Provider| matches!(provider.kind, ProviderKind::Local);
+        match name {
+            None => self.0.iter().map(|(provider, _)| provider).find(is_local).ok_or(Refusal::UnknownProvider),
+            Some(_) => self.find(name).and_then(|found| Some(found).filter(is_local).ok_or(Refusal::UnknownProvider)),
+        }
     }
 
     /// The provider of this name; without a name, the first one there is.

@@ -254,6 +254,11 @@ pub trait Store: Send + Sync + 'static {
     /// Ends sessions that have not ended, deletes their tokens, appends `Change::SessionEnded` for each and writes `audit`
     /// once for each, naming its session, account and client. Answers how many there were.
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
+    /// Says that a token of somebody else's is no longer good here, until it ends by itself at `until`. Appends
+    /// `Change::SessionEnded` for the borrowed session that rests on it.
+    async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
+    /// Whether [`Store::revoke`] was said of this token.
+    async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
     /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions that ended before
     /// `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::scope::ScopeDefinition;
@@ -23,7 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use crate::listen::peer::{Fields, Proxies};
-use crate::listen::tls::{Certificates, Culprit, Files};
+use crate::listen::tls::{Certificates, Culprit, Files, closed_to_others as closed_file};
 
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
@@ -101,6 +102,7 @@ impl Default for Written {
                 name: "local".to_owned(),
                 kind: Kind::Local,
                 aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
+                issuers: Vec::new(),
             }],
         }
     }
@@ -239,12 +241,31 @@ struct WrittenProvider {
     kind: Kind,
     #[serde(default)]
     aliases: Vec<String>,
+    /// Of kind `token`: whose tokens are taken.
+    #[serde(default)]
+    issuers: Vec<WrittenIssuer>,
+}
+
+#[derive(Deserialize)]
+struct WrittenIssuer {
+    issuer: String,
+    audience: Vec<String>,
+    /// A file with a JWK set.
+    keys: PathBuf,
+    #[serde(default = "usual_algorithms")]
+    algorithms: Vec<String>,
+}
+
+/// Those with a key pair, so that whoever can verify cannot sign.
+fn usual_algorithms() -> Vec<String> {
+    ["RS256", "ES256", "EdDSA"].map(str::to_owned).into()
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Local,
+    Token,
 }
 
 /// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
@@ -444,17 +465,18 @@ impl Written {
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0 || *count > 10_000_000) {
             return Err(origins.complain(key, "must be 1 to 10000000"));
         }
-        let providers = self
-            .provider
-            .iter()
-            .map(|provider| Provider {
-                name: provider.name.clone(),
-                kind: match provider.kind {
-                    Kind::Local => ProviderKind::Local,
-                },
-                aliases: provider.aliases.clone(),
-            })
-            .collect::<Vec<_>>();
+        let mut providers = Vec::new();
+        for (index, provider) in self.provider.iter().enumerate() {
+            let place = format!("provider[{index}]");
+            let kind = match provider.kind {
+                Kind::Local if !provider.issuers.is_empty() => {
+                    return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind local has none"));
+                }
+                Kind::Local => ProviderKind::Local,
+                Kind::Token => ProviderKind::Token(provider.issuers(&place, origins)?),
+            };
+            providers.push(Provider { name: provider.name.clone(), kind, aliases: provider.aliases.clone() });
+        }
         if providers.is_empty() {
             return Err(origins.complain("provider", "names no provider, so nobody could log in"));
         }
@@ -492,6 +514,27 @@ impl Written {
             scopes,
             insecure_gates,
         })
+    }
+}
+
+impl WrittenProvider {
+    fn issuers(&self, place: &str, origins: &Origins) -> Result<Vec<Issuer>, ConfigError> {
+        if self.issuers.is_empty() {
+            return Err(origins.complain(place, "a provider of kind token needs `issuers`"));
+        }
+        let read = |(index, written): (usize, &WrittenIssuer)| {
+            let place = format!("{place}.issuers[{index}]");
+            let file = written.keys.display();
+            let keys = std::fs::read_to_string(&written.keys)
+                .map_err(|error| origins.complain(&format!("{place}.keys"), &format!("{file} cannot be read: {error}")))?;
+            let issuer = Issuer::new(&written.issuer, written.audience.clone(), &keys, &written.algorithms);
+            let issuer = issuer.map_err(|fault| origins.complain(&place, &fault))?;
+            if issuer.has_shared_secret() {
+                closed_file(&written.keys).map_err(|fault| origins.complain(&format!("{place}.keys"), &fault))?;
+            }
+            Ok(issuer)
+        };
+        self.issuers.iter().enumerate().map(read).collect()
     }
 }
 

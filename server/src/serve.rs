@@ -37,6 +37,15 @@ pub enum OpenCoreError {
     Other(String),
 }
 
+impl std::fmt::Display for OpenCoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (OpenCoreError::Held(complaint) | OpenCoreError::Other(complaint)) = self;
+        f.write_str(complaint)
+    }
+}
+
+impl std::error::Error for OpenCoreError {}
+
 impl From<String> for OpenCoreError {
     fn from(complaint: String) -> OpenCoreError {
         OpenCoreError::Other(complaint)
@@ -45,9 +54,7 @@ impl From<String> for OpenCoreError {
 
 impl From<OpenCoreError> for String {
     fn from(error: OpenCoreError) -> String {
-        match error {
-            OpenCoreError::Held(complaint) | OpenCoreError::Other(complaint) => complaint,
-        }
+        error.to_string()
     }
 }
 

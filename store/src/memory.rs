@@ -33,6 +33,7 @@ struct State {
     sessions: BTreeMap<SessionId, Session>,
     tokens: BTreeMap<TokenHash, Token>,
     grants: BTreeMap<TokenHash, Grant>,
+    revoked: BTreeMap<TokenHash, Timestamp>,
     feed: VecDeque<(u64, Change)>,
     audit: Vec<AuditRow>,
     throttle: BTreeMap<u32, ThrottleRow>,
@@ -393,8 +394,21 @@ impl Store for Memory {
         Ok(self.state().end_with_audit(&which, reason, at, &audit))
     }
 
+    async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.revoked.entry(token).or_insert(until);
+        state.tell(Change::SessionEnded(session, Reason::Revoked));
+        state.append(audit);
+        Ok(())
+    }
+
+    async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError> {
+        Ok(self.state().revoked.contains_key(token))
+    }
+
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state();
+        state.revoked.retain(|_, until| *until >= now);
         state.tokens.retain(|_, token| token.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
         let State { grants, sessions, .. } = &mut *state;

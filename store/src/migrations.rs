@@ -9,7 +9,11 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 const APPLICATION: i32 = 0x4761_7465;
 
 /// Schema 1 is the first one. A migration that was published is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_grants.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_first.sql"),
+    include_str!("../migrations/0002_grants.sql"),
+    include_str!("../migrations/0003_revoked.sql"),
+];
 
 /// What stands between a file and the present schema.
 pub(crate) enum Standing {

@@ -13,6 +13,10 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use crate::failure::Failure;
 use crate::rows;
 
+pub(crate) fn is_revoked(connection: &Connection, token: &TokenHash) -> Result<bool, Failure> {
+    Ok(connection.prepare_cached("SELECT 1 FROM revoked WHERE hash = ?1")?.exists([token])?)
+}
+
 pub(crate) fn secret(connection: &Connection, name: &str) -> Result<Option<[u8; 32]>, Failure> {
     Ok(connection.prepare_cached("SELECT bytes FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
 }

@@ -254,6 +254,15 @@ impl Store for Sqlite {
         self.write(move |connection| writes::end_sessions(connection, &which, reason, at, &audit)).await
     }
 
+    async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::revoke(connection, &token, until, session, &audit)).await
+    }
+
+    async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError> {
+        let token = *token;
+        self.read(move |connection| reads::is_revoked(connection, &token)).await
+    }
+
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| writes::forget(connection, now, ended)).await
     }

@@ -363,6 +363,19 @@ pub(crate) fn end_descendants(connection: &Connection, of: &TokenHash, audit: &A
     append(connection, std::slice::from_ref(audit))
 }
 
+pub(crate) fn revoke(
+    connection: &Connection,
+    token: &TokenHash,
+    until: Timestamp,
+    session: SessionId,
+    audit: &AuditEntry,
+) -> Result<(), Failure> {
+    let sql = "INSERT INTO revoked (hash, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    run(connection, sql, params![token, until.millis()])?;
+    tell(connection, &Change::SessionEnded(session, Reason::Revoked))?;
+    append(connection, std::slice::from_ref(audit))
+}
+
 pub(crate) fn end_sessions(
     connection: &Connection,
     which: &Which,
@@ -421,6 +434,7 @@ pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) 
     run(connection, "DELETE FROM tokens WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
+    run(connection, "DELETE FROM revoked WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1", [FEED])
 }
 

@@ -222,8 +222,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 2 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 2; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 3 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 3; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -447,7 +447,11 @@ async fn the_migrations_still_make_the_kept_schemas() {
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
-    let migrations = [include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_grants.sql")];
+    let migrations = [
+        include_str!("../migrations/0001_first.sql"),
+        include_str!("../migrations/0002_grants.sql"),
+        include_str!("../migrations/0003_revoked.sql"),
+    ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());
         migrated.execute_batch(migration).expect("the migration runs");

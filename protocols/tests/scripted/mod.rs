@@ -29,7 +29,7 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
         _ => return None,
     };
     let account = AccountSummary {
-        id: gatepost_identity::account::AccountId(Default::default()),
+        id: None,
         subject: format!("u-{who}"),
         name: who.to_owned(),
         email: None,

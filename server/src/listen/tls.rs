@@ -147,8 +147,11 @@ fn unusable(culprit: Culprit, path: &Path, error: &dyn fmt::Display) -> Unusable
     Unusable { culprit, what: format!("{}: {error}", path.display()) }
 }
 
-/// A private key is its owner's alone.
-fn closed_to_others(path: &Path) -> Result<(), String> {
+/// A secret file is its owner's alone.
+///
+/// # Errors
+/// One sentence for people.
+pub(crate) fn closed_to_others(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mode = metadata.permissions().mode() & 0o777;

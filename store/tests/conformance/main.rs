@@ -80,6 +80,7 @@ held_by_both! {
     of_many_redemptions_at_once_the_first_begins_and_the_second_ends,
     what_ends_all_sessions_of_somebody_takes_the_grants_that_were_not_redeemed,
     grants_are_forgotten_with_their_time_or_with_their_session,
+    a_token_of_somebody_elses_is_revoked_until_it_ends,
     the_feed_keeps_its_newest_ten_thousand_lines,
     the_feed_is_read_in_pages,
     the_audit_is_a_chain,

@@ -342,3 +342,18 @@ pub(super) async fn forgetting_takes_what_is_past_only(store: &dyn Store) -> Hel
     assert_eq!(store.feed_end().await?, 2);
     Ok(())
 }
+
+pub(super) async fn a_token_of_somebody_elses_is_revoked_until_it_ends(store: &dyn Store) -> Held {
+    assert!(!store.is_revoked(&hash(1)).await?);
+    store.revoke(hash(1), at(100), session_id(7), entry("ended")).await?;
+    store.revoke(hash(1), at(200), session_id(8), entry("ended")).await?;
+    store.revoke(hash(2), at(50), session_id(9), entry("ended")).await?;
+    let ended = |number| Change::SessionEnded(session_id(number), Reason::Revoked);
+    assert_eq!(changes(store).await?, [ended(7), ended(8), ended(9)]);
+    assert_eq!(actions(store).await?, ["ended"; 3]);
+    store.forget(at(51), at(0)).await?;
+    assert!(store.is_revoked(&hash(1)).await? && !store.is_revoked(&hash(2)).await?);
+    store.forget(at(101), at(0)).await?;
+    assert!(!store.is_revoked(&hash(1)).await?, "it has ended by itself");
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Sessions that rest on a token of somebody else's: from a signed token to a grant that ends with it.
+//!
+//! A borrowed session is in memory only. What the token says is verified at first sight and kept as long as the session is; after
+//! a restart the token is verified again. An operator who ends such a session says so in the store, by the token's hash, and the
+//! token is no longer good here, although its issuer knows nothing of it.
+
+use std::sync::Arc;
+
+use crate::Core;
+use crate::account::{AccountSummary, ClientId};
+use crate::clock::Timestamp;
+use crate::command::{Context, GrantRequest};
+use crate::credential::About;
+use crate::grant::{Grant, HeldEvents};
+use crate::jwt::{Claims, Issuer, verify};
+use crate::live::Lent;
+use crate::refusal::Refusal;
+use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
+use crate::scope::{ScopeRequest, Scopes, resolve};
+use crate::secret::Secret;
+use crate::session::Session;
+use crate::store::Token;
+use crate::token::{hash, session_id};
+
+impl Core {
+    /// Takes a signed token for what it says. It is given back as it came, since it restores the session as well as any.
+    pub(crate) async fn borrow(
+        self: &Arc<Core>,
+        provider: &str,
+        issuers: &[Issuer],
+        any_of: &[Secret],
+        request: &GrantRequest,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Grant, Refusal> {
+        self.by(context, self.fresh()).await?;
+        let now = self.clock.now();
+        let (secret, (session, lent, token)) = self.by(context, self.lent(provider, issuers, any_of, context, now)).await?;
+        about.session = Some(session.id);
+        about.client = Some(session.client.clone());
+        about.name = Some(lent.person.subject.clone());
+        if session.gate != context.gate || session.provider != provider {
+            return Err(Refusal::InvalidCredentials);
+        }
+        if now >= token.expires_at {
+            return Err(Refusal::Expired);
+        }
+        let all: Scopes = self.settings.scopes.iter().map(|line| line.scope.clone()).collect();
+        let scopes = resolve(&self.settings.scopes, &ScopeRequest::Maximum, &lent.scopes, &all, self.carries(context))?;
+        let principal = Principal {
+            session: session.id,
+            account: Some(Arc::clone(&lent.person)),
+            client: session.client.clone(),
+            scopes,
+            spelling: request.spelling.unwrap_or(session.spelling),
+            expires_at: Some(self.settings.sessions.connection_ends(now, Some(token.expires_at), None)),
+        };
+        let (attachment, principal) = self.attach(principal, Some(token.hash), (None, 0), context)?;
+        self.audit.note(self.entry(now, "borrow", context, about));
+        let told = IssuedToken { kind: TokenKind::Restore, secret: secret.clone(), expires_at: Some(token.expires_at) };
+        Ok(Grant { granted: Granted { principal, tokens: vec![told] }, attachment, held: HeldEvents::nothing() })
+    }
+
+    /// The first of the readings that is a good token, with the session that rests on it: seen before, or verified now.
+    async fn lent<'a>(
+        &self,
+        provider: &str,
+        issuers: &[Issuer],
+        any_of: &'a [Secret],
+        context: &Context,
+        now: Timestamp,
+    ) -> Result<(&'a Secret, (Arc<Session>, Arc<Lent>, Token)), Refusal> {
+        for secret in any_of {
+            if let Some(found) = self.live.find_lent(&hash(secret), now) {
+                return Ok((secret, found));
+            }
+        }
+        let mut refusal = Refusal::InvalidCredentials;
+        for secret in any_of {
+            match verify(issuers, secret.expose(), now) {
+                Ok(claims) => {
+                    self.first_sight(provider, secret, claims, context, now).await?;
+                    let found = self.live.find_lent(&hash(secret), now).ok_or(Refusal::Revoked)?;
+                    return Ok((secret, found));
+                }
+                // Of two readings the one that somebody has signed says why.
+                Err(Refusal::InvalidCredentials) => {}
+                Err(cause) => refusal = cause,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Takes a token in that has verified, unless an operator has ended what rested on it. One at a time for one token, and not
+    /// while the feed is being followed, so that its end is not overtaken.
+    async fn first_sight(
+        &self,
+        provider: &str,
+        secret: &Secret,
+        claims: Claims,
+        context: &Context,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let hash = hash(secret);
+        let _feed = self.feed.lock().await;
+        if self.store.is_revoked(&hash).await? {
+            return Err(Refusal::Revoked);
+        }
+        if self.live.find_lent(&hash, now).is_some() {
+            return Ok(());
+        }
+        let id = session_id(now, &*self.entropy);
+        let client = claims.client.as_deref().unwrap_or(&claims.issuer);
+        let session = Session {
+            id,
+            gate: context.gate.to_owned(),
+            provider: provider.to_owned(),
+            account: None,
+            client: ClientId::parse(client).map_err(|_| Refusal::InvalidCredentials)?,
+            requested: ScopeRequest::Maximum,
+            spelling: 0,
+            source: context.peer.address,
+            started_at: now,
+            used_at: now,
+            ended: None,
+        };
+        let named = claims.scopes.unwrap_or_default();
+        let known = self.settings.scopes.iter().map(|line| &line.scope);
+        let lent = Lent {
+            scopes: known.filter(|scope| named.iter().any(|name| name == scope.as_str())).cloned().collect(),
+            person: Arc::new(AccountSummary {
+                id: None,
+                name: claims.subject.clone(),
+                subject: claims.subject,
+                email: None,
+                display_name: claims.name,
+                roles: Vec::new(),
+            }),
+        };
+        let token = Token {
+            hash,
+            session: id,
+            parent: None,
+            issued_at: now,
+            expires_at: claims.expires_at,
+            presented_at: Some(now),
+            superseded_at: None,
+        };
+        self.live.borrow(session, lent, token);
+        Ok(())
+    }
+}
