@@ -7,6 +7,7 @@
 mod crash;
 mod crowd;
 mod frames;
+mod grants;
 mod guesses;
 mod harness;
 mod operators;

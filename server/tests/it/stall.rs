@@ -8,17 +8,17 @@ use crate::harness::{CHEAP, PASSWORD, Server, until};
 use crate::peer::{Answer, Peer, owner};
 
 /// Keeps everybody else from writing until it is dropped. The server waits five seconds for such a lock.
-struct Stall(Connection);
+pub(crate) struct Stall(Connection);
 
 impl Stall {
-    fn of(server: &Server) -> Stall {
+    pub(crate) fn of(server: &Server) -> Stall {
         let connection = Connection::open(server.data().join("gatepost.db")).expect("the database");
         connection.busy_timeout(crate::harness::LIMIT).expect("a limit");
         connection.execute_batch("BEGIN IMMEDIATE").expect("the lock");
         Stall(connection)
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.0.execute_batch("ROLLBACK").expect("the lock is given back");
     }
 }
