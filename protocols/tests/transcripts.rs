@@ -374,8 +374,8 @@ fn a_test_is_a_function_that_is_marked_and_run() {
     check("    /// Why.\n    #[test]\n    #[should_panic]\n    // So.\n    fn name(a in b) {", true);
     check("fn name() {", false);
     check("#[test]\nfn other() {}\n\nfn name() {", false);
-    check("#[test]\n#[ignore]\nfn name() {", false);
-    check("#[ignore = \"slow\"]\n#[test]\nfn name() {", false);
+    check("#[test]\n#[ ignore ]\nfn name() {", false);
+    check("#[ ignore = \"slow\"]\n#[test]\nfn name() {", false);
     check("#[test]\n#[cfg_attr(unix, ignore)]\nfn name() {", false);
     check("#[test]\nfn name_and_more() {", false);
     check("// #[test]\nfn name() {", false);

@@ -1,0 +1,334 @@
+//! Races between a login and whatever ends or changes it, each made to happen: a store that lets something else happen right
+//! after one of its verbs.
+//!
+//! What a driver asks of the core in peace is in `core.rs`. Here an operator is always exactly in between.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::admin::{ClientChange, NewClient, NewUser, Operator, UserChange};
+use gatepost_identity::audit::{AuditEntry, AuditRow};
+use gatepost_identity::clock::{Clock, SystemEntropy, Timestamp, system_instant, system_now};
+use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
+use gatepost_identity::credential::Credential;
+use gatepost_identity::live::Attachment;
+use gatepost_identity::password::PasswordSettings;
+use gatepost_identity::provider::{Provider, ProviderKind};
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{Answer, Event, Granted, Reason};
+use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
+use gatepost_identity::secret::Secret;
+use gatepost_identity::session::{Session, SessionId};
+use gatepost_identity::store::{
+    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
+};
+use gatepost_identity::throttle::ThrottleRow;
+use gatepost_identity::{Identity, Settings, World};
+use gatepost_store::Memory;
+
+type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A store in memory that, once, lets something happen between a verb and its answer.
+#[derive(Default)]
+struct Interrupted {
+    store: Memory,
+    next: Mutex<Option<(&'static str, Meanwhile)>>,
+}
+
+impl Interrupted {
+    /// The next time that this verb has been done, and before whoever asked is told, `meanwhile` happens.
+    fn after(&self, verb: &'static str, meanwhile: impl Future<Output = ()> + Send + 'static) {
+        *self.next.lock().unwrap() = Some((verb, Box::pin(meanwhile)));
+    }
+
+    async fn interrupt(&self, verb: &str) {
+        let next = self.next.lock().unwrap().take_if(|(awaited, _)| *awaited == verb);
+        if let Some((_, meanwhile)) = next {
+            meanwhile.await;
+        }
+    }
+
+    fn has_happened(&self) -> bool {
+        self.next.lock().unwrap().is_none()
+    }
+}
+
+/// Hands every verb on, and interrupts behind it.
+macro_rules! handed_on {
+    ($($verb:ident($($name:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for Interrupted {
+            $(async fn $verb(&self, $($name: $kind),*) -> Result<$answer, StoreError> {
+                let answer = self.store.$verb($($name),*).await;
+                self.interrupt(stringify!($verb)).await;
+                answer
+            })*
+        }
+    };
+}
+
+handed_on! {
+        secret(name: &'static str, fresh: [u8; 32]) -> [u8; 32];
+        account_named(key: &NameKey) -> Option<Account>;
+        account(id: AccountId) -> Option<Account>;
+        accounts(page: Page<NameKey>) -> Vec<Account>;
+        add_account(account: Account, audit: AuditEntry) -> Placed;
+        change_account(account: Account, end: Option<Reason>, audit: AuditEntry) -> Placed;
+        remove_account(id: AccountId, version: u64, audit: AuditEntry) -> Written;
+        client(id: &ClientId) -> Option<Client>;
+        clients(page: Page<ClientId>) -> Vec<Client>;
+        add_client(client: Client, audit: AuditEntry) -> Placed;
+        change_client(client: Client, end: Option<Reason>, audit: AuditEntry) -> Written;
+        remove_client(id: ClientId, version: u64, audit: AuditEntry) -> Written;
+        start_session(new: NewSession) -> Written;
+        add_grant(grant: Grant, audit: AuditEntry) -> ();
+        grant(hash: &TokenHash) -> Option<Grant>;
+        redeem(grant: TokenHash, new: NewSession, reuse: AuditEntry) -> Redeemed;
+        roll(roll: Roll) -> Written;
+        end_descendants(of: TokenHash, audit: AuditEntry) -> ();
+        session_by_token(token: &TokenHash, since: Timestamp) -> Option<StoredSession>;
+        session(id: SessionId) -> Option<Session>;
+        sessions(of: Option<AccountId>, page: Page<SessionId>) -> Vec<Session>;
+        end_sessions(which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> usize;
+        revoke(token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> ();
+        is_revoked(token: &TokenHash) -> bool;
+        forget(now: Timestamp, ended: Timestamp) -> ();
+        feed(after: u64, limit: usize) -> Vec<(u64, Change)>;
+        feed_end() -> u64;
+        audit(entries: Vec<AuditEntry>) -> ();
+        audit_before(before: Option<u64>, limit: usize) -> Vec<AuditRow>;
+        audit_after(after: u64, limit: usize) -> Vec<AuditRow>;
+        throttle() -> Vec<ThrottleRow>;
+        save_throttle(rows: Vec<ThrottleRow>) -> ();
+}
+
+struct RealClock;
+
+impl Clock for RealClock {
+    fn now(&self) -> Timestamp {
+        system_now()
+    }
+
+    fn instant(&self) -> Instant {
+        system_instant()
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        Box::pin(tokio::time::sleep_until(deadline.into()))
+    }
+}
+
+/// A core on the store, which does nothing unasked, so that only the race at hand happens.
+struct Core {
+    identity: Identity,
+    hashing: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Core {
+    async fn on(store: Arc<Interrupted>) -> Core {
+        let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false };
+        let settings = Settings {
+            passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
+            providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: Vec::new() }],
+            scopes: vec![scope("a"), scope("b")],
+            ..Settings::default()
+        };
+        let world =
+            World { store, shared: Arc::new(OneNode::default()), clock: Arc::new(RealClock), entropy: Arc::new(SystemEntropy) };
+        let identity = Identity::open(world, settings, Vec::new()).await.unwrap();
+        let hashing = {
+            let identity = identity.clone();
+            std::thread::spawn(move || identity.work_passwords())
+        };
+        Core { identity, hashing: Some(hashing) }
+    }
+
+    /// With ann, who holds both scopes, and the client `app`.
+    async fn with_ann(store: &Arc<Interrupted>) -> Core {
+        let core = Core::on(Arc::clone(store)).await;
+        let scopes = || vec!["a".to_owned(), "b".to_owned()];
+        let password = Some(Secret::new("pw"));
+        let ann = NewUser { name: "ann".to_owned(), scopes: scopes(), password, ..NewUser::default() };
+        let admin = core.identity.admin(OPERATOR);
+        admin.add_client(NewClient { id: "app".to_owned(), scopes: scopes(), ..NewClient::default() }).await.unwrap();
+        admin.add_user(ann).await.unwrap();
+        core
+    }
+
+    async fn ask(&self, presented: Vec<Credential>, credential: Credential, connection: u64) -> Result<Peering, Refusal> {
+        let request = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+        let command = Command { presented, verb: Verb::Authenticate { provider: None, credential, request } };
+        let peer = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
+        let deadline = system_instant() + Duration::from_secs(20);
+        let context = Context { gate: "zenith", peer, connection: Some(ConnectionId(connection)), deadline };
+        let outcome = self.identity.handle(command, &context).await;
+        let Answer::Granted(granted) = outcome.reply.result?;
+        outcome.held.release();
+        Ok(Peering { granted, attachment: outcome.attachment.unwrap() })
+    }
+
+    async fn log_in(&self, connection: u64) -> Result<Peering, Refusal> {
+        let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+        self.ask(vec![app], Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") }, connection).await
+    }
+
+    async fn present(&self, token: &[u8], connection: u64) -> Result<Peering, Refusal> {
+        self.ask(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)] }, connection).await
+    }
+
+    /// What an operator does to ann, to be done later.
+    fn set_ann(&self, change: UserChange) -> impl Future<Output = ()> + Send + 'static {
+        let identity = self.identity.clone();
+        async move {
+            identity.admin(OPERATOR).set_user("ann", change).await.unwrap();
+        }
+    }
+
+    fn end_session(&self, session: SessionId) -> impl Future<Output = ()> + Send + 'static {
+        let identity = self.identity.clone();
+        async move { identity.admin(OPERATOR).end_session(session).await.unwrap() }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.identity.close_passwords();
+        if let Some(hashing) = self.hashing.take() {
+            hashing.join().unwrap();
+        }
+    }
+}
+
+const OPERATOR: Operator = Operator::Local { uid: 0 };
+
+struct Peering {
+    granted: Granted,
+    attachment: Attachment,
+}
+
+impl Peering {
+    fn token(&self) -> Vec<u8> {
+        self.granted.tokens[0].secret.expose().to_vec()
+    }
+
+    fn scopes(&self) -> String {
+        format!("{:?}", self.granted.principal.scopes)
+    }
+
+    fn event(&self) -> Option<Event> {
+        let mut waking = std::task::Context::from_waker(std::task::Waker::noop());
+        match self.attachment.poll_next(&mut waking) {
+            std::task::Poll::Ready(event) => Some(event),
+            std::task::Poll::Pending => None,
+        }
+    }
+}
+
+fn only_a() -> UserChange {
+    UserChange { scopes: Some(vec!["a".to_owned()]), ..UserChange::default() }
+}
+
+#[tokio::test]
+async fn what_was_taken_while_a_login_was_committed_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let ends = system_now().after(Duration::from_secs(60));
+    store.after("start_session", core.set_ann(UserChange { expires_at: Some(Some(ends)), ..only_a() }));
+    let peer = core.log_in(1).await.unwrap();
+    assert!(store.has_happened());
+    assert_eq!((peer.scopes().as_str(), peer.granted.principal.expires_at), ("[a]", Some(ends)));
+}
+
+#[tokio::test]
+async fn what_was_taken_while_a_token_was_rolled_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let token = core.log_in(1).await.unwrap().token();
+    store.after("roll", core.set_ann(only_a()));
+    let peer = core.present(&token, 2).await.unwrap();
+    assert!(store.has_happened());
+    assert_eq!(peer.scopes(), "[a]");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_while_its_login_was_committed_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let identity = core.identity.clone();
+    store.after("start_session", async move {
+        identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
+    });
+    assert_eq!(core.log_in(1).await.err(), Some(Refusal::Revoked));
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn a_session_that_ended_while_its_token_was_rolled_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let peer = core.log_in(1).await.unwrap();
+    store.after("roll", core.end_session(peer.granted.principal.session));
+    assert_eq!(core.present(&peer.token(), 2).await.err(), Some(Refusal::Revoked));
+    assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
+}
+
+#[tokio::test]
+async fn a_good_token_is_good_although_its_account_changed_while_it_was_read() {
+    let store = Arc::new(Interrupted::default());
+    let token = Core::with_ann(&store).await.log_in(1).await.unwrap().token();
+    let core = Core::on(Arc::clone(&store)).await;
+    store.after("account", core.set_ann(UserChange { display_name: Some(Some("Ann".to_owned())), ..only_a() }));
+    let peer = core.present(&token, 1).await.expect("good");
+    assert!(store.has_happened());
+    assert_eq!(peer.scopes(), "[a]");
+    core.present(&peer.token(), 1).await.expect("and good again");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_while_it_was_read_is_ended() {
+    let store = Arc::new(Interrupted::default());
+    let first = Core::with_ann(&store).await;
+    let peer = first.log_in(1).await.unwrap();
+    let (token, session) = (peer.token(), peer.granted.principal.session);
+    // Without a token to roll nothing would be written, so nothing but memory stands between the token and its session.
+    let untold = ClientChange { receives_token: Some(false), ..ClientChange::default() };
+    first.identity.admin(OPERATOR).set_client("app", untold).await.unwrap();
+    let core = Core::on(Arc::clone(&store)).await;
+    store.after("session_by_token", core.end_session(session));
+    for connection in 2..5 {
+        assert_eq!(core.present(&token, connection).await.err(), Some(Refusal::InvalidCredentials), "{connection}");
+    }
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn a_branch_that_ended_while_a_token_of_it_was_rolled_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let root = core.log_in(1).await.unwrap().token();
+    let grown = core.present(&root, 2).await.unwrap().token();
+    let (other, identity) = (Arc::clone(&store), core.identity.clone());
+    store.after("roll", async move {
+        // As another node would: the branch is ended in the store, and this one follows at its next change.
+        let audit = AuditEntry {
+            at: system_now(),
+            action: "reuse",
+            outcome: "ok",
+            gate: "zenith".to_owned(),
+            account: None,
+            client: None,
+            session: None,
+            count: 1,
+            name: None,
+            source: None,
+        };
+        other.store.end_descendants(gatepost_identity::token::hash(&Secret::new(root)), audit).await.unwrap();
+        identity.admin(OPERATOR).set_client("app", ClientChange::default()).await.unwrap();
+    });
+    assert_eq!(core.present(&grown, 3).await.err(), Some(Refusal::Revoked));
+    assert!(store.has_happened());
+}
