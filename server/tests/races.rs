@@ -3,6 +3,8 @@
 //!
 //! What a driver asks of the core in peace is in `core.rs`. Here an operator is always exactly in between.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there, in its helpers too")]
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};

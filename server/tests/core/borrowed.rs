@@ -1,0 +1,117 @@
+//! Sessions that rest on a signed token of another issuer.
+
+use super::*;
+
+/// Another issuer, by a shared secret that both know.
+struct Elsewhere(jsonwebtoken::EncodingKey);
+
+impl Elsewhere {
+    const SECRET: &str = "an issuer's secret of thirty-two bytes or more";
+
+    fn new() -> Elsewhere {
+        Elsewhere(jsonwebtoken::EncodingKey::from_secret(Self::SECRET.as_bytes()))
+    }
+
+    fn provider() -> Provider {
+        // RFC 7517 section 6.4: the secret in base64url.
+        let keys = r#"{"keys":[{"kty":"oct","k":"YW4gaXNzdWVyJ3Mgc2VjcmV0IG9mIHRoaXJ0eS10d28gYnl0ZXMgb3IgbW9yZQ"}]}"#;
+        let issuer = Issuer::new("https://auth.example.org", vec!["us".to_owned()], keys, &["HS256".to_owned()]).unwrap();
+        Provider { name: "Bearer".to_owned(), kind: ProviderKind::Token(vec![issuer]), aliases: Vec::new() }
+    }
+
+    /// A token about `subject` that is good for this long from now on.
+    fn token(&self, core: &Core, subject: &str, scope: &str, life: Duration) -> Vec<u8> {
+        let exp = core.clock.now().after(life).millis() / 1000;
+        let claims = serde_json::json!({
+            "iss": "https://auth.example.org", "aud": "us", "sub": subject, "name": "Ann Elsewhere", "client_id": "app",
+            "scope": scope, "exp": exp,
+        });
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &self.0).unwrap().into_bytes()
+    }
+}
+
+impl Core {
+    async fn bear_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
+        let credential = Credential::Token { any_of: vec![Secret::new(token)] };
+        let outcome = self.identity.handle(command(Vec::new(), credential, "bearer"), &self.context(connection, "192.0.2.1")).await;
+        match &outcome.reply.result {
+            Ok(_) => Ok(Peering::of(outcome)),
+            Err(refusal) => Err(refusal.clone()),
+        }
+    }
+
+    async fn bear(&self, token: &[u8]) -> Result<Peering, Refusal> {
+        self.bear_on(token, self.connection()).await
+    }
+}
+
+#[tokio::test]
+async fn a_signed_token_of_another_issuer_begins_a_session_that_ends_with_it() {
+    let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
+    let elsewhere = Elsewhere::new();
+    let token = elsewhere.token(&core, "u-9", "m profile offline_access", 10 * MINUTE);
+    let peer = core.bear(&token).await.unwrap();
+    assert_eq!(peer.token(), token, "it is given back as it came");
+    let person = peer.granted.principal.account.clone().unwrap();
+    assert_eq!((person.subject.as_str(), person.display_name.as_deref()), ("u-9", Some("Ann Elsewhere")));
+    assert_eq!(format!("{:?}", peer.granted.principal.scopes), "[m]", "what the catalogue does not know is nobody's");
+    let again = core.bear(&token).await.unwrap();
+    assert_eq!(again.granted.principal.session, peer.granted.principal.session, "one token, one session");
+    let other = core.bear(&elsewhere.token(&core, "u-9", "m", 20 * MINUTE)).await.unwrap();
+    assert_ne!(other.granted.principal.session, peer.granted.principal.session);
+    core.clock.turn(10 * MINUTE);
+    core.until("its end is told", || async { peer.event() == Some(Event::Detached(Reason::Expired)) }).await;
+    assert_eq!(core.bear(&token).await.err(), Some(Refusal::Expired));
+    assert_eq!(other.event(), None);
+}
+
+#[tokio::test]
+async fn a_connection_of_a_signed_token_ends_no_later_than_others_do() {
+    let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
+    let peer = core.bear(&Elsewhere::new().token(&core, "u-9", "m", DAY)).await.unwrap();
+    assert_eq!(peer.granted.principal.expires_at, Some(core.clock.now().after(30 * MINUTE)));
+}
+
+#[tokio::test]
+async fn an_operator_who_ends_a_borrowed_session_ends_its_token_here() {
+    let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
+    let token = Elsewhere::new().token(&core, "u-9", "m", DAY);
+    let peer = core.bear(&token).await.unwrap();
+    let listed = core.admin().sessions(None, None, 10).await.unwrap();
+    assert_eq!((listed.len(), listed[0].user.as_deref(), listed[0].connections), (1, Some("u-9"), 1));
+    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
+    assert_eq!(core.bear(&token).await.err(), Some(Refusal::Revoked));
+    assert_eq!(core.sessions().await, 0);
+    assert_eq!(core.admin().end_session(peer.granted.principal.session).await.err(), Some(Refusal::NotFound("session")));
+}
+
+#[tokio::test]
+async fn each_kind_of_provider_takes_its_own_proofs_only() {
+    let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
+    let ours = core.log_in().await.token();
+    assert_eq!(core.bear(&ours).await.err(), Some(Refusal::InvalidCredentials), "our own token at the other provider");
+    let theirs = Elsewhere::new().token(&core, "u-9", "m", DAY);
+    core.bear(&theirs).await.unwrap();
+    assert_eq!(core.present(&theirs).await.err(), Some(Refusal::InvalidCredentials), "their token at ours");
+    let context = core.context(core.connection(), "192.0.2.1");
+    let client = Credential::Client { id: Some(ClientId::parse("app").unwrap()), secret: None };
+    let outcome = core.identity.handle(command(vec![client], password("ann", "pw"), "Bearer"), &context).await;
+    assert_eq!(outcome.reply.result.err(), Some(Refusal::UnknownProvider));
+}
+
+#[tokio::test]
+async fn secure_scopes_of_a_signed_token_keep_off_plain_connections_too() {
+    let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
+    let elsewhere = Elsewhere::new();
+    let plain = |token: Vec<u8>| {
+        let context = core.context(core.connection(), "192.0.2.1");
+        let context = Context { peer: Peer { secure: false, ..context.peer }, ..context };
+        let identity = core.identity.clone();
+        let command = command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)] }, "Bearer");
+        async move { identity.handle(command, &context).await.reply.result.map(|_| ()) }
+    };
+    assert_eq!(plain(elsewhere.token(&core, "u-9", "t", DAY)).await, Err(Refusal::ScopeNotGranted));
+    assert_eq!(plain(elsewhere.token(&core, "u-9", "m t", DAY)).await, Ok(()));
+    assert_eq!(plain(elsewhere.token(&core, "u-9", "", DAY)).await, Ok(()), "no rights asked for, none withheld");
+}
