@@ -90,7 +90,7 @@ impl Live {
         }
         let mut tables = self.tables();
         if !tables.sessions.contains_key(&stored.session.id) {
-            tables.begin(stored.session, account.map(Arc::new), Arc::new(client), now);
+            tables.begin(stored.session, account.map(without_password), without_secret(client), now);
         }
         for token in stored.tokens {
             tables.keep_token(token);
@@ -101,7 +101,7 @@ impl Live {
     pub(crate) fn begin(&self, session: Session, account: Option<Account>, client: Client, token: Option<Token>) {
         let mut tables = self.tables();
         let now = session.used_at;
-        tables.begin(session, account.map(Arc::new), Arc::new(client), now);
+        tables.begin(session, account.map(without_password), without_secret(client), now);
         if let Some(token) = token {
             tables.keep_token(token);
         }
@@ -305,7 +305,7 @@ impl Live {
         match account {
             Some(account) => {
                 if let Some((known, _)) = tables.accounts.get_mut(&id) {
-                    *known = Arc::new(account);
+                    *known = without_password(account);
                 }
                 tables.reconsider(|session| session.account == Some(id), anew);
             }
@@ -319,7 +319,7 @@ impl Live {
         match client {
             Some(client) => {
                 if let Some((known, _)) = tables.clients.get_mut(id) {
-                    *known = Arc::new(client);
+                    *known = without_secret(client);
                 }
                 tables.reconsider(|session| session.client == *id, anew);
             }
@@ -398,3 +398,13 @@ impl Live {
 /// What a connection now is, given what has changed: its session, the account, the client, whether its way is secure, and
 /// what it was. `None`: nothing any more.
 pub(crate) type Anew<'a> = dyn Fn(&Session, Option<&Account>, &Client, bool, &Principal) -> Option<Principal> + 'a;
+
+/// What hashes there are stays in the store: memory that lives for weeks needs none.
+fn without_password(account: Account) -> Arc<Account> {
+    Arc::new(Account { password: None, ..account })
+}
+
+/// As [`without_password`].
+fn without_secret(client: Client) -> Arc<Client> {
+    Arc::new(Client { secret: None, ..client })
+}
