@@ -558,18 +558,8 @@ impl<'a> Admin<'a> {
 
     fn entry(&self, action: &'static str) -> AuditEntry {
         let Operator::Local { uid } = &self.operator;
-        AuditEntry {
-            at: self.core.clock.now(),
-            action,
-            outcome: "ok",
-            gate: "operator".to_owned(),
-            account: None,
-            client: None,
-            session: None,
-            count: 1,
-            name: None,
-            source: Some(format!("uid {uid}")),
-        }
+        let source = Some(format!("uid {uid}"));
+        AuditEntry { source, ..AuditEntry::new(self.core.clock.now(), action, "operator") }
     }
 }
 

@@ -41,6 +41,24 @@ pub struct AuditEntry {
     pub source: Option<String>,
 }
 
+impl AuditEntry {
+    /// A line that says only when, what and by which gate, of something that went well.
+    pub fn new(at: Timestamp, action: &'static str, gate: &str) -> AuditEntry {
+        AuditEntry {
+            at,
+            action,
+            outcome: "ok",
+            gate: gate.to_owned(),
+            account: None,
+            client: None,
+            session: None,
+            count: 1,
+            name: None,
+            source: None,
+        }
+    }
+}
+
 /// One line as it stands in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRow {
@@ -196,5 +214,5 @@ fn summary(
     count: u32,
     source: Option<String>,
 ) -> AuditEntry {
-    AuditEntry { at, action, outcome, gate: gate.to_owned(), account: None, client: None, session: None, count, name: None, source }
+    AuditEntry { outcome, count, source, ..AuditEntry::new(at, action, gate) }
 }

@@ -406,16 +406,12 @@ impl Core {
     /// A line of the audit about this attempt.
     pub(crate) fn entry(&self, at: Timestamp, action: &'static str, context: &Context, about: &About) -> AuditEntry {
         AuditEntry {
-            at,
-            action,
-            outcome: "ok",
-            gate: context.gate.to_owned(),
             account: about.account,
             client: about.client.clone(),
             session: about.session,
-            count: 1,
             name: about.name.as_deref().map(clipped),
             source: Some(shown(context.peer.address)),
+            ..AuditEntry::new(at, action, context.gate)
         }
     }
 }

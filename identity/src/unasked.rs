@@ -273,16 +273,5 @@ impl Core {
 }
 
 fn core_entry(at: crate::clock::Timestamp, action: &'static str) -> AuditEntry {
-    AuditEntry {
-        at,
-        action,
-        outcome: "ok",
-        gate: "core".to_owned(),
-        account: None,
-        client: None,
-        session: None,
-        count: 1,
-        name: None,
-        source: None,
-    }
+    AuditEntry::new(at, action, "core")
 }

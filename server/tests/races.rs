@@ -8,13 +8,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use gatepost::clock::RealClock;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::admin::{ClientChange, NewClient, NewUser, Operator, UserChange};
 use gatepost_identity::audit::{AuditEntry, AuditRow};
-use gatepost_identity::clock::{Clock, SystemEntropy, Timestamp, system_instant, system_now};
+use gatepost_identity::clock::{SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::live::Attachment;
@@ -106,22 +107,6 @@ handed_on! {
         audit_after(after: u64, limit: usize) -> Vec<AuditRow>;
         throttle() -> Vec<ThrottleRow>;
         save_throttle(rows: Vec<ThrottleRow>) -> ();
-}
-
-struct RealClock;
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        system_now()
-    }
-
-    fn instant(&self) -> Instant {
-        system_instant()
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        Box::pin(tokio::time::sleep_until(deadline.into()))
-    }
 }
 
 /// A core on the store, which does nothing unasked, so that only the race at hand happens.
@@ -316,18 +301,7 @@ async fn a_branch_that_ended_while_a_token_of_it_was_rolled_is_not_granted() {
     let (other, identity) = (Arc::clone(&store), core.identity.clone());
     store.after("roll", async move {
         // As another node would: the branch is ended in the store, and this one follows at its next change.
-        let audit = AuditEntry {
-            at: system_now(),
-            action: "reuse",
-            outcome: "ok",
-            gate: "zenith".to_owned(),
-            account: None,
-            client: None,
-            session: None,
-            count: 1,
-            name: None,
-            source: None,
-        };
+        let audit = AuditEntry::new(system_now(), "reuse", "zenith");
         other.store.end_descendants(gatepost_identity::token::hash(&Secret::new(root)), audit).await.unwrap();
         identity.admin(OPERATOR).set_client("app", ClientChange::default()).await.unwrap();
     });

@@ -149,18 +149,7 @@ impl Home {
 }
 
 fn entry() -> AuditEntry {
-    AuditEntry {
-        at: system_now(),
-        action: "user_add",
-        outcome: "ok",
-        gate: "operator".to_owned(),
-        account: None,
-        client: None,
-        session: None,
-        count: 1,
-        name: None,
-        source: None,
-    }
+    AuditEntry::new(system_now(), "user_add", "operator")
 }
 
 impl Drop for Home {

@@ -218,16 +218,5 @@ pub(crate) fn new_session(session: Session, token: Option<Token>) -> NewSession 
 }
 
 pub(crate) fn entry(action: &'static str) -> AuditEntry {
-    AuditEntry {
-        at: at(20),
-        action,
-        outcome: "ok",
-        gate: "zenith".to_owned(),
-        account: None,
-        client: None,
-        session: None,
-        count: 1,
-        name: None,
-        source: None,
-    }
+    AuditEntry::new(at(20), action, "zenith")
 }
