@@ -472,9 +472,11 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// [`Refusal::NotFound`] where there is none, or it has ended already.
     pub async fn end_session(&self, id: SessionId) -> Result<(), Refusal> {
-        if let Some(token) = self.core.live.lent_by(id) {
-            let entry = AuditEntry { session: Some(id), ..self.entry("session_end") };
-            self.core.store.revoke(token.hash, token.expires_at, id, entry).await?;
+        if let Some((signed, ends, sessions)) = self.core.live.lent_by(id) {
+            for session in sessions {
+                let entry = AuditEntry { session: Some(session), ..self.entry("session_end") };
+                self.core.store.revoke(signed, ends, session, entry).await?;
+            }
             self.core.changed().await;
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! Sessions that rest on a token of somebody else's: from a signed token to a grant that ends with it.
 //!
 //! A borrowed session is in memory only. What the token says is verified at first sight and kept as long as the session is; after
-//! a restart the token is verified again. An operator who ends such a session says so in the store, by the token's hash, and the
-//! token is no longer good here, although its issuer knows nothing of it.
+//! a restart the token is verified again. An operator who ends such a session says so in the store, by the hash of what was signed,
+//! and the token is no longer good here, although its issuer knows nothing of it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::scope::{ScopeRequest, Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::Token;
-use crate::token::{hash, session_id};
+use crate::token::{self, hash, session_id};
 
 impl Core {
     /// Takes a signed token for what it says. It is given back as it came, since it restores the session as well as any.
@@ -101,9 +101,10 @@ impl Core {
         context: &Context,
         now: Timestamp,
     ) -> Result<(), Refusal> {
+        let signed = token::hash(&Secret::new(signing_input(secret.expose())));
         let hash = hash(secret);
         let _feed = self.feed.lock().await;
-        if self.store.is_revoked(&hash).await? {
+        if self.store.is_revoked(&signed).await? {
             return Err(Refusal::Revoked);
         }
         if self.live.find_lent(&hash, now).is_some() {
@@ -127,6 +128,7 @@ impl Core {
         let named = claims.scopes.unwrap_or_default();
         let known = self.settings.scopes.iter().map(|line| &line.scope);
         let lent = Lent {
+            signed,
             scopes: known.filter(|scope| named.iter().any(|name| name == scope.as_str())).cloned().collect(),
             person: Arc::new(AccountSummary {
                 id: None,
@@ -149,4 +151,9 @@ impl Core {
         self.live.borrow(session, lent, token);
         Ok(())
     }
+}
+
+/// What the signature is over: everything before the last point (RFC 7515 section 5.1).
+fn signing_input(token: &[u8]) -> &[u8] {
+    token.iter().rposition(|byte| *byte == b'.').map_or(token, |point| &token[..point])
 }

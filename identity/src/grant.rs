@@ -178,7 +178,13 @@ impl Core {
         principal.spelling = request.spelling.unwrap_or(session.spelling);
         let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
         let versions = (account.map(|account| account.version), client.version);
-        let (attachment, principal) = self.attach(principal, told, versions, context)?;
+        let (attachment, principal) = match self.attach(principal, told, versions, context) {
+            Ok(attached) => attached,
+            Err(refusal) => {
+                told.iter().for_each(|told| self.live.let_loose(told));
+                return Err(refusal);
+            }
+        };
         self.audit.note(self.entry(now, "restore", context, about));
         let tokens = token.into_iter().collect();
         Ok(Some(Grant { granted: Granted { principal, tokens }, attachment, held: HeldEvents::nothing() }))
@@ -207,7 +213,7 @@ impl Core {
             account_version: found.account.as_ref().map(|account| account.version),
             client_version: found.client.version,
         };
-        self.live.begin_token(successor.clone());
+        self.live.begin_token(successor.clone(), context.connection);
         let store = Arc::clone(&self.store);
         let mut write: Writing = {
             let roll = roll.clone();

@@ -120,7 +120,10 @@ impl Issuer {
         if name.is_empty() || audience.is_empty() || allowed.is_empty() {
             return Err("an issuer needs a name, an audience and an algorithm".to_owned());
         }
-        let set: JwkSet = serde_json::from_str(keys).map_err(|error| format!("that is no set of keys: {error}"))?;
+        let set: JwkSet = serde_json::from_str(keys).map_err(|error| {
+            // The library's own words may quote a key.
+            format!("that is no set of keys: line {}, column {}", error.line(), error.column())
+        })?;
         let keys = set.keys.iter().map(|key| usable(key, &allowed)).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<Key> = keys.into_iter().flatten().collect();
         if keys.is_empty() {

@@ -53,6 +53,9 @@ pub(crate) struct Found {
 /// What a token of somebody else's says, as far as it is good here.
 #[derive(Debug)]
 pub(crate) struct Lent {
+    /// The hash of what the issuer has signed. Of one such text there may be several tokens: some signatures can be written in
+    /// two ways (ECDSA), so an end is said of what was signed.
+    pub(crate) signed: TokenHash,
     pub(crate) person: Arc<AccountSummary>,
     pub(crate) scopes: Scopes,
 }
@@ -107,9 +110,18 @@ impl Live {
         }
     }
 
-    /// Enters a successor that is about to be written, so that whatever ends it from then on finds it here.
-    pub(crate) fn begin_token(&self, token: Token) {
-        self.tables().keep_token(token);
+    /// Enters a successor that is about to be written, so that whatever ends it from then on finds it here. It counts as held by
+    /// the connection that is about to be told it.
+    pub(crate) fn begin_token(&self, token: Token, connection: Option<ConnectionId>) {
+        let mut tables = self.tables();
+        let hash = token.hash;
+        tables.keep_token(token);
+        tables.hold(&hash, connection);
+    }
+
+    /// Says that nobody was told this token after all.
+    pub(crate) fn let_loose(&self, token: &TokenHash) {
+        self.tables().hold(token, None);
     }
 
     /// Forgets a token that was not written after all.
@@ -141,11 +153,14 @@ impl Live {
         tables.sessions.values().filter_map(lent).collect()
     }
 
-    /// The token that a borrowed session rests on.
-    pub(crate) fn lent_by(&self, session: SessionId) -> Option<Token> {
+    /// What a borrowed session rests on, until when, and every session that rests on the same.
+    pub(crate) fn lent_by(&self, session: SessionId) -> Option<(TokenHash, Timestamp, Vec<SessionId>)> {
         let tables = self.tables();
-        let live = tables.sessions.get(&session).filter(|live| live.lent.is_some())?;
-        live.tokens.iter().next().and_then(|hash| tables.tokens.get(hash)).map(|live| live.token.clone())
+        let live = tables.sessions.get(&session)?;
+        let signed = live.lent.as_ref()?.signed;
+        let ends = live.tokens.iter().filter_map(|hash| tables.tokens.get(hash)).map(|live| live.token.expires_at).max()?;
+        let rests = |live: &&LiveSession| live.lent.as_ref().is_some_and(|lent| lent.signed == signed);
+        Some((signed, ends, tables.sessions.values().filter(rests).map(|live| live.session.id).collect()))
     }
 
     /// Forgets a session that was not written after all, or is no longer in force.
@@ -162,7 +177,10 @@ impl Live {
             let known = tables.tokens.get(told).map(|live| &live.token);
             *told != presented.hash && known.is_some_and(|token| token.session == presented.session && token.presented_at.is_none())
         });
-        let unpresented = live.loose.len() + live.held + 1 - usize::from(told_before.is_some());
+        // The one presented is about to be no longer one of them.
+        let own = tables.tokens.get(&presented.hash).is_some_and(|live| live.token.presented_at.is_none());
+        let leaving = usize::from(told_before.is_some()) + usize::from(own);
+        let unpresented = (live.loose.len() + live.held + 1).saturating_sub(leaving);
         let surplus = unpresented.saturating_sub(self.settings.unpresented);
         // Of one session nobody needs more tokens than this many times the bound; past it the oldest goes, presented or not.
         let crowd = live.tokens.len().saturating_sub(self.settings.unpresented.saturating_mul(CROWD));

@@ -296,8 +296,10 @@ impl Throttle {
         let (hash, rule) = self.hashed(key);
         let bucket = self.bucket(&hash);
         let mut slots = lock(&self.counts[bucket]);
-        let index = find(&slots, &hash, rule).unwrap_or_else(|| self.place(&slots, rule, now));
-        let mut slot = slots[index];
+        let found = find(&slots, &hash, rule);
+        let index = found.unwrap_or_else(|| self.place(&slots, rule, now));
+        // A newcomer in a place of its own begins with nothing; what stood there before was counted by another rule.
+        let mut slot = if found.is_none() && index < OWN { EMPTY } else { slots[index] };
         slot.mend(now);
         if let Some(retry_after) = self.wait(rule, &slot, now) {
             slots[index] = slot;
@@ -614,6 +616,28 @@ mod tests {
         assert!(!fail(&throttle, at(2), &name("ann")), "ann's lock stands");
         let later = at(31 * 60 * 1000);
         assert!(fail(&throttle, later, &name("newcomer")), "what no longer counts gives way");
+    }
+
+    #[test]
+    fn a_newcomer_inherits_nothing_from_whoever_had_its_slot() {
+        let newcomers = [Key::Source(ANN), Key::Name(NameKey::of("newcomer")), Key::TokenSource(ANN)];
+        let strangers = |n: u32| Key::TokenSource(IpAddr::V4(n.to_be().into()));
+        for newcomer in newcomers {
+            let settings = ThrottleSettings { entries: 8, ..ThrottleSettings::default() };
+            let throttle = Throttle::new(settings, &[7; 32], Vec::new());
+            for n in 1..=8 {
+                (0..100).for_each(|_| throttle.count(at(0), &strangers(n)));
+            }
+            let later = at(100_000);
+            assert!(fail(&throttle, later, std::slice::from_ref(&newcomer)), "{newcomer:?}");
+            let free = (1..1000).take_while(|_| fail(&throttle, later, std::slice::from_ref(&newcomer))).count() + 1;
+            let expected = match newcomer {
+                Key::Source(_) => 20,
+                Key::TokenSource(_) => 100,
+                _ => 5,
+            };
+            assert_eq!(free, expected, "{newcomer:?}");
+        }
     }
 
     #[test]

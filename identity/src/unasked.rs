@@ -205,7 +205,10 @@ impl Core {
     fn came_late(&self, what: Late, written: Result<Written, StoreError>) {
         match (what, written) {
             (Late::Session(session), Ok(Written::Done)) => self.unasked.at(self.clock.instant(), Work::Undo(session)),
-            (Late::Roll(roll), Ok(Written::Done)) => self.live.rolled(&roll),
+            (Late::Roll(roll), Ok(Written::Done)) => {
+                self.live.rolled(&roll);
+                self.live.let_loose(&roll.successor.hash);
+            }
             (Late::Roll(roll), _) => self.live.forget_token(&roll.successor.hash),
             (Late::Session(_), _) => {}
         }

@@ -341,7 +341,8 @@ impl<S: Wire> Talking<S> {
         if self.pending.is_some() {
             return Ok(Reading::Waits);
         }
-        if self.is_unsent() || self.unsent_bytes() > MOST_UNSENT {
+        // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
+        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > MOST_UNSENT {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -457,18 +458,18 @@ impl<S: Wire> Talking<S> {
     fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<bool, Over> {
         self.hand_over(waking)?;
         if self.unflushed == 0 && !self.is_unsent() {
+            self.release();
             return Ok(true);
         }
         match Pin::new(&mut self.stream).poll_flush(waking) {
             Poll::Ready(Ok(())) => {
                 (self.unflushed, self.handed_bytes) = (0, 0);
                 self.unsent_since = None;
-                if !self.is_unsent()
-                    && let Some(held) = self.held.take()
-                {
-                    held.release();
+                let sent = !self.is_unsent();
+                if sent {
+                    self.release();
                 }
-                Ok(!self.is_unsent())
+                Ok(sent)
             }
             // The connection is closed in good order: our close was answered, or theirs was.
             Poll::Ready(Err(_)) => Err(Over),
@@ -476,6 +477,13 @@ impl<S: Wire> Talking<S> {
                 self.unsent_since.get_or_insert(instant);
                 Ok(false)
             }
+        }
+    }
+
+    /// The last answer has been handed over.
+    fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.release();
         }
     }
 
@@ -520,14 +528,14 @@ impl<S: Wire> Talking<S> {
         if let Some(since) = self.unsent_since {
             due = due.min(since + UNSENT);
         }
-        if self.phase == Phase::Open && self.pending.is_none() && self.world.wheel.is_stopping() {
-            // The server began to stop after this turn had looked.
-            return waking.waker().wake_by_ref();
-        }
         let instant = self.world.clock.instant();
         let registered = self.wake_at.filter(|&at| at > instant);
         if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {
             self.wake_at = Some(self.world.wheel.wake_at(due, waking.waker()));
+        }
+        if self.is_open() && self.pending.is_none() && self.world.wheel.is_stopping() {
+            // The server began to stop after this turn had looked, and perhaps before the wheel knew of us.
+            waking.waker().wake_by_ref();
         }
     }
 }

@@ -195,8 +195,10 @@ impl Tables {
         if let Some(end) = entry.principal.expires_at {
             self.expiries.remove(&(end, connection));
         }
-        let (session, told) = (entry.session, entry.told);
-        self.let_go(connection, session, told);
+        // The token that it was told stays held: its connection lives, and comes back with it.
+        if let Some(live) = self.sessions.get_mut(&entry.session) {
+            live.attached.remove(&connection);
+        }
     }
 
     pub(super) fn remove_entry(&mut self, connection: ConnectionId) {
@@ -204,14 +206,10 @@ impl Tables {
         if let Some(end) = entry.principal.expires_at {
             self.expiries.remove(&(end, connection));
         }
-        self.let_go(connection, entry.session, entry.told);
-    }
-
-    pub(super) fn let_go(&mut self, connection: ConnectionId, session: SessionId, told: Option<TokenHash>) {
-        if let Some(live) = self.sessions.get_mut(&session) {
+        if let Some(live) = self.sessions.get_mut(&entry.session) {
             live.attached.remove(&connection);
         }
-        if let Some(told) = told.filter(|told| self.tokens.get(told).is_some_and(|live| live.holder == Some(connection))) {
+        if let Some(told) = entry.told.filter(|told| self.tokens.get(told).is_some_and(|live| live.holder == Some(connection))) {
             self.hold(&told, None);
         }
     }
