@@ -115,3 +115,76 @@ async fn secure_scopes_of_a_signed_token_keep_off_plain_connections_too() {
     assert_eq!(plain(elsewhere.token(&core, "u-9", "m t", DAY)).await, Ok(()));
     assert_eq!(plain(elsewhere.token(&core, "u-9", "", DAY)).await, Ok(()), "no rights asked for, none withheld");
 }
+
+/// The other way to write the same ECDSA signature: with `n - s` in the place of `s`, n being the order of P-256.
+fn other_signature(token: &[u8]) -> Vec<u8> {
+    const ORDER: [u8; 32] = [
+        0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xBC, 0xE6, 0xFA, 0xAD, 0xA7, 0x17,
+        0x9E, 0x84, 0xF3, 0xB9, 0xCA, 0xC2, 0xFC, 0x63, 0x25, 0x51,
+    ];
+    let point = token.iter().rposition(|byte| *byte == b'.').unwrap() + 1;
+    let mut signature = base64url(&token[point..]);
+    let mut borrow = 0;
+    for place in (0..32).rev() {
+        let difference = i16::from(ORDER[place]) - i16::from(signature[32 + place]) - borrow;
+        borrow = i16::from(difference < 0);
+        signature[32 + place] = difference.rem_euclid(256) as u8;
+    }
+    [&token[..point], in_base64url(&signature).as_bytes()].concat()
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn base64url(text: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for character in text {
+        bits = bits << 6 | ALPHABET.iter().position(|known| known == character).unwrap() as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    bytes
+}
+
+fn in_base64url(bytes: &[u8]) -> String {
+    let (mut text, mut bits, mut held) = (String::new(), 0_u32, 0);
+    for byte in bytes {
+        bits = bits << 8 | u32::from(*byte);
+        held += 8;
+        while held >= 6 {
+            held -= 6;
+            text.push(char::from(ALPHABET[(bits >> held & 63) as usize]));
+        }
+    }
+    if held > 0 {
+        text.push(char::from(ALPHABET[(bits << (6 - held) & 63) as usize]));
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_token_that_was_ended_stays_ended_however_its_signature_is_written() {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let point = pair.public_key_raw();
+    let (x, y) = (in_base64url(&point[1..33]), in_base64url(&point[33..65]));
+    let keys = serde_json::json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y}]}).to_string();
+    let issuer = Issuer::new("https://auth.example.org", vec!["us".to_owned()], &keys, &["ES256".to_owned()]).unwrap();
+    let provider = Provider { name: "Bearer".to_owned(), kind: ProviderKind::Token(vec![issuer]), aliases: Vec::new() };
+    let core = Core::with(|settings| settings.providers.push(provider)).await;
+    let exp = core.clock.now().after(DAY).millis() / 1000;
+    let claims = serde_json::json!({"iss": "https://auth.example.org", "aud": "us", "sub": "u-9", "scope": "m", "exp": exp});
+    let key = jsonwebtoken::EncodingKey::from_ec_der(&pair.serialize_der());
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    let token = jsonwebtoken::encode(&header, &claims, &key).unwrap().into_bytes();
+    let other = other_signature(&token);
+    let peers = [core.bear(&token).await.unwrap(), core.bear(&other).await.expect("it verifies as well")];
+    core.admin().end_session(peers[0].granted.principal.session).await.unwrap();
+    for peer in &peers {
+        assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
+    }
+    for token in [&token, &other] {
+        assert_eq!(core.bear(token).await.err(), Some(Refusal::Revoked));
+    }
+}
