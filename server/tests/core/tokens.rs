@@ -169,3 +169,32 @@ async fn what_is_taken_from_an_account_is_taken_from_its_connections() {
     core.admin().set_user_status("ann", Status::Active).await.unwrap();
     assert_eq!(core.present(&peer.token()).await.err(), Some(Refusal::InvalidCredentials), "its sessions are ended for good");
 }
+
+#[tokio::test]
+async fn a_session_may_hold_sixty_four_unpresented_tokens_and_presenting_one_costs_no_other() {
+    let core = Core::with(|_| ()).await;
+    let first = core.log_in().await.token();
+    let mut loose = Vec::new();
+    for _ in 0..64 {
+        core.clock.turn(Duration::from_millis(1));
+        loose.push(core.present(&first).await.unwrap().token());
+    }
+    core.present(&loose[63]).await.expect("the newest stands");
+    core.present(&loose[0]).await.expect("and the oldest of sixty-four was not given up for its successor");
+}
+
+#[tokio::test]
+async fn the_token_of_a_connection_that_has_expired_and_lives_is_not_given_up() {
+    let core = Core::with(|_| ()).await;
+    let first = core.log_in().await.token();
+    let mut peers = Vec::new();
+    for _ in 0..70 {
+        peers.push(core.present(&first).await.unwrap());
+    }
+    core.clock.turn(31 * MINUTE);
+    core.until("all have expired", || async { core.identity.attached() == 0 }).await;
+    core.present(&first).await.expect("nobody has presented a successor");
+    for (number, peer) in peers.iter().enumerate() {
+        core.present(&peer.token()).await.unwrap_or_else(|refusal| panic!("{number}: {refusal:?}"));
+    }
+}
