@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::credential::Credential;
+use crate::reply::TokenKind;
 use crate::scope::ScopeRequest;
 
 /// Identifies one connection for as long as the process runs.
@@ -55,6 +56,13 @@ pub enum Verb {
         /// What is to be granted.
         request: GrantRequest,
     },
+    /// Tokens for whoever the connection holds. Answered by `Answer::Granted`.
+    Issue {
+        /// Which.
+        kinds: Vec<TokenKind>,
+    },
+    /// The keys with which others verify what is signed here. Answered by `Answer::PublicKeys`.
+    PublicKeys,
 }
 
 /// What a login asks for.

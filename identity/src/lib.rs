@@ -157,7 +157,14 @@ impl Identity {
     /// anybody still waits for the answer or not: a peer that hangs up has still spent its attempt.
     pub async fn handle(&self, command: Command, context: &Context) -> Outcome {
         let mut about = About::default();
-        let Command { presented, verb: Verb::Authenticate { provider, credential, request } } = command;
+        let Command { presented, verb } = command;
+        let (provider, credential, request) = match verb {
+            Verb::Authenticate { provider, credential, request } => (provider, credential, request),
+            Verb::Issue { .. } | Verb::PublicKeys => {
+                let reply = Reply { result: Err(Refusal::Unavailable) };
+                return Outcome { reply, attachment: None, held: HeldEvents::nothing() };
+            }
+        };
         let core = &self.core;
         let (action, result) = match &credential {
             Credential::Token { any_of } => {

@@ -60,10 +60,15 @@ pub struct IssuedToken {
 }
 
 /// What a token is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// Restores a session on another connection; rolls at each use.
     Restore,
+    /// Goes along to a service behind a gate and tells it who is there: signed, and good for a minute.
+    Upstream {
+        /// Whoever it is meant for.
+        audience: String,
+    },
 }
 
 /// A token that the core has drawn and a gate is about to spell.
@@ -81,8 +86,10 @@ pub type Spell = fn(&NewToken<'_>) -> Secret;
 /// The positive answers, one kind for each verb.
 #[derive(Debug)]
 pub enum Answer {
-    /// Answers `Verb::Authenticate`.
+    /// Answers `Verb::Authenticate` and `Verb::Issue`.
     Granted(Granted),
+    /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
+    PublicKeys(String),
 }
 
 /// A grant: facts, and tokens to tell.
@@ -99,8 +106,22 @@ impl Answer {
     pub fn granted(self) -> Result<Granted, Refusal> {
         match self {
             Answer::Granted(granted) => Ok(granted),
+            Answer::PublicKeys(_) => Err(unexpected()),
         }
     }
+
+    /// The keys. As [`Answer::granted`].
+    pub fn public_keys(self) -> Result<String, Refusal> {
+        match self {
+            Answer::PublicKeys(keys) => Ok(keys),
+            Answer::Granted(_) => Err(unexpected()),
+        }
+    }
+}
+
+fn unexpected() -> Refusal {
+    tracing::error!("the core has answered another question than was asked");
+    Refusal::Unavailable
 }
 
 /// What befalls an attached connection, without its asking. Never carries a token.

@@ -1,5 +1,7 @@
 //! One HTTP request and its response, as a gate sees them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -47,6 +49,21 @@ pub struct Upgrade {
     pub max_message: usize,
     /// What talks from now on.
     pub conversation: Box<dyn Talk>,
+    /// The service behind the gate, where there is one.
+    pub upstream: Option<Arc<Upstream>>,
+}
+
+/// A service behind a gate, as the driver must know it to open a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its address: `ws://host:port/path?query`.
+    pub address: http::Uri,
+    /// The sub-protocol to offer, which it must choose.
+    pub subprotocol: &'static str,
+    /// What `aud` says in the token that goes along.
+    pub audience: String,
+    /// The longest message it may send, in bytes; after a longer one the connection is given up.
+    pub max_message: usize,
 }
 
 impl Response {
@@ -75,7 +92,21 @@ impl Response {
         Response {
             status: StatusCode::SWITCHING_PROTOCOLS,
             headers: HeaderMap::new(),
-            body: Body::Upgrade(Upgrade { subprotocol, max_message, conversation: crate::mount::talk(conversation) }),
+            body: Body::Upgrade(Upgrade {
+                subprotocol,
+                max_message,
+                conversation: crate::mount::talk(conversation),
+                upstream: None,
+            }),
         }
+    }
+
+    /// The conversation may pass messages on to this service. Without effect on a response that is no upgrade.
+    #[must_use]
+    pub fn before(mut self, service: Option<Arc<Upstream>>) -> Response {
+        if let Body::Upgrade(upgrade) = &mut self.body {
+            upgrade.upstream = service;
+        }
+        self
     }
 }

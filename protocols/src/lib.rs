@@ -18,7 +18,7 @@ use gatepost_identity::command::Command;
 use gatepost_identity::reply::{Event, Reply, Spell};
 use gatepost_identity::scope::ScopeDefinition;
 
-use crate::frame::{CloseCode, Frame, Outbox};
+use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
 use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
@@ -64,7 +64,8 @@ pub trait Exchange: Send + Sync + 'static {
     fn answer(&self, now: Timestamp, pending: Self::Pending, reply: Reply) -> Response;
 }
 
-/// The messages of one socket, in order. While a question is pending, the driver calls [`Conversation::notify`] at most.
+/// The messages of one socket, in order. While a question is pending, the driver calls no more than [`Conversation::notify`],
+/// [`Conversation::relayed`] and [`Conversation::remind`].
 pub trait Conversation: Send + 'static {
     /// What the answer must quote.
     type Pending: Send + 'static;
@@ -74,6 +75,11 @@ pub trait Conversation: Send + 'static {
     fn answer(&mut self, now: Timestamp, pending: Self::Pending, reply: Reply, out: &mut Outbox);
     /// Learns what befell the connection without its asking.
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
+    /// Learns what comes from the service behind the gate, also while a question is pending. Called only where the upgrade named
+    /// such a service.
+    fn relayed(&mut self, now: Timestamp, from: Relayed<'_>, out: &mut Outbox);
+    /// Does what has become due by [`Limits::due`].
+    fn remind(&mut self, now: Timestamp, out: &mut Outbox);
     /// What the driver holds the socket to. Pure; read after every call.
     fn limits(&self) -> Limits;
     /// The server is about to stop: says goodbye with a close.
@@ -89,4 +95,9 @@ pub struct Limits {
     pub silence: (Duration, CloseCode),
     /// How long the core may take for the question that was just asked.
     pub answer_within: Duration,
+    /// How many bytes may wait for the peer before nothing more is read for it, and for how long anything may wait before the
+    /// peer is given up.
+    pub unsent: (usize, Duration),
+    /// When [`Conversation::remind`] is to be called, if ever; about a second late at most.
+    pub due: Option<Timestamp>,
 }

@@ -9,7 +9,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::Command;
 use gatepost_identity::reply::{Event, Reply};
 
-use crate::frame::{Frame, Outbox};
+use crate::frame::{Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
 use crate::{Conversation, Exchange, Limits, Question, Seed};
 
@@ -64,6 +64,10 @@ pub trait Talk: Send + 'static {
     fn answer(&mut self, now: Timestamp, reply: Reply, out: &mut Outbox);
     /// Learns an event.
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
+    /// Learns what comes from the service behind the gate.
+    fn relayed(&mut self, now: Timestamp, from: Relayed<'_>, out: &mut Outbox);
+    /// Does what is due.
+    fn remind(&mut self, now: Timestamp, out: &mut Outbox);
     /// What the driver holds the socket to.
     fn limits(&self) -> Limits;
     /// Says goodbye.
@@ -96,6 +100,14 @@ impl<C: Conversation> Talk for Talking<C> {
 
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox) {
         self.conversation.notify(now, event, out);
+    }
+
+    fn relayed(&mut self, now: Timestamp, from: Relayed<'_>, out: &mut Outbox) {
+        self.conversation.relayed(now, from, out);
+    }
+
+    fn remind(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.conversation.remind(now, out);
     }
 
     fn limits(&self) -> Limits {

@@ -68,7 +68,7 @@ impl Codec {
         if let Some(announced) = announced.filter(|announced| *announced != asked) {
             return Err(format!("the core should have been asked {announced}\n  and was asked {asked}"));
         }
-        let Verb::Authenticate { request, .. } = command.verb;
+        let Verb::Authenticate { request, .. } = command.verb else { panic!("a gate asks nothing but logins: {command:?}") };
         match says {
             Says::No(refusal) => Ok(scripted::refused(refusal)),
             Says::Yes { who, scopes, family, until, token } => {
@@ -92,7 +92,7 @@ impl Codec {
 
     /// A command in words, as `core is asked` has it.
     fn described(&self, command: &Command) -> String {
-        let Verb::Authenticate { provider, credential, request } = &command.verb;
+        let Verb::Authenticate { provider, credential, request } = &command.verb else { panic!("no login: {command:?}") };
         let mut words = vec![self.credential(credential)];
         words.extend(command.presented.iter().map(|credential| format!("through {}", self.credential(credential))));
         words.extend(provider.iter().map(|name| format!("at {}", name.0)));
@@ -150,6 +150,7 @@ impl Codec {
         if let Some((_, inbox)) = self.connections.get_mut(&connection) {
             inbox.extend(out.drain().map(|outgoing| match outgoing {
                 Outgoing::Text(text) => Received::Text(text),
+                Outgoing::Binary(bytes) => panic!("this wire has no binary frames: {bytes:?}"),
                 Outgoing::Close(code, _) => Received::Close(code),
             }));
         }

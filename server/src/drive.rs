@@ -25,7 +25,7 @@ use gatepost_identity::grant::HeldEvents;
 use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
-use gatepost_protocols::http::{Request, Response};
+use gatepost_protocols::http::{Request, Response, Upstream};
 use gatepost_protocols::mount::{Serve, Served, Talk};
 use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
@@ -39,12 +39,8 @@ use crate::wheel::Wheel;
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);
-/// How long frames may stand unsent before the peer is given up.
-const UNSENT: Duration = Duration::from_secs(10);
 /// How long a peer has to answer a close.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How many bytes of replies may wait for a peer before nothing more is read from it.
-const MOST_UNSENT: usize = 64 * 1024;
 /// After how many frames a batch is sent even while more is coming in.
 const BATCH: usize = 32;
 /// What is read from a socket at a time: small, because every idle connection holds as much.
@@ -144,6 +140,8 @@ pub struct Socket {
     pub max_message: usize,
     /// What talks on it.
     pub talk: Box<dyn Talk>,
+    /// The service behind the gate, where there is one.
+    pub upstream: Option<Arc<Upstream>>,
     /// Counts it, from before the peer learns that it is a socket.
     pub counted: Open,
 }
@@ -342,7 +340,7 @@ impl<S: Wire> Talking<S> {
             return Ok(Reading::Waits);
         }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
-        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > MOST_UNSENT {
+        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > self.talk.limits().unsent.0 {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -428,6 +426,7 @@ impl<S: Wire> Talking<S> {
             } else {
                 match self.outbox.pop() {
                     None => break,
+                    Some(Outgoing::Binary(bytes)) => Message::Binary(bytes.into()),
                     Some(Outgoing::Text(text)) => Message::Text(text.into()),
                     Some(Outgoing::Close(code, reason)) => {
                         if self.phase == Phase::Open {
@@ -493,7 +492,7 @@ impl<S: Wire> Talking<S> {
 
     /// Does what is due by the clock.
     fn keep_time(&mut self, instant: Instant) -> Result<(), Over> {
-        if self.unsent_since.is_some_and(|since| instant >= since + UNSENT) {
+        if self.unsent_since.is_some_and(|since| instant >= since + self.talk.limits().unsent.1) {
             return Err(Over);
         }
         match self.phase {
@@ -526,7 +525,7 @@ impl<S: Wire> Talking<S> {
             Phase::Closing { until } | Phase::Draining { until } => until,
         };
         if let Some(since) = self.unsent_since {
-            due = due.min(since + UNSENT);
+            due = due.min(since + limits.unsent.1);
         }
         let instant = self.world.clock.instant();
         let registered = self.wake_at.filter(|&at| at > instant);

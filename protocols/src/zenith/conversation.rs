@@ -17,7 +17,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{Answer, Event, Granted, IssuedToken, Principal, Reason, Reply, TokenKind};
 
-use crate::frame::{CloseCode, Frame, Outbox};
+use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::zenith::exchange::Version;
 use crate::zenith::message::{self, Action, Controller, Envelope, Topic, push_text};
 use crate::zenith::refusal::{Told, told};
@@ -373,12 +373,18 @@ impl Conversation for Connection {
         }
     }
 
+    fn relayed(&mut self, _now: Timestamp, _from: Relayed<'_>, _out: &mut Outbox) {}
+
+    fn remind(&mut self, _now: Timestamp, _out: &mut Outbox) {}
+
     fn limits(&self) -> Limits {
         Limits {
             ping_every: self.settings.ping_every,
             silence: (self.settings.silence, SILENT),
             // Only the controller `Auth` asks anything.
             answer_within: self.auth.action(),
+            unsent: self.settings.unsent,
+            due: None,
         }
     }
 

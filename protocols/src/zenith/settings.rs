@@ -42,6 +42,8 @@ struct Written {
     max_message: usize,
     ping_every: u64,
     silence: u64,
+    max_unsent: usize,
+    unsent_for: u64,
     name: String,
     class: String,
     feeds: Vec<Feed>,
@@ -59,6 +61,8 @@ impl Default for Written {
             max_message: 64 * 1024,
             ping_every: 30,
             silence: 60,
+            max_unsent: 64 * 1024,
+            unsent_for: 10,
             name: "Gatepost".to_owned(),
             class: "FeedProxy".to_owned(),
             feeds: Vec::new(),
@@ -124,6 +128,9 @@ pub(super) struct Settings {
     pub(super) ping_every: Duration,
     /// How long a peer may be silent: longer than `ping_every`, at most 2 hours.
     pub(super) silence: Duration,
+    /// How many bytes may wait for a peer before nothing more is read from it, 4 KiB to 16 MiB, and for how long anything may
+    /// wait before the peer is given up: 1 second to 1 hour.
+    pub(super) unsent: (usize, Duration),
     /// `Name`, `Class` and `Version` of ServerInfo as members of a JSON object.
     pub(super) server_info: String,
     /// The JSON array that Feeds tells.
@@ -144,6 +151,8 @@ impl Settings {
         within("max_message", written.max_message as u64, 1024, 1024 * 1024, "bytes")?;
         within("ping_every", written.ping_every, 1, 3600, "seconds")?;
         within("silence", written.silence, written.ping_every + 1, 7200, "seconds, since a ping must have time to be answered")?;
+        within("max_unsent", written.max_unsent as u64, 4096, 16 * 1024 * 1024, "bytes")?;
+        within("unsent_for", written.unsent_for, 1, 3600, "seconds")?;
         Ok(Settings {
             reply_topic: written.reply_topic,
             refusal_word: match written.refusal_word {
@@ -155,6 +164,7 @@ impl Settings {
             max_message: written.max_message,
             ping_every: Duration::from_secs(written.ping_every),
             silence: Duration::from_secs(written.silence),
+            unsent: (written.max_unsent, Duration::from_secs(written.unsent_for)),
             server_info: server_info(&written.name, &written.class),
             feeds: serde_json::to_string(&written.feeds).map_err(|error| BadSetting::new("feeds", error.to_string()))?,
             catalogue: written.scopes.map_or_else(|| Ok(Catalogue::default()), catalogue)?,
@@ -233,6 +243,8 @@ mod tests {
             ("silence = 30", "silence"),
             ("ping_every = 3601", "ping_every"),
             ("silence = 7201", "silence"),
+            ("max_unsent = 4095", "max_unsent"),
+            ("unsent_for = 0", "unsent_for"),
             ("reply_topic = 'none'", "reply_topic"),
             ("refusal_word = 'No'", "refusal_word"),
             ("date_format = 'unix'", "date_format"),

@@ -143,7 +143,7 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
         }
         (body, _) => return plain(Response { body, ..response }),
     };
-    let Upgrade { subprotocol, max_message, conversation } = body;
+    let Upgrade { subprotocol, max_message, conversation, upstream } = body;
     let mut answer = hyper::Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = response.headers;
@@ -157,7 +157,7 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
     }
     let counted = Open::count(&site.world);
     let world = Arc::clone(&site.world);
-    let socket = Socket { world, gate, peer, connection, attachment, max_message, talk: conversation, counted };
+    let socket = Socket { world, gate, peer, connection, attachment, max_message, talk: conversation, upstream, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.

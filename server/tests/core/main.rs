@@ -195,10 +195,11 @@ impl Core {
         change(&mut with);
         let Redeeming { client: (id, secret), provider, scope, context } = with;
         let client = Credential::Client { id: Some(ClientId::parse(id).unwrap()), secret: secret.map(Secret::new) };
-        let Command { presented, verb: Verb::Authenticate { provider, credential, request } } =
-            command(vec![client], Credential::Code { code: Secret::new(code) }, provider);
-        let verb = Verb::Authenticate { provider, credential, request: GrantRequest { scope, ..request } };
-        let outcome = self.identity.handle(Command { presented, verb }, &context).await;
+        let mut command = command(vec![client], Credential::Code { code: Secret::new(code) }, provider);
+        if let Verb::Authenticate { request, .. } = &mut command.verb {
+            request.scope = scope;
+        }
+        let outcome = self.identity.handle(command, &context).await;
         match &outcome.reply.result {
             Ok(_) => Ok(Peering::of(outcome)),
             Err(refusal) => Err(refusal.clone()),
@@ -258,7 +259,7 @@ struct Peering {
 
 impl Peering {
     fn of(outcome: Outcome) -> Peering {
-        let Answer::Granted(granted) = outcome.reply.result.expect("granted");
+        let granted = outcome.reply.result.and_then(Answer::granted).expect("granted");
         outcome.held.release();
         Peering { granted, attachment: outcome.attachment.expect("attached") }
     }
