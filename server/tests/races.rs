@@ -153,7 +153,7 @@ impl Core {
         let deadline = system_instant() + Duration::from_secs(20);
         let context = Context { gate: "zenith", peer, connection: Some(ConnectionId(connection)), deadline };
         let outcome = self.identity.handle(command, &context).await;
-        let Answer::Granted(granted) = outcome.reply.result?;
+        let granted = outcome.reply.result.and_then(Answer::granted)?;
         outcome.held.release();
         Ok(Peering { granted, attachment: outcome.attachment.unwrap() })
     }
