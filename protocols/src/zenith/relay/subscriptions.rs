@@ -207,12 +207,8 @@ impl Table {
             let (topic, data, deadline) = (Arc::from(topic), data.map(Box::from), Some(deadline));
             let numbers = self.numbers.get_mut(controller).ok_or(Full)?;
             numbers.insert(Arc::clone(&topic), self.last);
-            let entry = Entry { controller, topic, data, references: 0, waiting: Vec::new(), told: false, deadline };
-            self.entries.insert(self.last, entry);
-            self.change(self.last, |entry| {
-                entry.references = 1;
-                entry.waiting.push(sub);
-            });
+            let entry = Entry { controller, topic, data, references: 1, waiting: vec![sub], told: false, deadline };
+            self.keep(self.last, entry);
             return Ok(Subscribed::First(self.last));
         };
         let waits = self.entry(number).is_some_and(Entry::waits);
@@ -322,11 +318,15 @@ impl Table {
         }
     }
 
-    /// Changes a topic and keeps the sums. One that nobody holds or waits for is gone.
     fn change(&mut self, number: u64, how: impl FnOnce(&mut Entry)) {
         let Some(mut entry) = self.entries.remove(&number) else { return };
         self.forget(number, &entry);
         how(&mut entry);
+        self.keep(number, entry);
+    }
+
+    /// Puts a topic in, and into the sums. One that nobody holds or waits for is gone.
+    fn keep(&mut self, number: u64, entry: Entry) {
         if entry.references == 0 && !entry.waits() {
             if let Some(numbers) = self.numbers.get_mut(entry.controller) {
                 numbers.remove(&*entry.topic);
@@ -340,6 +340,7 @@ impl Table {
         self.entries.insert(number, entry);
     }
 
+    /// Takes a topic that is out of the table out of the sums.
     fn forget(&mut self, number: u64, entry: &Entry) {
         self.references -= entry.references;
         self.waiting -= entry.waiting.len();
