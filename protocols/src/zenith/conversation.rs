@@ -484,6 +484,7 @@ mod tests {
     fn an_idle_conversation_is_small() {
         let size = size_of::<Connection>() + size_of::<Asked>();
         assert!(size < 400, "{size} bytes");
+        assert_eq!(size_of::<Option<Box<Relay>>>(), size_of::<usize>(), "what is behind the gate costs a pointer until it is used");
     }
 
     #[test]

@@ -354,3 +354,125 @@ impl Table {
 /// There is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AT: Timestamp = Timestamp::from_millis(10);
+    const LATER: Timestamp = Timestamp::from_millis(20);
+
+    fn sent(out: &mut Outbox) -> Vec<String> {
+        out.drain().map(|outgoing| format!("{outgoing:?}")).collect()
+    }
+
+    impl Table {
+        /// Holds the sums against what they are sums of.
+        fn check(&self) {
+            let sum = |of: fn(&Entry) -> usize| self.entries.values().map(of).sum::<usize>();
+            assert_eq!(self.references, sum(|entry| entry.references));
+            assert_eq!(self.waiting, sum(|entry| entry.waiting.len()));
+            assert_eq!(self.bytes, sum(Entry::bytes));
+            assert!(self.references <= self.most && self.waiting <= self.most && self.bytes <= MOST_BYTES);
+            let due = self.entries.iter().filter_map(|(number, entry)| Some((entry.deadline?, *number)));
+            assert_eq!(self.due, due.collect());
+            let named = |(number, entry): (&u64, &Entry)| self.find(entry.controller, &entry.topic) == Some(*number);
+            assert!(self.entries.iter().all(named), "each is found by its name");
+            assert_eq!(self.entries.len(), self.numbers.iter().map(BTreeMap::len).sum::<usize>());
+            assert!(self.entries.values().all(|entry| entry.waits() || entry.references > 0), "nothing is kept for nobody");
+        }
+    }
+
+    proptest! {
+        /// Whatever is done in whatever order, the sums are right, the bounds hold, and nothing is kept for nobody.
+        #[test]
+        fn the_sums_are_those_of_what_is_kept(
+            done in prop::collection::vec((0_u8..10, 0_usize..2, 0_usize..4, any::<bool>()), 0..60),
+            most in 1_usize..8,
+        ) {
+            let mut table = Table::new(2, most);
+            let long = "x".repeat(MOST_BYTES / 7);
+            let topics = ["A", "B", "C", long.as_str()];
+            let mut out = Outbox::default();
+            for (what, controller, topic, confirm) in done {
+                let topic = topics[topic];
+                let number = table.find(controller, topic).unwrap_or(0);
+                match what {
+                    0..3 => drop(table.subscribe((controller, topic), Some("{}"), confirm, AT)),
+                    3 => drop(table.unsubscribe((controller, topic), confirm)),
+                    4 => drop(table.unsubscribe_asleep(controller, topic)),
+                    5 => drop(table.confirmed(number, "C", &mut out)),
+                    6 => table.asked_again(number, LATER),
+                    7 => table.lost(),
+                    8 => table.sleep(),
+                    _ => drop(table.remove(number)),
+                }
+                table.check();
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_goes_with_its_last_reference() {
+        let mut table = Table::new(1, 9);
+        let mut out = Outbox::default();
+        let place = (0, "A");
+        assert_eq!(table.unsubscribe(place, true), Unsubscribed::Counts, "there was none");
+        assert_eq!(table.subscribe(place, None, true, AT), Ok(Subscribed::First(1)));
+        assert_eq!(table.subscribe(place, None, false, AT), Ok(Subscribed::Waits));
+        assert_eq!(table.unsubscribe(place, false), Unsubscribed::Waits);
+        assert!(table.wants(0, "A"));
+        assert!(!table.confirmed(1, "C", &mut out), "one reference is left");
+        assert_eq!(sent(&mut out).len(), 1);
+        assert_eq!(table.subscribe(place, None, true, AT), Ok(Subscribed::Counts));
+        assert_eq!(table.unsubscribe(place, true), Unsubscribed::Counts);
+        assert_eq!(table.unsubscribe(place, true), Unsubscribed::Last);
+        assert!(table.is_empty());
+        assert_eq!(table.subscribe(place, None, true, AT), Ok(Subscribed::First(2)));
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_due() {
+        let mut table = Table::new(1, 9);
+        let mut out = Outbox::default();
+        for topic in ["held", "waits"] {
+            table.subscribe((0, topic), None, true, AT).expect("there is room");
+        }
+        table.confirmed(1, "C", &mut out);
+        let due = |table: &Table| (table.overdue(AT), table.overdue(LATER));
+        assert_eq!((due(&table), table.due()), ((vec![2], vec![2]), Some(AT)));
+        table.asked_again(1, LATER);
+        table.asked_again(2, LATER);
+        assert_eq!((due(&table), table.due()), ((vec![2], vec![2, 1]), Some(AT)));
+        table.lost();
+        assert_eq!(due(&table), (vec![2], vec![2]));
+        table.sleep();
+        assert_eq!((due(&table), table.due()), ((vec![], vec![]), None));
+        table.asked_again(2, LATER);
+        assert_eq!(due(&table), (vec![], vec![2]));
+    }
+
+    #[test]
+    fn an_error_of_the_services_is_the_first_ones_own() {
+        let mut table = Table::new(1, 9);
+        let mut out = Outbox::default();
+        for _ in 0..2 {
+            table.subscribe((0, "A"), None, false, AT).expect("there is room");
+        }
+        table.told(1);
+        let end = |table: &mut Table, out: &mut Outbox| {
+            let entry = table.remove(1).expect("it is there");
+            entry.tell_end("C", Why::Code("Fault"), false, out);
+            sent(out).len()
+        };
+        assert_eq!(end(&mut table, &mut out), 1);
+        // Of what is held and not asked for, an error says nothing.
+        let mut table = Table::new(1, 9);
+        table.subscribe((0, "A"), None, false, AT).expect("there is room");
+        table.confirmed(1, "C", &mut out);
+        table.told(1);
+        assert_eq!(end(&mut table, &mut out), 2);
+    }
+}
