@@ -27,7 +27,8 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
+    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash,
+    Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use gatepost_identity::{Identity, Settings, World};
@@ -76,6 +77,7 @@ macro_rules! handed_on {
 
 handed_on! {
         secret(name: &'static str, fresh: [u8; 32]) -> [u8; 32];
+        signing_keys(fresh: SigningKey) -> Vec<SigningKey>;
         account_named(key: &NameKey) -> Option<Account>;
         account(id: AccountId) -> Option<Account>;
         accounts(page: Page<NameKey>) -> Vec<Account>;
