@@ -193,7 +193,9 @@ pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
                 client_id: client.as_str(),
                 scope: principal.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
                 sid: principal.session.0.to_string(),
+                preferred_username: account.as_ref().map(|account| &*account.name),
                 name: account.as_ref().and_then(|account| account.display_name.as_deref()),
+                idp: account.as_ref().and_then(|account| account.issuer.as_deref()),
                 iat: whole_seconds(*issued_at),
                 exp: whole_seconds(*expires_at),
             };
@@ -212,7 +214,11 @@ struct Claims<'a> {
     scope: String,
     sid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    preferred_username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idp: Option<&'a str>,
     iat: i64,
     exp: i64,
 }
@@ -270,6 +276,7 @@ mod tests {
     fn claims(display_name: Option<&str>, service: bool) -> String {
         let account = AccountSummary {
             id: None,
+            issuer: None,
             subject: "u-1".to_owned(),
             name: "ann".to_owned(),
             email: Some("ann@example.org".to_owned()),
@@ -298,11 +305,12 @@ mod tests {
         assert_eq!(
             claims(Some("Ann Example"), false),
             format!(
-                r#"{{"iss":"https://a","aud":"svc","sub":"u-1","client_id":"app","scope":"Zenith/Market Zenith/News","sid":"{session}","name":"Ann Example","iat":1900000000,"exp":1900000060}}"#
+                r#"{{"iss":"https://a","aud":"svc","sub":"u-1","client_id":"app","scope":"Zenith/Market Zenith/News","sid":"{session}","preferred_username":"ann","name":"Ann Example","iat":1900000000,"exp":1900000060}}"#
             )
         );
         let service: serde_json::Value = serde_json::from_str(&claims(None, true)).expect("JSON");
         assert_eq!((&service["sub"], &service["client_id"], service.get("name")), (&"app".into(), &"app".into(), None));
+        assert_eq!(service.get("preferred_username"), None, "who has no name to log in with is a client");
     }
 
     #[test]

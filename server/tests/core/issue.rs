@@ -174,8 +174,8 @@ async fn a_borrowed_session_is_told_of_in_our_name_and_no_longer_than_it_lasts()
     let granted = core.issue_on(connection).await.unwrap();
     assert_eq!(granted.tokens[0].expires_at, peer.granted.principal.expires_at);
     let claims = core.claims(&granted).await;
-    let told = ["iss", "sub", "name", "client_id", "scope"].map(|name| claims[name].as_str().unwrap());
-    assert_eq!(told, ["gatepost", "u-9", "Ann Elsewhere", "app", "m"]);
+    let told = ["iss", "idp", "sub", "name", "client_id", "scope"].map(|name| claims[name].as_str().unwrap());
+    assert_eq!(told, ["gatepost", "https://auth.example.org", "u-9", "Ann Elsewhere", "app", "m"]);
     core.admin().end_session(peer.granted.principal.session).await.unwrap();
     assert_eq!(core.issue_on(connection).await.err(), Some(Refusal::LoginRequired));
 }
