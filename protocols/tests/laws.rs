@@ -74,6 +74,7 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
         Refusal::ScopeNotGranted,
         Refusal::InsecureTransport,
         Refusal::TooManySessions,
+        Refusal::LoginRequired,
         Refusal::TooManyAttempts { retry_after },
         Refusal::Busy { retry_after },
         Refusal::TimedOut,

@@ -17,7 +17,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::{Command, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Event, NewToken, Reason, Reply, TokenKind};
+use gatepost_identity::reply::{Event, NewToken, Reason, Reply, Spelled};
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
@@ -111,7 +111,8 @@ impl Codec {
         let mut random = [self.issued.len() as u8 + 1; 32];
         // `+/+/`, so that another alphabet is another spelling.
         random[..3].copy_from_slice(&[0xfb, 0xff, 0xbf]);
-        let spelled = (GATE.spell)(&NewToken { kind: TokenKind::Restore, random: &random });
+        let spell = GATE.spell.expect("this gate tells tokens");
+        let Spelled::Text(spelled) = spell(&NewToken::Restore { random: &random }) else { panic!("it is no claim") };
         self.issued.push(spelled.clone());
         spelled
     }
@@ -257,6 +258,7 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "ScopeNotGranted" => Refusal::ScopeNotGranted,
         "InsecureTransport" => Refusal::InsecureTransport,
         "TooManySessions" => Refusal::TooManySessions,
+        "LoginRequired" => Refusal::LoginRequired,
         "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
         "Busy" => Refusal::Busy { retry_after },
         "TimedOut" => Refusal::TimedOut,

@@ -30,7 +30,7 @@ use crate::zenith::settings::Settings;
 /// This gate's row.
 pub const GATE: Gate = Gate {
     name: "zenith",
-    spell: spelling::spell,
+    spell: Some(spelling::spell),
     scopes: |section| Ok(Settings::read(section)?.catalogue.definitions()),
     mounts: exchange::mounts,
 };
