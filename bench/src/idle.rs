@@ -1,7 +1,7 @@
 //! What an authenticated connection costs that says nothing: memory of the process, and CPU for the ping every half minute.
 //!
 //! Three times: where each connection has an account and a session of its own, where sixty share a session, as those of one
-//! person would, and over TLS. Passwords are cheap here, since they are not what is measured.
+//! person would, and again each with its own, over TLS. Passwords are cheap here, since they are not what is measured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) async fn run() -> Outcome<()> {
     let server = Server::start(Installation::new(CHEAP_PASSWORDS, CONNECTIONS / SHARING).await?)?;
     watch(&table, server, None, CONNECTIONS / SHARING, &format!("{SHARING} to a session")).await?;
     let (server, tls) = secured(CONNECTIONS).await?;
-    watch(&table, server, Some(&tls), CONNECTIONS, "each with its own session, over TLS").await
+    watch(&table, server, Some(&tls), CONNECTIONS, "over TLS").await
 }
 
 /// A server with a certificate made for this run, and a client's side of TLS that believes it and no other. No handshake is

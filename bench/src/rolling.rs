@@ -3,6 +3,9 @@
 //!
 //! One connection alone, beside a bare loop that appends 4 KiB and syncs; then 64 at once, whose writes share commits, beside
 //! bare loops of rusqlite that commit a hundred at a time. All of them write to one file system, in turn.
+//!
+//! Everybody logs in anew before a round, so that no session gathers more tokens than that of a client which comes back every
+//! half hour for three weeks.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -23,9 +26,10 @@ const ROUNDS: usize = 15;
 const MANY: usize = 25_600;
 const FEW: usize = 1_000;
 
-/// A connection and the token that it presents next.
+/// A connection, the login of its account, and the token that it presents next.
 struct Holder {
     client: Client,
+    login: Vec<u8>,
     token: String,
 }
 
@@ -46,18 +50,17 @@ struct Round {
 
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
-    let server = Server::start(Installation::new(CHEAP_PASSWORDS, CLIENTS).await?)?;
+    let server = Server::start(Installation::new(CHEAP_PASSWORDS, CLIENTS + 1).await?)?;
     let directory = server.installation.directory.to_str().ok_or("the directory's name is not UTF-8")?;
     let mut disk = Process::reference(&["reference-disk", directory])?;
+    let mut single = Holder::connect(CLIENTS, &server).await?;
     let mut holders = Vec::new();
     for number in 0..CLIENTS {
-        let mut client = Client::connect(source(number), server.address).await?;
-        let token = client.granted(&text_frame(&auth_owner(number))).await?;
-        holders.push(Holder { client, token });
+        holders.push(Holder::connect(number, &server).await?);
     }
     let mut rounds = Vec::new();
     for _ in 0..=ROUNDS {
-        let (mut each, cpu_alone) = alone(&server.process, &mut holders[0]).await?;
+        let (mut each, cpu_alone) = alone(&server.process, &mut single).await?;
         let append = written(&mut disk, "append", FEW)?.1;
         let (per_second, cpu_each) = at_once(&server.process, &mut holders).await?;
         let inserts = MANY as f64 / written(&mut disk, "insert", MANY)?.0.as_secs_f64();
@@ -88,6 +91,7 @@ pub(crate) async fn run() -> Outcome<()> {
 
 /// One client, one token after the other: how long each took, and the CPU for one.
 async fn alone(process: &Process, holder: &mut Holder) -> Outcome<(Vec<Duration>, f64)> {
+    holder.log_in().await?;
     let cpu = process.cpu()?;
     let mut each = Vec::with_capacity(FEW);
     for _ in 0..FEW {
@@ -100,6 +104,9 @@ async fn alone(process: &Process, holder: &mut Holder) -> Outcome<(Vec<Duration>
 
 /// All clients at once: tokens a second, and the CPU for one.
 async fn at_once(process: &Process, holders: &mut [Holder]) -> Outcome<(f64, f64)> {
+    for holder in &mut *holders {
+        holder.log_in().await?;
+    }
     let left = Cell::new(MANY);
     let (cpu, began) = (process.cpu()?, system_instant());
     let rolling = holders.iter_mut().map(|holder| {
@@ -118,6 +125,17 @@ async fn at_once(process: &Process, holders: &mut [Holder]) -> Outcome<(f64, f64
 }
 
 impl Holder {
+    async fn connect(number: usize, server: &Server) -> Outcome<Holder> {
+        let client = Client::connect(source(number), server.address).await?;
+        Ok(Holder { client, login: text_frame(&auth_owner(number)), token: String::new() })
+    }
+
+    /// Begins a session.
+    async fn log_in(&mut self) -> Outcome<()> {
+        self.token = self.client.granted(&self.login).await?;
+        Ok(())
+    }
+
     async fn roll(&mut self) -> Outcome<()> {
         let successor = self.client.granted(&text_frame(&auth_token(&self.token))).await?;
         if successor == self.token {
