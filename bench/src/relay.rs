@@ -53,9 +53,8 @@ pub(crate) async fn run() -> Outcome<()> {
         let what = format!("CPU of a message of {length} bytes, {CONNECTIONS} connections");
         table.pairs(&what, " us", &messages, false, Goal::AtMost(2.0))?;
         table.pairs("  of a round trip", " us", &round_trips, false, Goal::None)?;
-        // Messages and not round trips: the gate relays two where the service answers one.
-        let rates: Vec<_> = pairs(&rounds, |side| side.per_second).iter().map(|(gate, service)| (gate * 2.0, *service)).collect();
-        table.pairs("  messages a second", "", &rates, false, Goal::None)?;
+        let rates = pairs(&rounds, |side| side.per_second);
+        table.pairs("  messages there and back a second", "", &rates, false, Goal::None)?;
     }
     Ok(())
 }
