@@ -23,7 +23,7 @@ use crate::setup::{CHEAP_PASSWORDS, Installation, auth_owner, auth_token, source
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 15;
 /// Tokens of a round with all clients, and with one.
-const MANY: usize = 25_600;
+const MANY: usize = 12_800;
 const FEW: usize = 1_000;
 
 /// A connection, the login of its account, and the token that it presents next.
