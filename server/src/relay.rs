@@ -41,7 +41,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Utf8Bytes};
 
-use crate::drive::{BATCH, World};
+use crate::drive::BATCH;
+use crate::world::{Asked, World};
 
 /// What the token says, readable as it is, for services that trust the network they are reached over.
 const IDENTITY: HeaderName = HeaderName::from_static("gatepost-identity");
@@ -100,6 +101,7 @@ pub(crate) struct Relay {
 enum State {
     Parted,
     Waiting,
+    Beginning,
     Asking(oneshot::Receiver<Outcome>),
     Opening(Opening),
     Open(Box<Line>),
@@ -134,7 +136,7 @@ impl Relay {
     }
 
     /// Takes a text to send, and begins to open the connection where there is none.
-    pub(crate) fn forward(&mut self, text: String, via: &Via<'_>, instant: Instant) {
+    pub(crate) fn forward(&mut self, text: String, instant: Instant) {
         match self.state {
             State::Parted if self.again_at.is_some_and(|at| instant < at) => {
                 // The pause after a failure outlives a parting, or a peer could have us knock as fast as it can ask.
@@ -142,12 +144,12 @@ impl Relay {
                 self.tell_lost = true;
             }
             State::Parted => {
-                self.state = State::Asking(self.ask(via, instant));
+                self.state = State::Beginning;
                 self.keep(text);
             }
             // The gate has been told of the loss, and sends again what it wants sent once the connection stands.
             State::Waiting => {}
-            State::Asking(_) | State::Opening(_) | State::Open(_) => self.keep(text),
+            State::Beginning | State::Asking(_) | State::Opening(_) | State::Open(_) => self.keep(text),
         }
     }
 
@@ -168,7 +170,7 @@ impl Relay {
     pub(crate) fn is_full(&self, most: usize) -> bool {
         let unsent = match &self.state {
             State::Open(line) if line.unsent_since.is_some() => line.handed_bytes,
-            State::Open(_) | State::Parted | State::Waiting | State::Asking(_) | State::Opening(_) => 0,
+            State::Open(_) | State::Parted | State::Waiting | State::Beginning | State::Asking(_) | State::Opening(_) => 0,
         };
         self.queued_bytes + unsent > most
     }
@@ -182,7 +184,7 @@ impl Relay {
                 Some(line.unsent_since.map_or(alive, |since| alive.min(since + limits.unsent.1)))
             }
             // What is under way has a waker of its own.
-            State::Parted | State::Asking(_) | State::Opening(_) => None,
+            State::Parted | State::Beginning | State::Asking(_) | State::Opening(_) => None,
         }
     }
 
@@ -202,12 +204,18 @@ impl Relay {
             match &mut self.state {
                 State::Parted => return Poll::Pending,
                 State::Waiting if self.again_at.is_some_and(|at| instant < at) => return Poll::Pending,
-                State::Waiting => self.state = State::Asking(self.ask(via, instant)),
+                State::Waiting | State::Beginning => match self.ask(via, instant, waking) {
+                    Asked::Break(outcome) => match token(outcome) {
+                        Ok(token) => self.state = self.opening(token, via),
+                        Err(refusal) => return self.lose(via, instant, &no_token(&refusal), 1000),
+                    },
+                    Asked::Continue(outcome) => self.state = State::Asking(outcome),
+                },
                 State::Asking(asked) => {
                     let Poll::Ready(outcome) = Pin::new(asked).poll(waking) else { return Poll::Pending };
                     match outcome.map_err(|_| Refusal::Unavailable).and_then(token) {
-                        Ok(token) => self.state = State::Opening(Box::pin(open(Arc::clone(&self.service), token, via.peer))),
-                        Err(refusal) => return self.lose(via, instant, &format!("no token for it: {refusal:?}"), 1000),
+                        Ok(token) => self.state = self.opening(token, via),
+                        Err(refusal) => return self.lose(via, instant, &no_token(&refusal), 1000),
                     }
                 }
                 State::Opening(opening) => {
@@ -246,11 +254,15 @@ impl Relay {
         }
     }
 
-    fn ask(&self, via: &Via<'_>, instant: Instant) -> oneshot::Receiver<Outcome> {
+    fn ask(&self, via: &Via<'_>, instant: Instant, waking: &mut Waking<'_>) -> Asked {
         let kinds = vec![TokenKind::Upstream { audience: self.service.audience.clone() }];
         let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds } };
         let Via { gate, connection, peer, .. } = *via;
-        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING })
+        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING }, waking)
+    }
+
+    fn opening(&self, token: Secret, via: &Via<'_>) -> State {
+        State::Opening(Box::pin(open(Arc::clone(&self.service), token, via.peer)))
     }
 
     /// The connection is gone. What waited is dropped: the gate knows what it sent.
@@ -377,6 +389,10 @@ impl Line {
             }
         }
     }
+}
+
+fn no_token(refusal: &Refusal) -> String {
+    format!("no token for it: {}", refusal.word())
 }
 
 /// The token that the core has issued.

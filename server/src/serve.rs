@@ -19,11 +19,11 @@ use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
-use crate::drive::World;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind};
 use crate::operator;
 use crate::wheel::Wheel;
+use crate::world::World;
 
 /// How long to wait for threads that have nothing left to do.
 const JOIN: Duration = Duration::from_secs(2);

@@ -31,9 +31,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::drive::{Open, Socket, Turn, World, exchange};
+use crate::drive::{Open, Socket, Turn, exchange};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::tls::Certificates;
+use crate::world::World;
 
 /// How long a peer has for the header of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
