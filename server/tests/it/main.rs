@@ -7,6 +7,7 @@
 mod bearer;
 mod crash;
 mod crowd;
+mod echo;
 mod frames;
 mod grants;
 mod guesses;
