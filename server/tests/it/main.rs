@@ -21,4 +21,5 @@ mod stall;
 mod tls;
 mod tokens;
 mod transcripts;
+mod unread;
 mod upgrade;
