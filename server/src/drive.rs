@@ -12,8 +12,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use gatepost_identity::command::{Command, ConnectionId, Context, Peer};
 use gatepost_identity::grant::HeldEvents;
 use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
-use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
+use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing, Relayed, Upward};
 use gatepost_protocols::http::{Request, Response, Upstream};
 use gatepost_protocols::mount::{Serve, Served, Talk};
 use tokio::io::ReadBuf;
@@ -35,6 +35,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use crate::listen::Wire;
+use crate::relay::{Came, Relay, Via};
 use crate::wheel::Wheel;
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
@@ -42,7 +43,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 /// How long a peer has to answer a close.
 const CLOSING: Duration = Duration::from_secs(5);
 /// After how many frames a batch is sent even while more is coming in.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// What is read from a socket at a time: small, because every idle connection holds as much.
 const READ_BUFFER: usize = 512;
 /// From how many bytes on frames are written without waiting for the end of a batch.
@@ -64,6 +65,8 @@ pub struct World {
     pub sockets: AtomicUsize,
     /// Questions that the core has not answered yet.
     pub questions: AtomicUsize,
+    /// Gates whose service cannot be reached, as far as is known.
+    pub lost_services: Mutex<Vec<&'static str>>,
 }
 
 impl World {
@@ -72,7 +75,7 @@ impl World {
     }
 
     /// Asks the core in a task of its own.
-    fn ask(self: &Arc<World>, command: Command, context: Context) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn ask(self: &Arc<World>, command: Command, context: Context) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         let world = Arc::clone(self);
         world.questions.fetch_add(1, Ordering::AcqRel);
@@ -84,6 +87,26 @@ impl World {
             drop(counted);
         });
         outcome
+    }
+}
+
+impl World {
+    /// Says in the log when the service behind a gate goes, and when it is back; not for each of the connections to it.
+    pub(crate) fn sees_service(&self, gate: &'static str, lost: Option<&str>) {
+        let mut dark = self.lost_services.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = dark.iter().position(|name| *name == gate);
+        match (lost, known) {
+            (Some(why), None) => {
+                dark.push(gate);
+                tracing::warn!(gate, why, "the service behind {gate} is lost: {why}");
+            }
+            (None, Some(at)) => {
+                dark.swap_remove(at);
+                tracing::info!(gate, "the service behind {gate} is back");
+            }
+            (Some(why), Some(_)) => tracing::debug!(gate, why, "the service behind {gate} is lost: {why}"),
+            (None, None) => {}
+        }
     }
 }
 
@@ -183,6 +206,8 @@ impl Socket {
             pending: None,
             held: None,
             outbox: Outbox::default(),
+            upstream: self.upstream,
+            relay: None,
             ping_due: false,
             phase: Phase::Open,
             unflushed: 0,
@@ -221,6 +246,9 @@ struct Talking<S: Wire> {
     held: Option<HeldEvents>,
     /// What the conversation wants sent and the socket has not taken yet.
     outbox: Outbox,
+    /// The service behind the gate, and the connection to it once there was one.
+    upstream: Option<Arc<Upstream>>,
+    relay: Option<Box<Relay>>,
     /// Whether a ping is to go out before that.
     ping_due: bool,
     phase: Phase,
@@ -261,6 +289,9 @@ impl<S: Wire> Future for Talking<S> {
         match this.go_on(waking) {
             Ok(()) => Poll::Pending,
             Err(Over) => {
+                if let Some(relay) = &mut this.relay {
+                    relay.part();
+                }
                 // Over TLS the end is said too (RFC 8446 section 6.1), as far as the socket takes it at once.
                 drop(Pin::new(this.stream.get_mut()).poll_shutdown(waking));
                 Poll::Ready(())
@@ -274,22 +305,28 @@ impl<S: Wire> Talking<S> {
     fn go_on(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         loop {
             let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
-            self.keep_time(instant)?;
+            self.keep_time(instant, now)?;
             self.hear_events(now, waking);
             if self.hear_outcome(now, waking) {
                 // It may have brought an attachment, which has not been listened to yet.
                 continue;
             }
+            self.pass_on(instant);
             self.hand_over(waking)?;
+            let heard = self.hear_service(instant, now, waking);
+            self.pass_on(instant);
             let reading = self.read(instant, now, waking)?;
-            if reading == Reading::Took {
+            if heard == Reading::Took || reading == Reading::Took {
                 if self.unflushed >= BATCH {
                     self.flush(instant, waking)?;
                 }
                 continue;
             }
+            if let Some(relay) = &mut self.relay {
+                relay.flush(instant, waking);
+            }
             let sent = self.flush(instant, waking)?;
-            if sent && reading == Reading::HeldBack {
+            if sent && (heard == Reading::HeldBack || reading == Reading::HeldBack) {
                 // What held the reading back is out. Nobody else would look at the socket again.
                 continue;
             }
@@ -331,6 +368,52 @@ impl<S: Wire> Talking<S> {
         true
     }
 
+    /// Hands to the connection to the service behind the gate what the conversation wants done with it.
+    fn pass_on(&mut self, instant: Instant) {
+        while let Some(upward) = self.outbox.pop_upward() {
+            match (upward, &self.upstream) {
+                (Upward::Forward(text), Some(service)) => {
+                    let relay = self.relay.get_or_insert_with(|| Box::new(Relay::new(Arc::clone(service))));
+                    let Talking { world, gate, connection, peer, .. } = self;
+                    relay.forward(text, &Via { world, gate, connection: *connection, peer: *peer }, instant);
+                }
+                (Upward::Part, _) => {
+                    if let Some(relay) = &mut self.relay {
+                        relay.part();
+                    }
+                }
+                (Upward::Forward(_), None) => tracing::error!(gate = self.gate, "a message was passed on to no service"),
+            }
+        }
+    }
+
+    /// Takes in one thing from the service behind the gate, unless the peer has yet to take what came before.
+    fn hear_service(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Reading {
+        if !self.is_open() {
+            // Nobody is there to hear it.
+            if let Some(mut relay) = self.relay.take() {
+                relay.part();
+            }
+            return Reading::Waits;
+        }
+        let limits = self.talk.limits();
+        let hungry = !self.is_unsent() && self.unsent_bytes() <= limits.unsent.0;
+        let Some(relay) = &mut self.relay else { return Reading::Waits };
+        let Talking { world, gate, connection, peer, .. } = self;
+        let via = Via { world, gate, connection: *connection, peer: *peer };
+        let Poll::Ready(came) = relay.poll(&via, &limits, hungry, instant, waking) else {
+            return if hungry { Reading::Waits } else { Reading::HeldBack };
+        };
+        let relayed = match &came {
+            Came::Text(text) => Relayed::Frame(Frame::Text(text)),
+            Came::Binary(bytes) => Relayed::Frame(Frame::Binary(bytes)),
+            Came::Lost => Relayed::Lost,
+            Came::Restored => Relayed::Restored,
+        };
+        self.talk.relayed(now, relayed, &mut self.outbox);
+        Reading::Took
+    }
+
     /// Reads and handles one message.
     fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<Reading, Over> {
         if let Phase::Draining { .. } = self.phase {
@@ -339,8 +422,12 @@ impl<S: Wire> Talking<S> {
         if self.pending.is_some() {
             return Ok(Reading::Waits);
         }
+        let (most, _) = self.talk.limits().unsent;
+        if self.relay.as_ref().is_some_and(|relay| relay.is_full(most)) {
+            return Ok(Reading::Waits);
+        }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
-        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > self.talk.limits().unsent.0 {
+        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > most {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -491,7 +578,7 @@ impl<S: Wire> Talking<S> {
     }
 
     /// Does what is due by the clock.
-    fn keep_time(&mut self, instant: Instant) -> Result<(), Over> {
+    fn keep_time(&mut self, instant: Instant, now: Timestamp) -> Result<(), Over> {
         if self.unsent_since.is_some_and(|since| instant >= since + self.talk.limits().unsent.1) {
             return Err(Over);
         }
@@ -507,6 +594,9 @@ impl<S: Wire> Talking<S> {
             return Ok(());
         }
         let limits = self.talk.limits();
+        if limits.due.is_some_and(|due| now >= due) {
+            self.talk.remind(now, &mut self.outbox);
+        }
         let (silence, code) = limits.silence;
         if !asked && instant >= self.heard_at + silence {
             self.outbox.close(code, "silent");
@@ -527,7 +617,13 @@ impl<S: Wire> Talking<S> {
         if let Some(since) = self.unsent_since {
             due = due.min(since + limits.unsent.1);
         }
-        let instant = self.world.clock.instant();
+        let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
+        if let Some(reminder) = limits.due {
+            due = due.min(instant + reminder.since(now));
+        }
+        if let Some(relay) = self.relay.as_ref().and_then(|relay| relay.due(&limits)) {
+            due = due.min(relay);
+        }
         let registered = self.wake_at.filter(|&at| at > instant);
         if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {
             self.wake_at = Some(self.world.wheel.wake_at(due, waking.waker()));

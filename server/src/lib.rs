@@ -10,6 +10,7 @@ mod demo;
 pub mod drive;
 pub mod listen;
 pub mod operator;
+mod relay;
 pub mod serve;
 mod telemetry;
 pub mod wheel;

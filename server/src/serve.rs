@@ -4,8 +4,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -157,6 +157,7 @@ impl Server {
             last_connection: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
+            lost_services: Mutex::default(),
         });
         let (listener, http) = listen(config.http).await?;
         let mut secure = None;

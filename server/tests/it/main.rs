@@ -17,6 +17,8 @@ mod peer;
 mod persona;
 mod process;
 mod proxy;
+mod relay;
+mod services;
 mod stall;
 mod tls;
 mod tokens;
