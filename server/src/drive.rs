@@ -634,3 +634,18 @@ impl<S: Wire> Talking<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_rustls::server::TlsStream;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_says_nothing_costs_little() {
+        let (plain, tls) = (size_of::<Talking<TcpStream>>(), size_of::<Talking<TlsStream<TcpStream>>>());
+        assert!(plain <= 768, "{plain} bytes");
+        assert!(tls <= 1984, "{tls} bytes over TLS");
+    }
+}
