@@ -4,6 +4,7 @@
 //! test a behaviour. What has to wait waits for something that it can see, with a generous limit; only where the wire itself
 //! is about time does a test let time pass.
 
+mod abuse;
 mod bearer;
 mod crash;
 mod crowd;

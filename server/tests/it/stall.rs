@@ -22,7 +22,7 @@ impl Stall {
         let index = std::fs::OpenOptions::new().write(true).open(server.data().join("gatepost.db-shm")).expect("the index");
         connection.busy_timeout(crate::harness::LIMIT).expect("a limit");
         connection.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-        Stall { connection, index: index }
+        Stall { connection, index }
     }
 
     /// As [`Stall::of`], and keeps everybody else from reading too: the index of the write-ahead log is gone, and it is built anew

@@ -53,7 +53,7 @@ fn twenty_peers_that_never_read_are_dropped_after_ten_seconds_cost_little_and_ke
     let server = Server::start(CHEAP);
     let http = server.http();
     let (over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut most, mut slowest) = (0, Duration::ZERO);
+    let mut slowest = Duration::ZERO;
     let before = std::thread::scope(|scope| {
         let others: Vec<_> = (0..ASKING)
             .map(|_| {
@@ -73,21 +73,18 @@ fn twenty_peers_that_never_read_are_dropped_after_ten_seconds_cost_little_and_ke
             })
             .collect();
         let warming = Deaf::ask(Peer::connect(http, 1));
+        server.forget_peak();
         let before = (server.memory(), answers.load(Ordering::Relaxed));
         let deaf: Vec<_> = (0..DEAF).map(|number| scope.spawn(move || Deaf::ask(Peer::connect(http, number + 2)))).collect();
-        while !deaf.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-            most = most.max(server.memory());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let deaf: Vec<Deaf> = deaf.into_iter().map(|thread| thread.join().expect("it is dropped")).collect();
         over.store(true, Ordering::Release);
-        let deaf = deaf.into_iter().map(|thread| thread.join().expect("it is dropped"));
-        for deaf in deaf.chain([warming]) {
+        for deaf in deaf.iter().chain([&warming]) {
             deaf.was_given_up_after(Duration::from_secs(10));
         }
         slowest = others.into_iter().map(|thread| thread.join().expect("every answer comes")).max().unwrap_or_default();
         before
     });
-    let grown = most.saturating_sub(before.0);
+    let grown = server.peak().saturating_sub(before.0);
     assert!(grown < 4 * 1024 * 1024, "it grew by {grown} bytes");
     let answered = answers.into_inner() - before.1;
     assert!(answered >= 100 * u64::from(OTHERS), "{answered} answers meanwhile");
