@@ -1,4 +1,4 @@
-//! What is signed: tokens of issuers that an operator has named. Reads their keys, verifies a token, and says what it claims.
+//! What others have signed: tokens of issuers that an operator has named. Reads their keys, verifies a token, and says what it claims.
 //!
 //! A key says with which algorithms it may be used; the token's header only chooses among them (RFC 8725 section 3.1). Nothing
 //! that a token points to is fetched, and a key inside a token is not looked at. A cause is named only once the signature has

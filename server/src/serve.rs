@@ -85,7 +85,7 @@ impl Core {
             clock: Arc::new(RealClock),
             entropy: Arc::new(SystemEntropy),
         };
-        let spellings = GATES.iter().map(|gate| (gate.name, gate.spell)).collect();
+        let spellings = GATES.iter().filter_map(|gate| Some((gate.name, gate.spell?))).collect();
         let identity = Identity::open(world, settings, spellings).await.map_err(|error| OpenCoreError::Other(error.to_string()))?;
         for number in 0..password_threads {
             let identity = identity.clone();

@@ -30,6 +30,7 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
     };
     let account = AccountSummary {
         id: None,
+        issuer: None,
         subject: format!("u-{who}"),
         name: who.to_owned(),
         email: None,

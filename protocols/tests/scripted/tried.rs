@@ -13,6 +13,22 @@ use serde_json::{Value, json};
 
 use crate::scripted;
 
+/// A conversation under these settings, which nobody has presented anything to.
+pub fn open(settings: &str) -> Box<dyn Talk> {
+    let mounts = scripted::mounts(settings).expect("good settings");
+    match scripted::request(&mounts, scripted::START, "/Zenith", true, &[]).expect("a request") {
+        Served::Response(response) => upgraded(response),
+        Served::Question(..) => panic!("nothing was presented"),
+    }
+}
+
+fn upgraded(response: Response) -> Box<dyn Talk> {
+    match response.body {
+        Body::Upgrade(upgrade) => upgrade.conversation,
+        Body::Bytes(_) => panic!("the handshake was answered {}", response.status),
+    }
+}
+
 /// What the core says when it is asked.
 #[derive(Clone, Debug)]
 pub enum Says {
@@ -51,6 +67,7 @@ pub fn refusals() -> Vec<Refusal> {
         Refusal::ScopeNotGranted,
         Refusal::InsecureTransport,
         Refusal::TooManySessions,
+        Refusal::LoginRequired,
         Refusal::TooManyAttempts { retry_after },
         Refusal::Busy { retry_after },
         Refusal::TimedOut,
@@ -77,21 +94,14 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// One that has presented nothing.
+    /// One that has presented nothing, under the default settings.
     pub fn open() -> Tried {
-        let mounts = scripted::mounts("").expect("defaults");
-        match scripted::request(&mounts, scripted::START, "/Zenith", true, &[]).expect("a request") {
-            Served::Response(response) => Tried::upgraded(response, false),
-            Served::Question(..) => panic!("nothing was presented"),
-        }
+        Tried { talk: open(""), now: scripted::START, identified: false }
     }
 
     /// The one that this response has made.
     pub fn upgraded(response: Response, identified: bool) -> Tried {
-        match response.body {
-            Body::Upgrade(upgrade) => Tried { talk: upgrade.conversation, now: scripted::START, identified },
-            Body::Bytes(_) => panic!("the handshake was answered {}", response.status),
-        }
+        Tried { talk: upgraded(response), now: scripted::START, identified }
     }
 
     /// Hands a frame in as the driver does, and holds what comes out against what must be true of it.

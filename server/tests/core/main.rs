@@ -8,6 +8,7 @@
 mod borrowed;
 mod budgets;
 mod grants;
+mod issue;
 mod sessions;
 mod stalled;
 mod tokens;
@@ -31,7 +32,7 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason};
+use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason, Spell};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::store::{OneNode, Store};
@@ -94,6 +95,10 @@ struct Core {
 
 impl Core {
     async fn on(store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> Core {
+        Core::spelled(store, gatepost_protocols::zenith::GATE.spell.unwrap(), change).await
+    }
+
+    async fn spelled(store: Arc<dyn Store>, spell: Spell, change: impl FnOnce(&mut Settings)) -> Core {
         let clock = Turned::new();
         let scope = |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only };
         let mut settings = Settings {
@@ -104,7 +109,7 @@ impl Core {
         };
         change(&mut settings);
         let world = World { store, shared: Arc::new(OneNode::default()), clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, Vec::new()).await.unwrap();
+        let identity = Identity::open(world, settings, vec![("zenith", spell)]).await.unwrap();
         let unasked = {
             let identity = identity.clone();
             tokio::spawn(async move { identity.run().await })

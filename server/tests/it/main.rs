@@ -13,6 +13,7 @@ mod frames;
 mod grants;
 mod guesses;
 mod harness;
+mod keys;
 mod operators;
 mod peer;
 mod persona;
