@@ -56,9 +56,11 @@ fn test_exists(root: &Path, test: &str) -> bool {
 pub fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let begins = format!("fn {name}(");
-    lines.iter().enumerate().filter(|(_, line)| line.starts_with(&begins)).any(|(at, _)| {
+    let is_it = |line: &str| line.strip_prefix("async ").unwrap_or(line).starts_with(&begins);
+    lines.iter().enumerate().filter(|(_, line)| is_it(line)).any(|(at, _)| {
         let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
         let attributes: Vec<&&str> = above.filter(|line| line.starts_with("#[")).collect();
-        attributes.iter().any(|line| **line == "#[test]") && !attributes.iter().any(|line| line.contains("ignore"))
+        attributes.iter().any(|line| **line == "#[test]" || line.starts_with("#[tokio::test"))
+            && !attributes.iter().any(|line| line.contains("ignore"))
     })
 }

@@ -4,18 +4,21 @@
 
 #[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
 mod scripted;
+#[path = "scripted/tried.rs"]
+#[expect(unreachable_pub, reason = "the module is shared with the fuzz targets, which include it whole")]
+mod tried;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Event, Reason, Reply};
+use gatepost_identity::reply::{Event, Reason};
 use gatepost_protocols::frame::{Frame, Outbox, Outgoing, Relayed, Upward};
-use gatepost_protocols::http::{Body, Response};
 use gatepost_protocols::mount::{Served, Talk};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tried::{Happening, Says, Tried, open, refusals};
 
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
@@ -25,61 +28,8 @@ fn config() -> ProptestConfig {
     config
 }
 
-fn upgraded(response: Response) -> Box<dyn Talk> {
-    match response.body {
-        Body::Upgrade(upgrade) => upgrade.conversation,
-        Body::Bytes(_) => panic!("the handshake was answered {}", response.status),
-    }
-}
-
-fn open(settings: &str) -> Box<dyn Talk> {
-    let mounts = scripted::mounts(settings).expect("good settings");
-    match scripted::request(&mounts, scripted::START, "/Zenith", true, &[]).expect("a request") {
-        Served::Response(response) => upgraded(response),
-        Served::Question(..) => panic!("nothing was presented"),
-    }
-}
-
-/// What the core says when it is asked.
-#[derive(Clone, Debug)]
-enum Says {
-    Grants(&'static str),
-    Refuses(Refusal),
-}
-
-impl Says {
-    fn reply(&self) -> Reply {
-        match self {
-            Says::Grants(who) => {
-                let end = Some(scripted::START.after(scripted::LIFE));
-                let principal = scripted::principal(who, &["Zenith/Market"], 0, end).expect("of the cast");
-                scripted::granted(principal, Some(&[7; 32]))
-            }
-            Says::Refuses(refusal) => scripted::refused(refusal.clone()),
-        }
-    }
-}
-
 fn any_refusal() -> impl Strategy<Value = Refusal> {
-    let retry_after = std::time::Duration::from_secs(1);
-    prop::sample::select(vec![
-        Refusal::InvalidCredentials,
-        Refusal::InvalidClient,
-        Refusal::AccountUnavailable,
-        Refusal::Expired,
-        Refusal::Revoked,
-        Refusal::NotYetValid,
-        Refusal::WrongAudience,
-        Refusal::UnknownProvider,
-        Refusal::ScopeNotGranted,
-        Refusal::InsecureTransport,
-        Refusal::TooManySessions,
-        Refusal::LoginRequired,
-        Refusal::TooManyAttempts { retry_after },
-        Refusal::Busy { retry_after },
-        Refusal::TimedOut,
-        Refusal::Unavailable,
-    ])
+    prop::sample::select(refusals())
 }
 
 fn any_says() -> impl Strategy<Value = Says> {
@@ -166,14 +116,6 @@ fn any_packet() -> impl Strategy<Value = Value> {
     })
 }
 
-/// One thing that happens to a connection.
-#[derive(Clone, Debug)]
-enum Happening {
-    Text(String, Says),
-    Binary(Vec<u8>),
-    Detached(Reason),
-}
-
 fn any_happening() -> impl Strategy<Value = Happening> {
     let mangled =
         (any_packet(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), ".{0,3}").prop_map(|(packet, from, to, by)| {
@@ -194,72 +136,6 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => prop::collection::vec(any::<u8>(), 0..64).prop_map(Happening::Binary),
         1 => prop::sample::select(vec![Reason::Expired, Reason::Revoked, Reason::Displaced]).prop_map(Happening::Detached),
     ]
-}
-
-fn has_null(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(values) => values.iter().any(has_null),
-        Value::Object(members) => members.values().any(has_null),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-/// A connection under test, and who it must be.
-struct Tried {
-    talk: Box<dyn Talk>,
-    now: Timestamp,
-    identified: bool,
-}
-
-impl Tried {
-    fn new() -> Tried {
-        Tried { talk: open(""), now: scripted::START, identified: false }
-    }
-
-    /// Hands a frame in as the driver does, and holds what comes out against what must be true of it.
-    fn hand_in(&mut self, frame: Frame<'_>, says: &Says) -> Vec<Outgoing> {
-        let mut out = Outbox::default();
-        let mut asked = false;
-        if let Some(command) = self.talk.receive(self.now, frame, &mut out) {
-            asked = true;
-            assert!(out.is_empty(), "nothing is said before the core has answered {command:?}");
-            self.talk.answer(self.now, says.reply(), &mut out);
-        }
-        let granted = asked && matches!(says, Says::Grants(_));
-        self.identified |= granted;
-        let sent: Vec<Outgoing> = out.drain().collect();
-        self.check(&sent, asked && !granted);
-        sent
-    }
-
-    fn check(&self, sent: &[Outgoing], may_reject: bool) {
-        for outgoing in sent {
-            let Outgoing::Text(text) = outgoing else { continue };
-            let value: Value = serde_json::from_str(text).expect("what is sent is JSON");
-            assert!(value["Controller"].is_string(), "every frame names its controller: {text}");
-            assert!(!has_null(&value), "nothing is null: {text}");
-            assert!(value["Action"] != "Publish" && value["Action"] != "Cancel", "{text}");
-            assert!(value["Action"].is_null() || value["Action"] == "Error" || value["TransactionID"].is_null(), "{text}");
-            match value["Data"]["Result"].as_str() {
-                Some("Success") => assert!(self.identified && !may_reject, "only the core grants: {text}"),
-                Some("Reject") => {
-                    assert_eq!(value["Data"], json!({"Result": "Reject"}));
-                    let login = ["AuthOwner", "AuthCode", "AuthToken"].contains(&value["Topic"].as_str().unwrap_or(""));
-                    let told_to_somebody = login || !value["TransactionID"].is_null() && value["Topic"] == "Identify";
-                    assert!(!self.identified || told_to_somebody, "whoever is here is not told otherwise: {text}");
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Who the connection says it is.
-    fn is_identified(&mut self) -> bool {
-        let question = r#"{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":1}"#;
-        let sent = self.hand_in(Frame::Text(question), &Says::Refuses(Refusal::Unavailable));
-        matches!(&sent[..], [Outgoing::Text(text)] if text.contains(r#""Result":"Success""#))
-    }
 }
 
 /// A service behind the gate, with a controller for each kind of right.
@@ -576,27 +452,11 @@ proptest! {
     /// otherwise, and what it then says of itself is what the core last said.
     #[test]
     fn any_bytes_and_any_json_are_answered_in_order_or_closed(happenings in prop::collection::vec(any_happening(), 1..12)) {
-        let mut tried = Tried::new();
+        let mut tried = Tried::open();
         for happening in &happenings {
-            let sent = match happening {
-                Happening::Text(text, says) => tried.hand_in(Frame::Text(text), says),
-                Happening::Binary(bytes) => tried.hand_in(Frame::Binary(bytes), &Says::Grants("ann")),
-                Happening::Detached(reason) => {
-                    let mut out = Outbox::default();
-                    tried.identified = false;
-                    tried.talk.notify(tried.now, Event::Detached(*reason), &mut out);
-                    let sent: Vec<Outgoing> = out.drain().collect();
-                    tried.check(&sent, false);
-                    sent
-                }
-            };
-            if let Some(Outgoing::Close(code, _)) = sent.last() {
-                let displaced = matches!(happening, Happening::Detached(Reason::Displaced));
-                prop_assert_eq!(*code, if displaced { 4000 } else { 1007 });
-                prop_assert_eq!(sent.len(), 1);
+            if !tried.go_through(happening) {
                 return Ok(());
             }
-            prop_assert_eq!(tried.is_identified(), tried.identified);
         }
     }
 
@@ -612,7 +472,7 @@ proptest! {
         let action = if spelled_out { r#","Action":"Publish""# } else { "" };
         let data = data.map(|data| format!(r#","Data":{data}"#)).unwrap_or_default();
         let text = format!(r#"{{"Controller":"{controller}","Topic":"{topic}"{action},"TransactionID":{id}{data}}}"#);
-        let sent = Tried::new().hand_in(Frame::Text(&text), &says);
+        let sent = Tried::open().hand_in(Frame::Text(&text), &says);
         prop_assert_eq!(sent.len(), 1, "{:?}", sent);
         let Outgoing::Text(reply) = &sent[0] else { return Err(TestCaseError::fail(format!("{text} was closed: {sent:?}"))) };
         let quoted = reply.contains(&format!(r#","TransactionID":{id},"#)) || reply.ends_with(&format!(r#","TransactionID":{id}}}"#));
@@ -638,7 +498,7 @@ proptest! {
             data.extend(broken.clone());
         }
         let text = json!({"Controller": "Auth", "Topic": topic, "Action": action, "TransactionID": 1, "Confirm": true, "Data": data});
-        let mut tried = Tried::new();
+        let mut tried = Tried::open();
         let mut sent = tried.hand_in(Frame::Text(&text.to_string()), &says);
         sent.extend(tried.hand_in(Frame::Text(r#"{"Controller":"Auth","Topic":"Identify","Action":"Sub"}"#), &says));
         for outgoing in &sent {
@@ -662,7 +522,7 @@ proptest! {
     ) {
         let text = json!({"Controller": "Auth", "Topic": "AuthOwner", "TransactionID": 1,
             "Data": {"Provider": provider, "ClientID": client, "UserName": name, "Password": "x"}});
-        let sent = Tried::new().hand_in(Frame::Text(&text.to_string()), &Says::Refuses(refusal));
+        let sent = Tried::open().hand_in(Frame::Text(&text.to_string()), &Says::Refuses(refusal));
         let expected = r#"{"Controller":"Auth","Topic":"Identify","TransactionID":1,"Data":{"Result":"Reject"}}"#;
         prop_assert_eq!(sent, vec![Outgoing::Text(expected.to_owned())]);
     }
@@ -683,7 +543,7 @@ proptest! {
         };
         prop_assert!([101, 400, 403, 429, 503].contains(&response.status.as_u16()), "{}", response.status);
         if response.status == 101 {
-            let mut tried = Tried { talk: upgraded(response), now: scripted::START, identified: granted };
+            let mut tried = Tried::upgraded(response, granted);
             prop_assert_eq!(tried.is_identified(), granted);
             prop_assert!(granted || authorization.is_none());
         } else {

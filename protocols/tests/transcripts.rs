@@ -430,6 +430,10 @@ fn a_test_is_a_function_that_is_marked_and_run() {
     let check = |text: &str, expected| assert_eq!(script::cases::has_test(text, "name"), expected, "{text}");
     check("#[test]\nfn name() {", true);
     check("    /// Why.\n    #[test]\n    #[should_panic]\n    // So.\n    fn name(a in b) {", true);
+    check("#[tokio::test]\nasync fn name() {", true);
+    check("#[tokio::test(flavor = \"multi_thread\")]\nasync fn name() {", true);
+    check("#[tokio::test]\n#[ ignore ]\nasync fn name() {", false);
+    check("async fn name() {", false);
     check("fn name() {", false);
     check("#[test]\nfn other() {}\n\nfn name() {", false);
     check("#[test]\n#[ ignore ]\nfn name() {", false);

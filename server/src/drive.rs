@@ -435,13 +435,13 @@ impl<S: Wire> Talking<S> {
         }
     }
 
-    /// Hands frames to the socket as far as it takes them.
+    /// Hands frames to the socket. One that is blocked keeps what it is given, as much as may wait for this peer.
     fn hand_over(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         while self.is_unsent() {
             match Pin::new(&mut self.stream).poll_ready(waking) {
-                Poll::Pending => break,
+                Poll::Pending if self.handed_bytes > self.talk.limits().unsent.0 => break,
+                Poll::Pending | Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Over),
-                Poll::Ready(Ok(())) => {}
             }
             let message = if std::mem::take(&mut self.ping_due) {
                 Message::Ping(Bytes::new())
@@ -567,5 +567,20 @@ impl<S: Wire> Talking<S> {
             // The server began to stop after this turn had looked, and perhaps before the wheel knew of us.
             waking.waker().wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_rustls::server::TlsStream;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_says_nothing_costs_little() {
+        let (plain, tls) = (size_of::<Talking<TcpStream>>(), size_of::<Talking<TlsStream<TcpStream>>>());
+        assert!(plain <= 768, "{plain} bytes");
+        assert!(tls <= 1984, "{tls} bytes over TLS");
     }
 }
