@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use gatepost::clock::RealClock;
-use gatepost::drive::World;
+use gatepost::world::World;
 use gatepost::listen::peer::Proxies;
 use gatepost::listen::{Site, accept, bind};
 use gatepost::wheel::Wheel;
