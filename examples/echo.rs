@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use gatepost::clock::RealClock;
-use gatepost::world::World;
 use gatepost::listen::peer::Proxies;
 use gatepost::listen::{Site, accept, bind};
 use gatepost::wheel::Wheel;
+use gatepost::world::World;
 use gatepost_identity::clock::{Clock as _, SystemEntropy, Timestamp};
 use gatepost_identity::reply::{Event, Reply};
 use gatepost_identity::store::OneNode;

@@ -282,7 +282,7 @@ impl Stage for Codec {
                 answer(self.now, reply)
             }
         };
-        let Response { status, headers, body } = response;
+        let Response { status, headers, body, .. } = response;
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         let protocol = match body {
