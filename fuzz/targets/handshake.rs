@@ -67,5 +67,5 @@ fn request_of<'a>(first: &[u8], fields: impl Iterator<Item = &'a [u8]>) -> Optio
     // A handshake is a GET, or it is none: the listener sees to that.
     let upgrade = upgrade && method == Method::GET;
     let query = target.query().map(str::to_owned);
-    Some(Request { method, path: target.path().to_owned(), query, headers, upgrade, secure: true, body: Bytes::new() })
+    Some(Request { method, path: target.path().to_owned(), query, headers, upgrade, secure: true, body: Default::default() })
 }
