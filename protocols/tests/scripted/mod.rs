@@ -90,7 +90,7 @@ pub fn request(
         headers: fields,
         upgrade,
         secure: true,
-        body: bytes::Bytes::new(),
+        body: Default::default(),
     };
     Ok(Arc::clone(&mount.exchange).receive(now, [0; 16], request))
 }
