@@ -15,6 +15,7 @@ mod keys;
 mod operators;
 mod peer;
 mod persona;
+mod played;
 mod process;
 mod proxy;
 mod relay;
