@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
@@ -13,6 +13,9 @@ use crate::transcripts::script::{Service, Upward};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing must come for it to be nothing.
 const QUIET: Duration = Duration::from_millis(200);
+
+/// How often a connection is looked for.
+const STEP: Duration = Duration::from_millis(5);
 
 /// A service, and its connections by the number of the peer's that the script says they are for.
 pub(crate) struct Played {
@@ -50,9 +53,11 @@ impl Played {
                 None => Ok(()),
             },
             Service::Lost => {
+                // What goes up unseen before it is gone would be seen by nobody.
+                let left = self.within(connection, QUIET)?;
                 self.listener = None;
                 self.sockets.remove(&connection);
-                Ok(())
+                if left == Upward::Nothing { Ok(()) } else { Err(format!("went up before the service was gone: {left:?}")) }
             }
             Service::Restored => {
                 if self.listener.is_none() {
@@ -112,12 +117,15 @@ impl Played {
     fn accept(&mut self, patience: Duration) -> Result<Option<TcpStream>, String> {
         let Some(listener) = &self.listener else { return Ok(None) };
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
-        let until = Instant::now() + patience;
+        let mut left = patience;
         loop {
             match listener.accept() {
                 Ok((stream, _)) => return Ok(Some(stream)),
-                Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
-                Err(_) => return Ok(None),
+                Err(_) if left.is_zero() => return Ok(None),
+                Err(_) => {
+                    std::thread::sleep(STEP);
+                    left = left.saturating_sub(STEP);
+                }
             }
         }
     }
