@@ -448,9 +448,63 @@ fn is_same(one: Option<&Principal>, other: Option<&Principal>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
     let same_rights = |one: &Scopes, other: &Scopes| one.iter().all(|scope| other.contains(scope));
     let same = match (&one.account, &other.account) {
-        (Some(one), Some(other)) => one.subject == other.subject,
+        // A subject is unique among the people of its issuer only.
+        (Some(one), Some(other)) => (one.id, &one.issuer, &one.subject) == (other.id, &other.issuer, &other.subject),
         (None, None) => one.client == other.client,
         (Some(_), None) | (None, Some(_)) => false,
     };
     same && same_rights(&one.scopes, &other.scopes) && same_rights(&other.scopes, &one.scopes)
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_identity::account::{AccountId, AccountSummary, ClientId};
+    use gatepost_identity::scope::Scope;
+    use gatepost_identity::session::SessionId;
+
+    use super::*;
+
+    fn somebody(here: bool, issuer: Option<&str>, subject: Option<&str>, client: &str, scopes: &str) -> Principal {
+        let account = subject.map(|subject| AccountSummary {
+            id: here.then(|| AccountId(Default::default())),
+            issuer: issuer.map(str::to_owned),
+            subject: subject.to_owned(),
+            name: subject.to_owned(),
+            email: None,
+            display_name: None,
+            roles: Vec::new(),
+        });
+        Principal {
+            session: SessionId(Default::default()),
+            account: account.map(Arc::new),
+            client: ClientId::parse(client).expect("an id"),
+            scopes: scopes.split_whitespace().map(|name| Scope::parse(name).expect("a scope")).collect(),
+            spelling: 0,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn the_same_is_the_same_person_with_the_same_rights() {
+        let person = |issuer, subject, scopes| Some(somebody(false, issuer, Some(subject), "app", scopes));
+        let check = |one: Option<Principal>, other: Option<Principal>, same| {
+            assert_eq!(is_same(one.as_ref(), other.as_ref()), same, "{one:?} and {other:?}");
+            assert_eq!(is_same(other.as_ref(), one.as_ref()), same, "{other:?} and {one:?}");
+        };
+        check(None, None, true);
+        check(person(None, "ann", "a"), None, false);
+        check(person(None, "ann", "a b"), person(None, "ann", "b a"), true);
+        check(person(None, "ann", "a b"), person(None, "ann", "a"), false);
+        check(person(None, "ann", "a"), person(None, "bob", "a"), false);
+        check(person(Some("x"), "ann", "a"), person(Some("x"), "ann", "a"), true);
+        check(person(Some("x"), "ann", "a"), person(Some("y"), "ann", "a"), false);
+        check(person(Some("x"), "ann", "a"), person(None, "ann", "a"), false);
+        let client = |client| Some(somebody(false, None, None, client, "a"));
+        check(client("svc"), client("svc"), true);
+        check(client("svc"), client("app"), false);
+        check(client("app"), person(None, "ann", "a"), false);
+        let account = |client| Some(somebody(true, None, Some("ann"), client, "a"));
+        check(account("app"), account("svc"), true);
+        check(account("app"), person(None, "ann", "a"), false);
+    }
 }
