@@ -42,7 +42,7 @@ const FAULT: &str = "Fault";
 const NO_RESULT: &str = "Operation.NoResult";
 
 /// How long a reason of the service's may be to be told on, in bytes: it is told once for everybody who waits.
-const LONGEST_REASON: usize = 1024;
+const LONGEST_REASON: usize = 128;
 
 /// The connection to the service, as far as is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +160,9 @@ impl Relay {
     pub(super) fn cancel(&mut self, controller: usize, envelope: &Envelope<'_>, out: &mut Outbox) {
         let Some(transaction) = envelope.transaction() else { return };
         if self.flights.forget(controller, transaction) {
-            let (action, transaction, data) = (Some("Cancel"), Some(transaction), envelope.data.map(RawValue::get));
-            out.forward(Up { place: envelope.place(), action, transaction, data, confirm: false }.write());
+            // No topic and no Data go up with it: nobody has asked whether the peer may use them.
+            let place = Place { controller: self.routes.name(controller), topic: None };
+            out.forward(Up { place, action: Some("Cancel"), transaction: Some(transaction), data: None, confirm: false }.write());
         }
     }
 
@@ -343,7 +344,7 @@ impl Relay {
             (Action::Error, None, None) if self.holder.is_some() => out.send(text.to_owned()),
             (Action::Error, None, Some(topic)) if self.may(controller, topic) => {
                 if let Some(number) = self.table.find(controller, topic) {
-                    self.table.told(number);
+                    self.table.told(number, envelope.data.filter(|data| data.get().len() <= LONGEST_REASON));
                 }
                 out.send(text.to_owned());
             }
@@ -358,9 +359,18 @@ impl Relay {
 
     /// The service has answered a Sub: confirmed, or not.
     fn answered(&mut self, controller: usize, topic: &str, envelope: &Envelope<'_>, out: &mut Outbox) {
-        let Some(number) = self.table.find(controller, topic) else { return };
+        let Some(number) = self.table.find(controller, topic) else {
+            if envelope.confirm {
+                // It holds what was given up meanwhile, and would hold it for ever.
+                self.unsubscribe_up(controller, topic, out);
+            }
+            return;
+        };
         if !envelope.confirm {
-            self.end(number, reason(envelope).unwrap_or(FAULT.into()), false, out);
+            // Where it gives no reason, the error that it told before does.
+            let told = self.table.told_reason(number);
+            let why = reason(envelope).or(told.as_deref().map(Why::Said)).unwrap_or(FAULT.into());
+            self.end(number, why, false, out);
         } else if self.table.confirmed(number, self.routes.name(controller), out) {
             self.unsubscribe_up(controller, topic, out);
         }
