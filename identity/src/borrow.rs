@@ -16,7 +16,7 @@ use crate::jwt::{Claims, Issuer, verify};
 use crate::live::Lent;
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
-use crate::scope::{ScopeRequest, Scopes, resolve};
+use crate::scope::{ScopeRequest, Scopes, resolve, selected};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::Token;
@@ -119,6 +119,7 @@ impl Core {
             return Ok(());
         }
         let id = session_id(now, &*self.entropy);
+        let (scopes, spelling) = selected(&self.settings.scopes, &claims.scopes.unwrap_or_default());
         let client = claims.client.as_deref().unwrap_or(&claims.issuer);
         let session = Session {
             id,
@@ -127,17 +128,15 @@ impl Core {
             account: None,
             client: ClientId::parse(client).map_err(|_| Refusal::InvalidCredentials)?,
             requested: ScopeRequest::Maximum,
-            spelling: 0,
+            spelling: spelling.unwrap_or(0),
             source: context.peer.address,
             started_at: now,
             used_at: now,
             ended: None,
         };
-        let named = claims.scopes.unwrap_or_default();
-        let known = self.settings.scopes.iter().map(|line| &line.scope);
         let lent = Lent {
             signed,
-            scopes: known.filter(|scope| named.iter().any(|name| name == scope.as_str())).cloned().collect(),
+            scopes,
             person: Arc::new(AccountSummary {
                 id: None,
                 issuer: Some(claims.issuer),

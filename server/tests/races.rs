@@ -122,7 +122,7 @@ struct Core {
 
 impl Core {
     async fn on(store: Arc<Interrupted>) -> Core {
-        let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false };
+        let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false, names: Vec::new() };
         let settings = Settings {
             passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
             providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: Vec::new() }],
