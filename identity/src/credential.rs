@@ -10,7 +10,7 @@ use crate::password::Verdict;
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
-use crate::reply::Reason;
+use crate::reply::{Method, Reason};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Grant, Which};
@@ -49,6 +49,7 @@ pub enum Credential {
 /// What was proved.
 pub(crate) struct Proof {
     pub(crate) provider: String,
+    pub(crate) method: Method,
     pub(crate) account: Option<Account>,
     pub(crate) client: Client,
     /// Hashes under the present settings, where the stored ones were made under others.
@@ -165,6 +166,7 @@ impl Core {
             (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => {
                 may_enter(Some(&account), &client, now).map(|()| Proof {
                     provider: provider.name.clone(),
+                    method: Method::Password,
                     account: Some(account),
                     client,
                     rehashed: verdict.rehashed,
@@ -197,6 +199,7 @@ impl Core {
             (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => may_enter(None, &client, self.clock.now())
                 .map(|()| Proof {
                     provider: provider.name.clone(),
+                    method: Method::ClientSecret,
                     account: None,
                     client,
                     rehashed: None,
@@ -254,6 +257,7 @@ impl Core {
         may_enter(Some(&account), &client, now)?;
         Ok(Proof {
             provider: provider.name.clone(),
+            method: Method::Code,
             account: Some(account),
             client,
             rehashed: None,

@@ -19,7 +19,7 @@ use crate::live::{Attach, Attachment, Found};
 use crate::policy::{carries_secure_scopes, may_enter};
 use crate::provider::{Provider, ProviderKind};
 use crate::refusal::Refusal;
-use crate::reply::{Granted, IssuedToken, NewToken, Principal, TokenKind};
+use crate::reply::{Granted, IssuedToken, Method, NewToken, Principal, TokenKind};
 use crate::scope::{Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::{OnReuse, Session, SessionId};
@@ -45,7 +45,7 @@ impl Core {
         about: &mut About,
     ) -> Result<Grant, Refusal> {
         let now = self.clock.now();
-        let Proof { provider, account, client, rehashed, rehashed_secret, redeems } = proof;
+        let Proof { provider, method, account, client, rehashed, rehashed_secret, redeems } = proof;
         // Kept with the session, so that a restore is no wider than the grant was.
         let requested = redeems.as_ref().map_or_else(|| request.scope.clone(), |grant| request.scope.within(&grant.scopes));
         let scopes = self.scopes(account.as_ref(), &client, &requested, self.carries(context))?;
@@ -79,7 +79,7 @@ impl Core {
             rehashed_secret,
             audit: self.entry(now, "login", context, about),
         };
-        let principal = self.principal(&session, account.as_ref(), &client, scopes, now);
+        let principal = self.principal(&session, account.as_ref(), &client, scopes, (method, now));
         let versions = (new.account_version, new.client_version);
         let replaced = context.connection.and_then(|connection| self.live.held_by(connection));
         self.live.begin(session.clone(), account, client, new.token.clone());
@@ -175,7 +175,7 @@ impl Core {
         may_enter(account, client, now)?;
         let scopes = self.scopes(account, client, &session.requested, self.carries(context))?;
         self.settings.sessions.may_attach(self.live.connections(session.id, context.connection))?;
-        let mut principal = self.principal(session, account, client, scopes, now);
+        let mut principal = self.principal(session, account, client, scopes, (Method::Token, now));
         principal.spelling = request.spelling.unwrap_or(session.spelling);
         let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
         let versions = (account.map(|account| account.version), client.version);
@@ -344,7 +344,8 @@ impl Core {
         context: &Context,
     ) -> Result<(Option<Attachment>, Principal), Refusal> {
         let Some(connection) = context.connection else { return Ok((None, principal)) };
-        let (session, secure) = (principal.session, self.carries(context));
+        let Some(session) = principal.session else { return Ok((None, principal)) };
+        let secure = self.carries(context);
         let attach = Attach { session, connection, secure, principal, told, account_version, client_version };
         let anew = |session: &Session, account: Option<&Account>, client: &Client, secure: bool, was: &Principal| {
             self.anew(session, account, client, secure, was)
@@ -365,7 +366,7 @@ impl Core {
         let now = self.clock.now();
         may_enter(account, client, now).ok()?;
         let scopes = self.scopes(account, client, &session.requested, secure).ok()?;
-        let principal = self.principal(session, account, client, scopes, now);
+        let principal = self.principal(session, account, client, scopes, (was.method, now));
         Some(Principal { spelling: was.spelling, expires_at: was.expires_at.min(principal.expires_at), ..principal })
     }
 
@@ -386,14 +387,17 @@ impl Core {
         account: Option<&Account>,
         client: &Client,
         scopes: Scopes,
-        now: Timestamp,
+        (method, now): (Method, Timestamp),
     ) -> Principal {
         let ends = account.and_then(|account| account.expires_at);
         Principal {
-            session: session.id,
+            session: Some(session.id),
             account: account.map(|account| Arc::new(account.summary())),
-            client: client.id.clone(),
+            client: Some(client.id.clone()),
             scopes,
+            rights: account.map(|account| account.rights.clone()).unwrap_or_default(),
+            provider: Some(ProviderName(session.provider.clone())),
+            method,
             spelling: session.spelling,
             expires_at: Some(self.settings.sessions.connection_ends(now, ends, client.expires_at)),
         }

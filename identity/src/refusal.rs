@@ -35,6 +35,8 @@ pub enum Refusal {
     TooManySessions,
     /// Whoever asks holds no session, or no longer. Said by `grant.rs` (`Core::issue_to_holder`).
     LoginRequired,
+    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`).
+    NotPermitted,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {
         /// How long to wait before the next attempt is looked at.
@@ -74,6 +76,7 @@ impl Refusal {
             Refusal::InsecureTransport => "insecure_transport",
             Refusal::TooManySessions => "too_many_sessions",
             Refusal::LoginRequired => "login_required",
+            Refusal::NotPermitted => "not_permitted",
             Refusal::TooManyAttempts { .. } => "too_many_attempts",
             Refusal::Busy { .. } => "busy",
             Refusal::TimedOut => "timed_out",

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::account::{AccountSummary, ClientId};
+use crate::account::{AccountSummary, ClientId, Rights};
 use crate::clock::Timestamp;
+use crate::command::ProviderName;
 use crate::grant::HeldEvents;
 use crate::live::Attachment;
 use crate::refusal::Refusal;
@@ -41,18 +42,37 @@ pub struct Reply {
 /// The facts of a grant. Never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The session that outlives the connection.
-    pub session: SessionId,
+    /// The session that outlives connection or request; none, where what was proved is good for one request only.
+    pub session: Option<SessionId>,
     /// The user, where there is one; a client that spoke for itself has none.
     pub account: Option<Arc<AccountSummary>>,
-    /// The client through which the login came.
-    pub client: ClientId,
+    /// The client through which the login came; none, where what was shown stands for an account by itself.
+    pub client: Option<ClientId>,
     /// What was granted.
     pub scopes: Scopes,
+    /// What the account may do at the services behind us.
+    pub rights: Rights,
+    /// The provider that vouches; none, where this server has signed for it itself.
+    pub provider: Option<ProviderName>,
+    /// How it was proved this time.
+    pub method: Method,
     /// The gate's own mark for how scope names are spelled to this peer.
     pub spelling: u8,
     /// When this authentication ends, if it does.
     pub expires_at: Option<Timestamp>,
+}
+
+/// How somebody proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By a user's password.
+    Password,
+    /// By a client's own secret: it spoke for itself.
+    ClientSecret,
+    /// By a code that an operator or another client was given.
+    Code,
+    /// By a token that restores a session, ours or somebody else's.
+    Token,
 }
 
 /// A secret told once. Not `Clone`.

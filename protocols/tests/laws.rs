@@ -72,6 +72,7 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
         Refusal::InsecureTransport,
         Refusal::TooManySessions,
         Refusal::LoginRequired,
+        Refusal::NotPermitted,
         Refusal::TooManyAttempts { retry_after },
         Refusal::Busy { retry_after },
         Refusal::TimedOut,

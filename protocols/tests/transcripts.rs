@@ -227,6 +227,7 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InsecureTransport" => Refusal::InsecureTransport,
         "TooManySessions" => Refusal::TooManySessions,
         "LoginRequired" => Refusal::LoginRequired,
+        "NotPermitted" => Refusal::NotPermitted,
         "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
         "Busy" => Refusal::Busy { retry_after },
         "TimedOut" => Refusal::TimedOut,

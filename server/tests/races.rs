@@ -264,7 +264,7 @@ async fn a_session_that_ended_while_its_token_was_rolled_is_not_granted() {
     let store = Arc::new(Interrupted::default());
     let core = Core::with_ann(&store).await;
     let peer = core.log_in(1).await.unwrap();
-    store.after("roll", core.end_session(peer.granted.principal.session));
+    store.after("roll", core.end_session(peer.granted.principal.session.unwrap()));
     assert_eq!(core.present(&peer.token(), 2).await.err(), Some(Refusal::Revoked));
     assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
 }
@@ -286,7 +286,7 @@ async fn a_session_that_ended_while_it_was_read_is_ended() {
     let store = Arc::new(Interrupted::default());
     let first = Core::with_ann(&store).await;
     let peer = first.log_in(1).await.unwrap();
-    let (token, session) = (peer.token(), peer.granted.principal.session);
+    let (token, session) = (peer.token(), peer.granted.principal.session.unwrap());
     // Without a token to roll nothing would be written, so nothing but memory stands between the token and its session.
     let untold = ClientChange { receives_token: Some(false), ..ClientChange::default() };
     first.identity.admin(OPERATOR).set_client("app", untold).await.unwrap();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
@@ -95,6 +95,9 @@ impl State {
             };
             grant.redeemed.is_some() || !to_come
         });
+        if let Which::Account(id) = which {
+            self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(at, account.cut_off));
+        }
         let ended: Vec<Session> =
             self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
         for session in &ended {
@@ -107,6 +110,9 @@ impl State {
 
     fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
         let ended = self.end(which, reason, at);
+        if let Which::Account(id) = which {
+            self.tell(Change::Account(*id));
+        }
         for session in &ended {
             self.append(AuditEntry {
                 session: Some(session.id),
@@ -226,14 +232,15 @@ impl Store for Memory {
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {
         let mut state = self.state();
-        if state.accounts.get(&account.id).is_none_or(|stored| stored.version != account.version) {
+        let Some(stored) = state.accounts.get(&account.id).filter(|stored| stored.version == account.version) else {
             return Ok(Placed::Stale);
-        }
+        };
+        let cut_off = account.cut_off.max(stored.cut_off);
         if let Some(field) = state.taken(&account) {
             return Ok(Placed::Taken(field));
         }
         let id = account.id;
-        state.accounts.insert(id, Account { version: account.version + 1, ..account });
+        state.accounts.insert(id, Account { cut_off, version: account.version + 1, ..account });
         if let Some(reason) = end {
             state.end(&Which::Account(id), reason, audit.at);
         }

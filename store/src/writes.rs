@@ -4,7 +4,7 @@
 //! A verb looks first and writes then. What it was decided by (versions, tokens, names that are free) is read in the same
 //! transaction as the write, so that nothing comes in between.
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
@@ -46,7 +46,8 @@ pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &Au
         return Ok(Placed::Taken("id"));
     }
     let sql = "INSERT INTO accounts (id, subject, name, email, display_name, status, expires_at, roles, scopes, password, \
-               version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+               version, created_at, permissions, first_name, last_name, profile_url, cut_off) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     put_account(connection, sql, account, account.version)?;
     append(connection, std::slice::from_ref(audit))?;
     Ok(Placed::Done)
@@ -66,7 +67,8 @@ pub(crate) fn change_account(
         return Ok(Placed::Taken(field));
     }
     let sql = "UPDATE accounts SET subject = ?2, name = ?3, email = ?4, display_name = ?5, status = ?6, expires_at = ?7, \
-               roles = ?8, scopes = ?9, password = ?10, version = ?11, created_at = ?12 WHERE id = ?1";
+               roles = ?8, scopes = ?9, password = ?10, version = ?11, created_at = ?12, permissions = ?13, \
+               first_name = ?14, last_name = ?15, profile_url = ?16, cut_off = max(cut_off, ?17) WHERE id = ?1";
     put_account(connection, sql, account, account.version + 1)?;
     if let Some(reason) = end {
         end_all(connection, &Which::Account(account.id), reason, audit.at)?;
@@ -117,11 +119,16 @@ fn put_account(connection: &Connection, sql: &str, account: &Account, version: u
         account.display_name,
         account.status.word(),
         account.expires_at.map(Timestamp::millis),
-        rows::roles_text(&account.roles)?,
+        rows::names_text(&account.rights.roles)?,
         rows::scopes_text(&account.scopes),
         account.password,
         rows::integer(version),
         account.created_at.millis(),
+        rows::names_text(&account.rights.permissions)?,
+        account.first_name,
+        account.last_name,
+        account.profile_url,
+        account.cut_off.millis(),
     ];
     run(connection, sql, row)?;
     run(connection, "DELETE FROM account_names WHERE account = ?1", [id])?;
@@ -390,6 +397,9 @@ pub(crate) fn end_sessions(
     audit: &AuditEntry,
 ) -> Result<usize, Failure> {
     let ended = end_all(connection, which, reason, at)?;
+    if let Which::Account(account) = which {
+        tell(connection, &Change::Account(*account))?;
+    }
     let entries: Vec<AuditEntry> = ended
         .iter()
         .map(|session| AuditEntry {
@@ -426,6 +436,9 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
     let mut statement = connection.prepare_cached(&sql)?;
     let mut ended: Vec<InForce> = statement.query_and_then([key], rows::in_force)?.collect::<Result<_, _>>()?;
     ended.sort_unstable_by_key(|session| session.id);
+    if let Which::Account(account) = which {
+        cut_off(connection, *account, at)?;
+    }
     for session in &ended {
         let id = session.id.0.into_bytes();
         let sql = "UPDATE sessions SET ended_at = ?2, ended_for = ?3 WHERE id = ?1";
@@ -434,6 +447,16 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         tell(connection, &Change::SessionEnded(session.id, reason))?;
     }
     Ok(ended)
+}
+
+/// Moves the account's cut-off, if it is still there.
+fn cut_off(connection: &Connection, account: AccountId, at: Timestamp) -> Result<(), Failure> {
+    let id = account.0.into_bytes();
+    let was: Option<i64> =
+        connection.prepare_cached("SELECT cut_off FROM accounts WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
+    let Some(was) = was else { return Ok(()) };
+    let now = cut_off_after(at, Timestamp::from_millis(was));
+    run(connection, "UPDATE accounts SET cut_off = ?2 WHERE id = ?1", params![id, now.millis()])
 }
 
 pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) -> Result<(), Failure> {

@@ -50,6 +50,7 @@ held_by_both! {
     a_change_to_taken_names_writes_nothing,
     a_change_by_stale_facts_writes_nothing,
     a_change_ends_sessions_where_it_says_why,
+    what_ends_all_sessions_of_an_account_moves_its_cut_off,
     a_removed_account_leaves_its_ended_sessions,
     accounts_are_listed_by_the_key_of_their_name,
     a_client_is_kept_changed_and_removed,
