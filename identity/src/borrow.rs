@@ -127,6 +127,7 @@ impl Core {
             source: context.peer.address,
             started_at: now,
             used_at: now,
+            expires_at: None,
             ended: None,
         };
         let named = claims.scopes.unwrap_or_default();

@@ -39,6 +39,8 @@ pub enum Credential {
         /// The readings.
         any_of: Vec<Secret>,
     },
+    /// The cookie of a session.
+    Cookie(Secret),
     /// A grant that somebody issued for this client.
     Code {
         /// As it was sent.
@@ -114,8 +116,8 @@ impl Core {
                 }
                 result
             }
-            // A token is looked up, not compared: `grant.rs` follows it to its session.
-            Credential::Token { .. } => Err(Refusal::InvalidCredentials),
+            // These are looked up, not compared: `grant.rs` and `caller.rs` follow them to their session.
+            Credential::Token { .. } | Credential::Cookie(_) => Err(Refusal::InvalidCredentials),
         }
     }
 

@@ -147,8 +147,20 @@ pub struct NewSession {
     pub rehashed: Option<String>,
     /// As `rehashed`, for the client's secret.
     pub rehashed_secret: Option<String>,
+    /// The session whose place it takes, and what the audit says of its end: it ends in the same transaction, displaced.
+    pub replaces: Option<(SessionId, AuditEntry)>,
     /// What the audit says of it.
     pub audit: AuditEntry,
+}
+
+/// New hashes of secrets that were proved, made under the present settings, each with the version of its owner that the proof
+/// was decided by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehashed {
+    /// Of a password.
+    pub account: Option<(AccountId, u64, String)>,
+    /// Of a client's secret.
+    pub client: Option<(ClientId, u64, String)>,
 }
 
 /// A token that was presented, and its successor.
@@ -185,6 +197,8 @@ pub enum Which {
     Client(ClientId),
     /// All that were last used at or before this moment.
     UsedBefore(Timestamp),
+    /// All whose own end was at or before this moment.
+    ExpiredBefore(Timestamp),
 }
 
 /// One page of a listing: what comes after `after` in its own order, at most `limit` rows.
@@ -247,6 +261,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Begins a session, unless account or client are no longer of the version named, or not active.
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError>;
+    /// Keeps new hashes of secrets that were proved without beginning a session. No change of their owners: one that is no longer
+    /// of the version named stays as it is.
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError>;
     /// Keeps a new grant.
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError>;
     /// The grant with this hash.

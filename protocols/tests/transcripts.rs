@@ -123,6 +123,7 @@ impl Codec {
                 let secret = secret.as_ref().map(|secret| format!("/{}", text(secret)));
                 format!("client {id}{}", secret.unwrap_or_default())
             }
+            Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::Code { code } => format!("code {}", text(code)),
             Credential::Token { any_of } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));

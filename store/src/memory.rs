@@ -13,8 +13,8 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, SigningKey, Store, StoreError, StoredSession, Token,
-    TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession,
+    Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 
@@ -86,12 +86,13 @@ impl State {
             Which::Account(id) => session.account == Some(*id),
             Which::Client(id) => session.client == *id,
             Which::UsedBefore(moment) => session.used_at <= *moment,
+            Which::ExpiredBefore(moment) => session.expires_at.is_some_and(|end| end <= *moment),
         };
         self.grants.retain(|_, grant| {
             let to_come = match which {
                 Which::Account(id) => grant.account == *id,
                 Which::Client(id) => grant.client == *id,
-                Which::Session(_) | Which::UsedBefore(_) => false,
+                Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => false,
             };
             grant.redeemed.is_some() || !to_come
         });
@@ -134,6 +135,9 @@ impl State {
         }
         if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
             return Err(twice("token"));
+        }
+        if let Some((replaced, audit)) = new.replaces {
+            self.end_with_audit(&Which::Session(replaced), Reason::Displaced, session.started_at, &audit);
         }
         if let (Some(password), Some(id)) = (new.rehashed, session.account) {
             self.accounts.entry(id).and_modify(|account| account.password = Some(password));
@@ -309,6 +313,21 @@ impl Store for Memory {
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
         self.state().begin(new)
+    }
+
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some((id, version, hash)) = rehashed.account
+            && let Some(account) = state.accounts.get_mut(&id).filter(|account| account.version == version)
+        {
+            account.password = Some(hash);
+        }
+        if let Some((id, version, hash)) = rehashed.client
+            && let Some(client) = state.clients.get_mut(&id).filter(|client| client.version == version)
+        {
+            client.secret = Some(hash);
+        }
+        Ok(())
     }
 
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {

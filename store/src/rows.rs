@@ -122,8 +122,8 @@ pub(crate) fn client(row: &Row<'_>) -> Result<Client, Failure> {
 }
 
 /// The columns of [`session`].
-pub(crate) const SESSION: &str =
-    "id, gate, provider, account, client, requested, spelling, source, started_at, used_at, ended_at, ended_for";
+pub(crate) const SESSION: &str = "id, gate, provider, account, client, requested, spelling, source, started_at, used_at, ended_at, ended_for, \
+     expires_at";
 
 pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
     let cells = Cells { table: "sessions", row };
@@ -142,6 +142,7 @@ pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
         source: cells.parsed(7, |text| text.parse::<IpAddr>().map_err(|error| format!("{text:?}: {error}")))?,
         started_at: cells.at(8)?,
         used_at: cells.at(9)?,
+        expires_at: cells.at_or_never(12)?,
         ended,
     })
 }

@@ -10,7 +10,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Placed, Redeemed, Roll, SigningKey, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewSession, Placed, Redeemed, Rehashed, Roll, SigningKey, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::types::Value;
@@ -209,6 +209,9 @@ pub(crate) fn start_session(connection: &Connection, new: &NewSession) -> Result
     if let Some(token) = &new.token {
         put_token(connection, token)?;
     }
+    if let Some((replaced, audit)) = &new.replaces {
+        end_sessions(connection, &Which::Session(*replaced), Reason::Displaced, session.started_at, audit)?;
+    }
     if let (Some(password), Some(account)) = (&new.rehashed, session.account) {
         run(connection, "UPDATE accounts SET password = ?2 WHERE id = ?1", params![account.0.into_bytes(), password])?;
     }
@@ -217,6 +220,18 @@ pub(crate) fn start_session(connection: &Connection, new: &NewSession) -> Result
     }
     append(connection, std::slice::from_ref(&new.audit))?;
     Ok(Written::Done)
+}
+
+pub(crate) fn rehash(connection: &Connection, rehashed: &Rehashed) -> Result<(), Failure> {
+    if let Some((id, version, hash)) = &rehashed.account {
+        let sql = "UPDATE accounts SET password = ?3 WHERE id = ?1 AND version = ?2";
+        run(connection, sql, params![id.0.into_bytes(), rows::integer(*version), hash])?;
+    }
+    if let Some((id, version, hash)) = &rehashed.client {
+        let sql = "UPDATE clients SET secret = ?3 WHERE id = ?1 AND version = ?2";
+        run(connection, sql, params![id.as_str(), rows::integer(*version), hash])?;
+    }
+    Ok(())
 }
 
 pub(crate) fn add_grant(connection: &Connection, grant: &Grant, audit: &AuditEntry) -> Result<(), Failure> {
@@ -326,7 +341,7 @@ fn as_decided(stored: Option<(String, i64)>, decided_by: u64) -> Written {
 
 fn put_session(connection: &Connection, session: &Session) -> Result<(), Failure> {
     let sql = "INSERT INTO sessions (id, gate, provider, account, client, requested, spelling, source, started_at, used_at, \
-               ended_at, ended_for) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+               ended_at, ended_for, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let row = params![
         session.id.0.into_bytes(),
         session.gate,
@@ -340,6 +355,7 @@ fn put_session(connection: &Connection, session: &Session) -> Result<(), Failure
         session.used_at.millis(),
         session.ended.map(|ended| ended.at.millis()),
         session.ended.map(|ended| ended.reason.word()),
+        session.expires_at.map(Timestamp::millis),
     ];
     run(connection, sql, row)
 }
@@ -422,11 +438,12 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         Which::Account(id) => ("account = ?1", blob(id.0)),
         Which::Client(id) => ("client = ?1", Value::Text(id.as_str().to_owned())),
         Which::UsedBefore(moment) => ("used_at <= ?1", Value::Integer(moment.millis())),
+        Which::ExpiredBefore(moment) => ("expires_at <= ?1", Value::Integer(moment.millis())),
     };
     let to_come = match which {
         Which::Account(_) => Some("DELETE FROM grants WHERE account = ?1 AND session IS NULL"),
         Which::Client(_) => Some("DELETE FROM grants WHERE client = ?1 AND session IS NULL"),
-        Which::Session(_) | Which::UsedBefore(_) => None,
+        Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => None,
     };
     if let Some(sql) = to_come {
         run(connection, sql, [&key])?;

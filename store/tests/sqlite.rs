@@ -132,6 +132,20 @@ mod kept {
         assert_eq!(store.account(account_id(2)).await, Ok(Some(with_rights())));
     }
 
+    /// From schema 6 on.
+    pub(super) fn cookie() -> Session {
+        Session { expires_at: Some(at(900)), ..setup::session(7, Some(2), "terminal") }
+    }
+
+    pub(super) async fn write_cookie(store: &Sqlite) {
+        let new = new_session(cookie(), Some(setup::token(7, 7, None)));
+        assert_eq!(store.start_session(new).await, Ok(Written::Done));
+    }
+
+    pub(super) async fn check_cookie(store: &Sqlite) {
+        assert_eq!(store.session(session_id(7)).await, Ok(Some(cookie())));
+    }
+
     pub(super) async fn write(store: &Sqlite) {
         assert_eq!(store.add_account(account(), entry("account_added")).await, Ok(Placed::Done));
         assert_eq!(store.add_client(client(), entry("client_added")).await, Ok(Placed::Done));
@@ -254,8 +268,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 5 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 5; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 6 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 6; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -493,6 +507,17 @@ async fn the_kept_file_of_schema_5_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_6_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(6), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -503,6 +528,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write_grants(&running.store).await;
     kept::write_key(&running.store).await;
     kept::write_rights(&running.store).await;
+    kept::write_cookie(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -512,6 +538,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0003_revoked.sql"),
         include_str!("../migrations/0004_signing_keys.sql"),
         include_str!("../migrations/0005_rights.sql"),
+        include_str!("../migrations/0006_cookies.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

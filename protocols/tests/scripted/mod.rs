@@ -57,12 +57,12 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
 pub fn granted(principal: Principal, token: Option<&[u8]>) -> Reply {
     let expires_at = principal.expires_at;
     let issue = |token: &[u8]| IssuedToken { kind: TokenKind::Restore, secret: Secret::new(token), expires_at };
-    Reply { result: Ok(Answer::Granted(Granted { principal, tokens: token.map(issue).into_iter().collect() })) }
+    Reply::of(Ok(Answer::Granted(Granted { principal, tokens: token.map(issue).into_iter().collect() })))
 }
 
 /// A reply that refuses.
 pub fn refused(refusal: Refusal) -> Reply {
-    Reply { result: Err(refusal) }
+    Reply::of(Err(refusal))
 }
 
 /// Where the gate answers, under these settings.

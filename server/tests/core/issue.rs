@@ -44,7 +44,7 @@ impl Core {
         claims
     }
 
-    async fn add_bob(&self) {
+    pub(super) async fn add_bob(&self) {
         let password = Some(Secret::new("pw"));
         let bob = NewUser { name: "bob".to_owned(), scopes: vec!["m".to_owned()], password, ..NewUser::default() };
         self.admin().add_user(bob).await.unwrap();

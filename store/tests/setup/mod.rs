@@ -183,6 +183,7 @@ pub(crate) fn session(number: u128, account: Option<u128>, client: &str) -> Sess
         source: "192.0.2.1".parse().expect("an address"),
         started_at: at(10),
         used_at: at(10),
+        expires_at: None,
         ended: None,
     }
 }
@@ -222,6 +223,7 @@ pub(crate) fn new_session(session: Session, token: Option<Token>) -> NewSession 
         client_version: 1,
         rehashed: None,
         rehashed_secret: None,
+        replaces: None,
         audit: entry("authenticate"),
     }
 }
