@@ -126,7 +126,8 @@ impl Codec {
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::ApiKey(key) => format!("API key {}", text(key)),
             Credential::Code { code } => format!("code {}", text(code)),
-            Credential::Token { any_of } => {
+            Credential::Refresh(token) => format!("refresh token {}", text(token)),
+            Credential::Token { any_of, .. } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
                 match issued {
                     Some(number) => format!("issued token {}", number + 1),
