@@ -339,7 +339,11 @@ impl Core {
     /// Says of a signed token that is shown that it is no longer good. One that is not ours is left as it is.
     pub(crate) async fn revoke_shown(&self, any_of: &[Secret], what: Use, context: &Context) -> Result<(), Refusal> {
         for token in any_of {
-            let Ok((signed, account)) = self.signed(token, what, self.clock.now()).await else { continue };
+            let (signed, account) = match self.signed(token, what, self.clock.now()).await {
+                Ok(found) => found,
+                Err(refusal) if refusal.is_about_the_proof() => continue,
+                Err(refusal) => return Err(refusal),
+            };
             let now = self.clock.now();
             let about = About { account: Some(account.id), ..About::default() };
             let entry: AuditEntry = self.entry(now, "logout", context, &about);
