@@ -5,9 +5,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::account::Rights;
 use crate::credential::Credential;
+use crate::register::Profile;
 use crate::reply::TokenKind;
-use crate::scope::ScopeRequest;
+use crate::scope::{Right, ScopeRequest};
 
 /// Identifies one connection for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +40,8 @@ pub struct Context {
 /// Who speaks, and what they want.
 #[derive(Debug)]
 pub struct Command {
-    /// What is shown besides the credential that the verb is about: a client's own id and secret.
+    /// What is shown besides the credential that the verb is about, in the order in which it counts: a client's own id and
+    /// secret; the cookie that a login takes the place of; for other verbs, whatever says who speaks.
     pub presented: Vec<Credential>,
     /// What is wanted.
     pub verb: Verb,
@@ -56,11 +59,43 @@ pub enum Verb {
         /// What is to be granted.
         request: GrantRequest,
     },
-    /// Tokens for whoever the connection holds, whatever is presented; only of a kind that is signed. Answered by
+    /// Tokens for whoever is presented, else for whoever the connection holds; only of a kind that is signed. Answered by
     /// `Answer::Granted`.
     Issue {
         /// Which.
         kinds: Vec<TokenKind>,
+        /// Of which only the binding is looked at: with [`Binding::TokenCookies`], a session whose cookie is presented ends.
+        request: GrantRequest,
+    },
+    /// Who speaks: whoever is presented, else whoever the connection holds. Answered by `Answer::Granted`, without tokens.
+    WhoAmI,
+    /// Ends the sessions that are presented, else the one that the connection holds. Whoever has none is signed out as well.
+    /// Answered by `Answer::Done`.
+    Logout,
+    /// An account for somebody who has none. Answered by `Answer::Registered`.
+    Register {
+        /// Who they are.
+        profile: Box<Profile>,
+        /// What they are to be granted at once, if anything.
+        request: Option<GrantRequest>,
+    },
+    /// Gives rights to an account, and takes others. Answered by `Answer::Rights`: all that it has then.
+    ChangeRights {
+        /// The name or address of the account.
+        account: String,
+        /// What it is given.
+        add: Rights,
+        /// What is taken from it.
+        remove: Rights,
+        /// What whoever speaks must have to do so.
+        right: Right,
+    },
+    /// The API keys of whoever speaks. Answered by `Answer::ApiKeys`.
+    ApiKeys {
+        /// For this environment.
+        environment: String,
+        /// A new one in the place of those there are.
+        renew: bool,
     },
     /// The keys with which others verify what is signed here. Answered by `Answer::PublicKeys`.
     PublicKeys,
@@ -84,6 +119,27 @@ pub struct GrantRequest {
 pub enum Binding {
     /// One connection, and a token that restores it on another.
     Connection,
+    /// A cookie: the same text until the session's own end, which is later where the peer asked to be remembered.
+    Cookie {
+        /// Whether it did.
+        remember: bool,
+    },
+    /// An access and a refresh token, and no session: that of a cookie which is presented ends.
+    TokenCookies,
+    /// An access and a refresh token, and a session's cookie beside them.
+    Tokens {
+        /// As of [`Binding::Cookie`].
+        remember: bool,
+    },
+    /// Nothing: what was proved is good for this one request.
+    Request,
+}
+
+impl Binding {
+    /// Whether what is told takes the place of a cookie, although no session begins.
+    pub(crate) fn replaces_cookie(self) -> bool {
+        matches!(self, Binding::TokenCookies)
+    }
 }
 
 /// The name of a provider, as somebody wrote it. Compared by its canonical key.

@@ -9,16 +9,16 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The secret does not prove the claim, or there is nobody to prove it. Said by `credential.rs` (`Identity::prove`),
-    /// after `password.rs` or `token.rs` has compared.
+    /// after `password.rs` or `token.rs` has compared; and by `caller.rs` (`Core::recognise`) where two proofs name two people.
     InvalidCredentials,
     /// The client is unknown, or did not prove itself. Said by `credential.rs` (`Identity::prove_client`).
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
-    /// The token's or session's time is over. Said by `token.rs` (`standing`).
+    /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
-    /// (`standing`), by `live.rs` (`Live::attach`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
+    /// (`standing`), by `live.rs` (`Live::attach`), of an API key that was cancelled by `api_key.rs` (`ApiKey::standing`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
     /// (`Core::commit`).
     Revoked,
     /// A signed token's time has not come. Said by `jwt.rs` (`judge`), only after its signature has verified.
@@ -33,8 +33,12 @@ pub enum Refusal {
     InsecureTransport,
     /// The session holds as many connections as it may. Said by `session.rs` (`may_attach`).
     TooManySessions,
-    /// Whoever asks holds no session, or no longer. Said by `grant.rs` (`Core::issue_to_holder`).
+    /// Whoever asks holds no session, or no longer, and shows nothing that says who they are. Said by `grant.rs`
+    /// (`Core::issue_to_holder`) and `caller.rs` (`Core::who_am_i`).
     LoginRequired,
+    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`), and by
+    /// `api_key.rs` (`Admin::own_api_keys`) to somebody without an account here.
+    NotPermitted,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {
         /// How long to wait before the next attempt is looked at.
@@ -50,7 +54,9 @@ pub enum Refusal {
     TimedOut,
     /// Something that the answer needs is broken. Said by `store.rs` (`From<StoreError>`); the cause is in the log.
     Unavailable,
-    /// Somebody else has that name or address. Said by `admin.rs`; never to a peer without rights.
+    /// Whoever would sign up is somebody already. Said by `register.rs` (`Core::sign_up`).
+    AlreadySignedIn,
+    /// Somebody else has that name or address. Said by `admin.rs`; to peers only where they may sign up.
     AlreadyExists(&'static str),
     /// There is no such account, client or session. Said by `admin.rs`.
     NotFound(&'static str),
@@ -59,6 +65,34 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it is about what was shown, so that something else that is shown may still do. The others are about the time or
+    /// the server: who hears them is to come again, whatever else was shown.
+    pub const fn is_about_the_proof(&self) -> bool {
+        match self {
+            Refusal::InvalidCredentials
+            | Refusal::InvalidClient
+            | Refusal::AccountUnavailable
+            | Refusal::Expired
+            | Refusal::Revoked
+            | Refusal::NotYetValid
+            | Refusal::WrongAudience
+            | Refusal::UnknownProvider
+            | Refusal::InsecureTransport
+            | Refusal::ScopeNotGranted => true,
+            Refusal::TooManySessions
+            | Refusal::LoginRequired
+            | Refusal::NotPermitted
+            | Refusal::TooManyAttempts { .. }
+            | Refusal::Busy { .. }
+            | Refusal::TimedOut
+            | Refusal::Unavailable
+            | Refusal::AlreadySignedIn
+            | Refusal::AlreadyExists(_)
+            | Refusal::NotFound(_)
+            | Refusal::Invalid(_) => false,
+        }
+    }
+
     /// The word that audit, logs and operators use.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -74,10 +108,12 @@ impl Refusal {
             Refusal::InsecureTransport => "insecure_transport",
             Refusal::TooManySessions => "too_many_sessions",
             Refusal::LoginRequired => "login_required",
+            Refusal::NotPermitted => "not_permitted",
             Refusal::TooManyAttempts { .. } => "too_many_attempts",
             Refusal::Busy { .. } => "busy",
             Refusal::TimedOut => "timed_out",
             Refusal::Unavailable => "unavailable",
+            Refusal::AlreadySignedIn => "already_signed_in",
             Refusal::AlreadyExists(_) => "already_exists",
             Refusal::NotFound(_) => "not_found",
             Refusal::Invalid(_) => "invalid",

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::account::{AccountSummary, ClientId};
+use crate::account::{AccountSummary, ClientId, Rights};
 use crate::clock::Timestamp;
+use crate::command::ProviderName;
 use crate::grant::HeldEvents;
 use crate::live::Attachment;
 use crate::refusal::Refusal;
@@ -27,32 +28,84 @@ pub struct Outcome {
 impl Outcome {
     /// A reply that attaches nothing and holds nothing back.
     pub(crate) fn only(result: Result<Answer, Refusal>) -> Outcome {
-        Outcome { reply: Reply { result }, attachment: None, held: HeldEvents::nothing() }
+        Outcome { reply: Reply::of(result), attachment: None, held: HeldEvents::nothing() }
+    }
+
+    /// As [`Outcome::only`], with what became of whoever spoke.
+    pub(crate) fn told(caller: Caller, result: Result<Answer, Refusal>) -> Outcome {
+        Outcome { reply: Reply { caller, result }, attachment: None, held: HeldEvents::nothing() }
     }
 }
 
 /// What a gate turns into bytes.
 #[derive(Debug)]
 pub struct Reply {
+    /// What became of whoever spoke, whatever became of the verb. Of a login nothing is said here: it is its own result.
+    pub caller: Caller,
     /// What was asked for, or why not.
     pub result: Result<Answer, Refusal>,
+}
+
+impl Reply {
+    /// A reply that says nothing of who spoke.
+    pub fn of(result: Result<Answer, Refusal>) -> Reply {
+        Reply { caller: Caller::default(), result }
+    }
+}
+
+/// What became of what was presented.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// Who speaks, where somebody was recognised.
+    pub principal: Option<Principal>,
+    /// What was drawn anew on the way, to be told to whoever spoke.
+    pub renewed: Vec<IssuedToken>,
+    /// What proved nothing: its place in `Command::presented`, and why.
+    pub failed: Vec<(usize, Refusal)>,
 }
 
 /// The facts of a grant. Never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The session that outlives the connection.
-    pub session: SessionId,
+    /// The session that outlives connection or request; none, where what was proved is good for one request only.
+    pub session: Option<SessionId>,
     /// The user, where there is one; a client that spoke for itself has none.
     pub account: Option<Arc<AccountSummary>>,
-    /// The client through which the login came.
-    pub client: ClientId,
+    /// The client through which the login came; none, where what was shown stands for an account by itself.
+    pub client: Option<ClientId>,
     /// What was granted.
     pub scopes: Scopes,
+    /// What the account may do at the services behind us.
+    pub rights: Rights,
+    /// The provider that vouches; none, where this server has signed for it itself.
+    pub provider: Option<ProviderName>,
+    /// How it was proved this time.
+    pub method: Method,
     /// The gate's own mark for how scope names are spelled to this peer.
     pub spelling: u8,
     /// When this authentication ends, if it does.
     pub expires_at: Option<Timestamp>,
+}
+
+/// How somebody proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By a user's password.
+    Password,
+    /// By a client's own secret: it spoke for itself.
+    ClientSecret,
+    /// By a code that an operator or another client was given.
+    Code,
+    /// By a token that restores a session, ours or somebody else's.
+    Token,
+    /// By a session's cookie.
+    Cookie,
+    /// By an API key.
+    ApiKey,
+    /// By an access token.
+    Access,
+    /// By a refresh token.
+    Refresh,
 }
 
 /// A secret told once. Not `Clone`.
@@ -71,6 +124,15 @@ pub struct IssuedToken {
 pub enum TokenKind {
     /// Restores a session on another connection; rolls at each use.
     Restore,
+    /// Speaks for a session with each request; the same until the session ends.
+    Cookie {
+        /// Whether the peer asked to be remembered.
+        remember: bool,
+    },
+    /// Speaks for an account with each request: signed, and good until its end.
+    Access,
+    /// Gets further access tokens: signed.
+    Refresh,
     /// Goes along to a service behind a gate and tells it who is there: signed, and good for a minute.
     Upstream {
         /// Whoever it is meant for.
@@ -85,6 +147,38 @@ pub enum NewToken<'a> {
     Restore {
         /// 256 bits of chance.
         random: &'a [u8; 32],
+    },
+    /// Of kind [`TokenKind::Cookie`]. As one that restores.
+    Cookie {
+        /// 256 bits of chance.
+        random: &'a [u8; 32],
+    },
+    /// Of kind [`TokenKind::Access`]. It carries its meaning, and the core signs it, as `JWT`. When it is shown, the core reads
+    /// `sub` (the account's subject), `iat`, `exp`, `nbf`, `aud` and `jti`, and no more.
+    Access {
+        /// Whom it speaks for.
+        principal: &'a Principal,
+        /// Whoever it is meant for; may be nobody in particular.
+        audience: &'a [String],
+        /// Its number: `jti`. No two have the same.
+        number: i64,
+        /// Its `iat`: a whole second.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
+    /// Of kind [`TokenKind::Refresh`]. As an access token, but signed as `JWTR`, and its number is below zero.
+    Refresh {
+        /// Whom it speaks for.
+        principal: &'a Principal,
+        /// Whoever it is meant for; may be nobody in particular.
+        audience: &'a [String],
+        /// Its number: `jti`.
+        number: i64,
+        /// Its `iat`: a whole second.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
     },
     /// Of kind [`TokenKind::Upstream`]. It carries its meaning, and the core signs it.
     Upstream {
@@ -116,6 +210,8 @@ pub enum Spelled {
         /// Its claims (RFC 7519 section 4).
         claims: Vec<u8>,
     },
+    /// This gate tells no such token.
+    Never,
 }
 
 impl Spelled {
@@ -123,7 +219,7 @@ impl Spelled {
     pub(crate) fn text(self) -> Result<Secret, Refusal> {
         match self {
             Spelled::Text(text) => Ok(text),
-            Spelled::Signed { .. } => Err(misspelled()),
+            Spelled::Signed { .. } | Spelled::Never => Err(misspelled()),
         }
     }
 
@@ -131,7 +227,7 @@ impl Spelled {
     pub(crate) fn signed(self) -> Result<(&'static str, Vec<u8>), Refusal> {
         match self {
             Spelled::Signed { typ, claims } => Ok((typ, claims)),
-            Spelled::Text(_) => Err(misspelled()),
+            Spelled::Text(_) | Spelled::Never => Err(misspelled()),
         }
     }
 }
@@ -144,8 +240,21 @@ fn misspelled() -> Refusal {
 /// The positive answers, one kind for each verb.
 #[derive(Debug)]
 pub enum Answer {
-    /// Answers `Verb::Authenticate` and `Verb::Issue`.
+    /// Answers `Verb::Authenticate`, `Verb::Issue` and `Verb::WhoAmI`.
     Granted(Granted),
+    /// Answers `Verb::Logout`.
+    Done,
+    /// Answers `Verb::Register`.
+    Registered {
+        /// The account that was made.
+        account: Arc<AccountSummary>,
+        /// What was granted, where that was asked for and could be.
+        granted: Option<Granted>,
+    },
+    /// Answers `Verb::ChangeRights`.
+    Rights(Rights),
+    /// Answers `Verb::ApiKeys`.
+    ApiKeys(Vec<ToldApiKey>),
     /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
     PublicKeys(String),
 }
@@ -159,21 +268,52 @@ pub struct Granted {
     pub tokens: Vec<IssuedToken>,
 }
 
+/// An API key, as its owner is told of it.
+#[derive(Debug)]
+pub struct ToldApiKey {
+    /// The whole text, where it was just made; it is not told again.
+    pub key: Option<Secret>,
+    /// Its first letters.
+    pub prefix: String,
+    /// What it is to be used with.
+    pub environment: String,
+    /// What kind of key it is.
+    pub kind: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends, if it does.
+    pub expires_at: Option<Timestamp>,
+}
+
 impl Answer {
     /// The grant. Any other answer to a question that grants would be our own bug, told as `Unavailable`.
     pub fn granted(self) -> Result<Granted, Refusal> {
-        match self {
-            Answer::Granted(granted) => Ok(granted),
-            Answer::PublicKeys(_) => Err(unexpected()),
-        }
+        if let Answer::Granted(granted) = self { Ok(granted) } else { Err(unexpected()) }
     }
 
-    /// The keys. As [`Answer::granted`].
+    /// That it is done. As [`Answer::granted`].
+    pub fn done(self) -> Result<(), Refusal> {
+        if let Answer::Done = self { Ok(()) } else { Err(unexpected()) }
+    }
+
+    /// The account that was made, and what was granted beside it. As [`Answer::granted`].
+    pub fn registered(self) -> Result<(Arc<AccountSummary>, Option<Granted>), Refusal> {
+        if let Answer::Registered { account, granted } = self { Ok((account, granted)) } else { Err(unexpected()) }
+    }
+
+    /// The rights. As [`Answer::granted`].
+    pub fn rights(self) -> Result<Rights, Refusal> {
+        if let Answer::Rights(rights) = self { Ok(rights) } else { Err(unexpected()) }
+    }
+
+    /// The API keys. As [`Answer::granted`].
+    pub fn api_keys(self) -> Result<Vec<ToldApiKey>, Refusal> {
+        if let Answer::ApiKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
+    }
+
+    /// The public keys. As [`Answer::granted`].
     pub fn public_keys(self) -> Result<String, Refusal> {
-        match self {
-            Answer::PublicKeys(keys) => Ok(keys),
-            Answer::Granted(_) => Err(unexpected()),
-        }
+        if let Answer::PublicKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }
 }
 

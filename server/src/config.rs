@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::access::AudienceSettings;
 use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
@@ -84,6 +85,7 @@ struct Written {
     password: Password,
     throttle: Throttle,
     session: Session,
+    token: Token,
     provider: Vec<WrittenProvider>,
 }
 
@@ -102,12 +104,16 @@ impl Default for Written {
             password: Password::default(),
             throttle: Throttle::default(),
             session: Session::default(),
-            provider: vec![WrittenProvider {
-                name: "local".to_owned(),
-                kind: Kind::Local,
-                aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
-                issuers: Vec::new(),
-            }],
+            token: Token::default(),
+            provider: vec![
+                WrittenProvider {
+                    name: "local".to_owned(),
+                    kind: Kind::Local,
+                    aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
+                    issuers: Vec::new(),
+                },
+                WrittenProvider { name: "apikey".to_owned(), kind: Kind::ApiKey, aliases: Vec::new(), issuers: Vec::new() },
+            ],
         }
     }
 }
@@ -230,6 +236,10 @@ struct Session {
     connection_life: Span,
     token_life: Span,
     session_life: Span,
+    cookie_life: Span,
+    remembered_life: Span,
+    access_life: Span,
+    refresh_life: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -247,6 +257,10 @@ impl Default for Session {
             connection_life: Span(default.connection_life),
             token_life: Span(default.token_life),
             session_life: Span(default.session_life),
+            cookie_life: Span(default.cookie_life),
+            remembered_life: Span(default.remembered_life),
+            access_life: Span(default.access_life),
+            refresh_life: Span(default.refresh_life),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -257,6 +271,13 @@ impl Default for Session {
             keep_ended: Span(default.keep_ended),
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Token {
+    audiences: Vec<String>,
+    require_audience: bool,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +318,7 @@ fn usual_algorithms() -> Vec<String> {
 enum Kind {
     Local,
     Token,
+    ApiKey,
 }
 
 /// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
@@ -480,6 +502,10 @@ impl Written {
             ("session.connection_life", session.connection_life),
             ("session.token_life", session.token_life),
             ("session.session_life", session.session_life),
+            ("session.cookie_life", session.cookie_life),
+            ("session.remembered_life", session.remembered_life),
+            ("session.access_life", session.access_life),
+            ("session.refresh_life", session.refresh_life),
         ];
         if let Some((key, _)) = throttle_spans.iter().find(|(_, span)| span.0.is_zero()) {
             return Err(origins.complain(key, "must be longer than nothing"));
@@ -504,6 +530,10 @@ impl Written {
                 Kind::Local if !provider.issuers.is_empty() => {
                     return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind local has none"));
                 }
+                Kind::ApiKey if !provider.issuers.is_empty() => {
+                    return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind apikey has none"));
+                }
+                Kind::ApiKey => ProviderKind::ApiKey,
                 Kind::Local => ProviderKind::Local,
                 Kind::Token => ProviderKind::Token(provider.issuers(&place, origins)?),
             };
@@ -530,6 +560,10 @@ impl Written {
                 connection_life: session.connection_life.0,
                 token_life: session.token_life.0,
                 session_life: session.session_life.0,
+                cookie_life: session.cookie_life.0,
+                remembered_life: session.remembered_life.0,
+                access_life: session.access_life.0,
+                refresh_life: session.refresh_life.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,
@@ -545,6 +579,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })
     }

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, SigningKey, Store, StoreError, StoredSession, Token,
-    TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError, StoredSession,
+    Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 
@@ -29,12 +31,15 @@ pub struct Memory(Mutex<State>);
 struct State {
     secrets: BTreeMap<&'static str, [u8; 32]>,
     signing_keys: Vec<SigningKey>,
+    last_key: u64,
+    counters: BTreeMap<&'static str, u64>,
     accounts: BTreeMap<AccountId, Account>,
     clients: BTreeMap<ClientId, Client>,
     sessions: BTreeMap<SessionId, Session>,
     tokens: BTreeMap<TokenHash, Token>,
     grants: BTreeMap<TokenHash, Grant>,
     revoked: BTreeMap<TokenHash, Timestamp>,
+    api_keys: BTreeMap<TokenHash, ApiKey>,
     feed: VecDeque<(u64, Change)>,
     audit: Vec<AuditRow>,
     throttle: BTreeMap<u32, ThrottleRow>,
@@ -86,15 +91,19 @@ impl State {
             Which::Account(id) => session.account == Some(*id),
             Which::Client(id) => session.client == *id,
             Which::UsedBefore(moment) => session.used_at <= *moment,
+            Which::ExpiredBefore(moment) => session.expires_at.is_some_and(|end| end <= *moment),
         };
         self.grants.retain(|_, grant| {
             let to_come = match which {
                 Which::Account(id) => grant.account == *id,
                 Which::Client(id) => grant.client == *id,
-                Which::Session(_) | Which::UsedBefore(_) => false,
+                Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => false,
             };
             grant.redeemed.is_some() || !to_come
         });
+        if let Which::Account(id) = which {
+            self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(at, account.cut_off));
+        }
         let ended: Vec<Session> =
             self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
         for session in &ended {
@@ -107,6 +116,9 @@ impl State {
 
     fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
         let ended = self.end(which, reason, at);
+        if let Which::Account(id) = which {
+            self.tell(Change::Account(*id));
+        }
         for session in &ended {
             self.append(AuditEntry {
                 session: Some(session.id),
@@ -129,6 +141,9 @@ impl State {
         if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
             return Err(twice("token"));
         }
+        if let Some((replaced, audit)) = new.replaces {
+            self.end_with_audit(&Which::Session(replaced), Reason::Displaced, session.started_at, &audit);
+        }
         if let (Some(password), Some(id)) = (new.rehashed, session.account) {
             self.accounts.entry(id).and_modify(|account| account.password = Some(password));
         }
@@ -141,6 +156,21 @@ impl State {
         self.sessions.insert(session.id, session);
         self.append(new.audit);
         Ok(Written::Done)
+    }
+
+    fn put_key(&mut self, key: SigningKey) -> u64 {
+        self.last_key += 1;
+        let number = self.last_key;
+        self.signing_keys.push(SigningKey { number, ..key });
+        self.tell(Change::Keys);
+        number
+    }
+
+    fn cancel(&mut self, hash: &TokenHash, at: Timestamp) {
+        self.api_keys.entry(*hash).and_modify(|key| {
+            key.cancelled_at.get_or_insert(at);
+        });
+        self.tell(Change::Revoked(*hash));
     }
 
     fn tell(&mut self, change: Change) {
@@ -189,11 +219,33 @@ impl Store for Memory {
     }
 
     async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError> {
-        let keys = &mut self.state().signing_keys;
-        if keys.is_empty() {
-            keys.push(fresh);
+        let mut state = self.state();
+        if !state.signing_keys.iter().any(|key| key.purpose == fresh.purpose && key.retired.is_none()) {
+            state.put_key(fresh);
         }
-        Ok(keys.clone())
+        Ok(state.signing_keys.clone())
+    }
+
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        Ok(self.state().signing_keys.clone())
+    }
+
+    async fn add_key(&self, key: SigningKey, audit: AuditEntry) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let number = state.put_key(key);
+        state.append(audit);
+        Ok(number)
+    }
+
+    async fn retire_key(&self, number: u64, retired: Retired, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(key) = state.signing_keys.iter_mut().find(|key| key.number == number) {
+            let was = key.retired.unwrap_or(retired);
+            key.retired = Some(Retired { at: was.at, until: was.until.min(retired.until) });
+        }
+        state.tell(Change::Keys);
+        state.append(audit);
+        Ok(())
     }
 
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {
@@ -202,6 +254,10 @@ impl Store for Memory {
 
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
         Ok(self.state().accounts.get(&id).cloned())
+    }
+
+    async fn account_known_as(&self, subject: &str) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().accounts.values().find(|account| account.subject == subject).cloned())
     }
 
     async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError> {
@@ -226,14 +282,15 @@ impl Store for Memory {
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {
         let mut state = self.state();
-        if state.accounts.get(&account.id).is_none_or(|stored| stored.version != account.version) {
+        let Some(stored) = state.accounts.get(&account.id).filter(|stored| stored.version == account.version) else {
             return Ok(Placed::Stale);
-        }
+        };
+        let cut_off = account.cut_off.max(stored.cut_off);
         if let Some(field) = state.taken(&account) {
             return Ok(Placed::Taken(field));
         }
         let id = account.id;
-        state.accounts.insert(id, Account { version: account.version + 1, ..account });
+        state.accounts.insert(id, Account { cut_off, version: account.version + 1, ..account });
         if let Some(reason) = end {
             state.end(&Which::Account(id), reason, audit.at);
         }
@@ -249,6 +306,7 @@ impl Store for Memory {
         }
         state.end(&Which::Account(id), Reason::Revoked, audit.at);
         state.accounts.remove(&id);
+        state.api_keys.retain(|_, key| key.account != id);
         state.tell(Change::Account(id));
         state.append(audit);
         Ok(Written::Done)
@@ -302,6 +360,21 @@ impl Store for Memory {
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
         self.state().begin(new)
+    }
+
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some((id, version, hash)) = rehashed.account
+            && let Some(account) = state.accounts.get_mut(&id).filter(|account| account.version == version)
+        {
+            account.password = Some(hash);
+        }
+        if let Some((id, version, hash)) = rehashed.client
+            && let Some(client) = state.clients.get_mut(&id).filter(|client| client.version == version)
+        {
+            client.secret = Some(hash);
+        }
+        Ok(())
     }
 
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {
@@ -415,11 +488,32 @@ impl Store for Memory {
         Ok(self.state().revoked.contains_key(token))
     }
 
+    async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let kept = state.revoked.entry(token).or_insert(until);
+        *kept = until.max(*kept);
+        state.tell(Change::Revoked(token));
+        state.append(audit);
+        Ok(())
+    }
+
+    async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let next = state.counters.entry(name).or_insert(1);
+        let first = *next;
+        *next += count;
+        Ok(first)
+    }
+
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state();
+        state.signing_keys.retain(|key| key.retired.is_none_or(|retired| retired.until >= now));
         state.revoked.retain(|_, until| *until >= now);
         state.tokens.retain(|_, token| token.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
+        state
+            .api_keys
+            .retain(|_, key| [key.cancelled_at, key.expires_at].into_iter().flatten().min().is_none_or(|end| end >= ended));
         let State { grants, sessions, .. } = &mut *state;
         grants.retain(|_, grant| match grant.redeemed {
             Some(redeemed) => sessions.contains_key(&redeemed.session),
@@ -427,6 +521,43 @@ impl Store for Memory {
         });
         let surplus = state.feed.len().saturating_sub(FEED);
         state.feed.drain(..surplus);
+        Ok(())
+    }
+
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if !state.accounts.contains_key(&new.account) {
+            return Ok(Written::Stale);
+        }
+        if new.keys.iter().any(|key| state.api_keys.contains_key(&key.hash)) {
+            return Err(twice("API key"));
+        }
+        if let Some(environment) = &new.in_place_of {
+            let replaced =
+                |key: &&ApiKey| key.account == new.account && key.environment == *environment && key.cancelled_at.is_none();
+            let replaced: Vec<TokenHash> = state.api_keys.values().filter(replaced).map(|key| key.hash).collect();
+            replaced.iter().for_each(|hash| state.cancel(hash, new.at));
+        }
+        state.api_keys.extend(new.keys.into_iter().map(|key| (key.hash, key)));
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.state().api_keys.get(hash).cloned())
+    }
+
+    async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account == of).cloned().collect();
+        keys.sort_by_key(|key| (std::cmp::Reverse(key.created_at), key.hash));
+        keys.truncate(1000);
+        Ok(keys)
+    }
+
+    async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.cancel(&hash, at);
+        state.append(audit);
         Ok(())
     }
 

@@ -32,7 +32,7 @@ impl Elsewhere {
 
 impl Core {
     pub(crate) async fn bear_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
-        let credential = Credential::Token { any_of: vec![Secret::new(token)] };
+        let credential = Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore };
         let outcome = self.identity.handle(command(Vec::new(), credential, "bearer"), &self.context(connection, "192.0.2.1")).await;
         match &outcome.reply.result {
             Ok(_) => Ok(Peering::of(outcome)),
@@ -78,7 +78,7 @@ async fn the_same_token_again_on_its_connection_moves_the_end_and_is_no_second_l
     let (token, connection) = (Elsewhere::new().token(&core, "u-9", "m", DAY), core.connection());
     let peer = core.bear_on(&token, connection).await.unwrap();
     core.clock.turn(20 * MINUTE);
-    let credential = Credential::Token { any_of: vec![Secret::new(token.clone())] };
+    let credential = Credential::Token { any_of: vec![Secret::new(token.clone())], kind: TokenKind::Restore };
     let again = core.identity.handle(command(Vec::new(), credential, "bearer"), &core.context(connection, "192.0.2.1")).await;
     assert!(again.attachment.is_none() && again.held.is_nothing(), "it is attached already");
     let end = core.clock.now().after(30 * MINUTE);
@@ -91,7 +91,7 @@ async fn the_same_token_again_on_its_connection_moves_the_end_and_is_no_second_l
     core.bear_on(&token, core.connection()).await.unwrap();
     core.identity.flush().await;
     assert_eq!(core.audited("borrow").await, 2, "another connection is another line");
-    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    core.admin().end_session(peer.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)), "what was attached first is told the end");
 }
 
@@ -102,11 +102,11 @@ async fn an_operator_who_ends_a_borrowed_session_ends_its_token_here() {
     let peer = core.bear(&token).await.unwrap();
     let listed = core.admin().sessions(None, None, 10).await.unwrap();
     assert_eq!((listed.len(), listed[0].user.as_deref(), listed[0].connections), (1, Some("u-9"), 1));
-    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    core.admin().end_session(peer.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
     assert_eq!(core.bear(&token).await.err(), Some(Refusal::Revoked));
     assert_eq!(core.sessions().await, 0);
-    assert_eq!(core.admin().end_session(peer.granted.principal.session).await.err(), Some(Refusal::NotFound("session")));
+    assert_eq!(core.admin().end_session(peer.granted.principal.session.unwrap()).await.err(), Some(Refusal::NotFound("session")));
 }
 
 #[tokio::test]
@@ -131,7 +131,8 @@ async fn secure_scopes_of_a_signed_token_keep_off_plain_connections_too() {
         let context = core.context(core.connection(), "192.0.2.1");
         let context = Context { peer: Peer { secure: false, ..context.peer }, ..context };
         let identity = core.identity.clone();
-        let command = command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)] }, "Bearer");
+        let command =
+            command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore }, "Bearer");
         async move { identity.handle(command, &context).await.reply.result.map(|_| ()) }
     };
     assert_eq!(plain(elsewhere.token(&core, "u-9", "t", DAY)).await, Err(Refusal::ScopeNotGranted));
@@ -203,7 +204,7 @@ async fn a_token_that_was_ended_stays_ended_however_its_signature_is_written() {
     let token = jsonwebtoken::encode(&header, &claims, &key).unwrap().into_bytes();
     let other = other_signature(&token);
     let peers = [core.bear(&token).await.unwrap(), core.bear(&other).await.expect("it verifies as well")];
-    core.admin().end_session(peers[0].granted.principal.session).await.unwrap();
+    core.admin().end_session(peers[0].granted.principal.session.unwrap()).await.unwrap();
     for peer in &peers {
         assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
     }

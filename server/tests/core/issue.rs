@@ -10,13 +10,16 @@ use super::*;
 
 impl Core {
     async fn issue_in(&self, context: &Context, kinds: Vec<TokenKind>) -> Result<Granted, Refusal> {
-        let outcome = self.identity.handle(Command { presented: Vec::new(), verb: Verb::Issue { kinds } }, context).await;
+        let outcome = self
+            .identity
+            .handle(Command { presented: Vec::new(), verb: Verb::Issue { kinds, request: about_the_connection() } }, context)
+            .await;
         assert!(outcome.attachment.is_none(), "what the connection holds stays as it is");
         outcome.held.release();
         outcome.reply.result.and_then(Answer::granted)
     }
 
-    pub(crate) async fn issue_on(&self, connection: ConnectionId) -> Result<Granted, Refusal> {
+    pub(super) async fn issue_on(&self, connection: ConnectionId) -> Result<Granted, Refusal> {
         self.issue_in(&self.context(connection, "192.0.2.1"), vec![upstream()]).await
     }
 
@@ -40,11 +43,11 @@ impl Core {
         let claims = decode::<Value>(text, &key, &rules).unwrap().claims;
         assert_eq!(claims["iat"], self.clock.now().millis() / 1000);
         assert_eq!(claims["exp"], token.expires_at.unwrap().millis() / 1000);
-        assert_eq!(claims["sid"], granted.principal.session.0.to_string());
+        assert_eq!(claims["sid"], granted.principal.session.unwrap().0.to_string());
         claims
     }
 
-    async fn add_bob(&self) {
+    pub(super) async fn add_bob(&self) {
         let password = Some(Secret::new("pw"));
         let bob = NewUser { name: "bob".to_owned(), scopes: vec!["m".to_owned()], password, ..NewUser::default() };
         self.admin().add_user(bob).await.unwrap();
@@ -125,7 +128,7 @@ async fn there_is_no_token_for_what_was_ended() {
     let core = Core::with(|_| ()).await;
     let (one, other) = (core.connection(), core.connection());
     let (first, second) = (core.log_in_on(one).await, core.log_in_on(other).await);
-    core.admin().end_session(first.granted.principal.session).await.unwrap();
+    core.admin().end_session(first.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(core.issue_on(one).await.err(), Some(Refusal::LoginRequired));
     core.issue_on(other).await.expect("the other session stands");
     core.admin().set_user_status("ann", Status::Disabled).await.unwrap();
@@ -176,7 +179,7 @@ async fn a_borrowed_session_is_told_of_in_our_name_and_no_longer_than_it_lasts()
     let claims = core.claims(&granted).await;
     let told = ["iss", "idp", "sub", "name", "client_id", "scope"].map(|name| claims[name].as_str().unwrap());
     assert_eq!(told, ["gatepost", "https://auth.example.org", "u-9", "Ann Elsewhere", "app", "m"]);
-    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    core.admin().end_session(peer.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(core.issue_on(connection).await.err(), Some(Refusal::LoginRequired));
 }
 
@@ -222,4 +225,9 @@ async fn a_gate_that_spells_a_token_in_the_wrong_shape_lets_nobody_have_it() {
     core.populate().await;
     assert_eq!(core.guess("ann", "pw", "192.0.2.1").await, Err(Refusal::Unavailable));
     assert_eq!(core.sessions().await, 0, "nothing was begun");
+}
+
+/// As a driver asks about whoever a connection holds: nothing is begun.
+fn about_the_connection() -> GrantRequest {
+    GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None }
 }

@@ -5,11 +5,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there, in its helpers too")]
 
+mod api_keys;
 mod borrowed;
 mod budgets;
 mod grants;
 mod issue;
+mod register;
+mod requests;
 mod sessions;
+mod signed;
 mod stalled;
 mod tokens;
 
@@ -22,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gatepost_identity::account::{ClientId, Status};
+use gatepost_identity::account::{ClientId, NameKey, Status};
 use gatepost_identity::admin::{Admin, ClientSecret, LONGEST_GRANT, NewClient, NewGrant, NewUser, Operator, UserChange};
 use gatepost_identity::clock::{Clock, SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, ProviderName, Verb};
@@ -32,8 +36,10 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason, Spell};
-use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
+use gatepost_identity::reply::{
+    Answer, Caller, Event, Granted, IssuedToken, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind, ToldApiKey,
+};
+use gatepost_identity::scope::{Right, Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::store::{OneNode, Store};
 use gatepost_identity::{Identity, Settings, World};
@@ -99,6 +105,14 @@ impl Core {
     }
 
     async fn spelled(store: Arc<dyn Store>, spell: Spell, change: impl FnOnce(&mut Settings)) -> Core {
+        Core::spelled_by(store, (spell, requests::web), change).await
+    }
+
+    async fn spelled_at_both(store: Arc<dyn Store>, spell: Spell, change: impl FnOnce(&mut Settings)) -> Core {
+        Core::spelled_by(store, (spell, spell), change).await
+    }
+
+    async fn spelled_by(store: Arc<dyn Store>, (spell, web): (Spell, Spell), change: impl FnOnce(&mut Settings)) -> Core {
         let clock = Turned::new();
         let scope =
             |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only, names: Vec::new() };
@@ -110,7 +124,7 @@ impl Core {
         };
         change(&mut settings);
         let world = World { store, shared: Arc::new(OneNode::default()), clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, vec![("zenith", spell)]).await.unwrap();
+        let identity = Identity::open(world, settings, vec![("zenith", spell), ("web", web)]).await.unwrap();
         let unasked = {
             let identity = identity.clone();
             tokio::spawn(async move { identity.run().await })
@@ -188,7 +202,7 @@ impl Core {
     }
 
     async fn present_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
-        let credential = Credential::Token { any_of: vec![Secret::new(token)] };
+        let credential = Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore };
         let outcome = self.ask(credential, &self.context(connection, "192.0.2.1")).await;
         match &outcome.reply.result {
             Ok(_) => Ok(Peering::of(outcome)),

@@ -508,3 +508,72 @@ fn a_client_without_tokens_and_one_with_them_are_told_apart_while_they_are_in_us
     let told = server.connect().restore(&token);
     assert_eq!((told.outcome(), told.0["Data"].get("AccessToken")), ("Success", None));
 }
+
+#[test]
+fn a_users_names_and_rights_are_set_shown_and_taken_away() {
+    let home = Home::new(CHEAP);
+    let rights = ["--role", "Manager", "--role", "Admin", "--role", "Admin", "--permission", "CanPrint"];
+    let names = ["--first-name", "Ann", "--last-name", "Example", "--profile-url", "https://example.org/ann.png"];
+    home.operator(&[&["user", "add", "ann"], &rights[..], &names[..]].concat(), PASSWORD).ok();
+    let shown = |fields: [&str; 5]| {
+        let user = home.operator(&["user", "show", "ann", "--json"], "").json();
+        fields.map(|field| user[field].clone())
+    };
+    let fields = ["first_name", "last_name", "profile_url", "roles", "permissions"];
+    let picture = "https://example.org/ann.png";
+    let expected = [json!("Ann"), json!("Example"), json!(picture), json!(["Admin", "Manager"]), json!(["CanPrint"])];
+    assert_eq!(shown(fields), expected);
+    let changed = ["user", "set", "ann", "--first-name", "", "--no-roles", "--permission", "CanSign", "--permission", "CanPrint"];
+    home.operator(&changed, "").ok();
+    let expected = [json!(null), json!("Example"), json!(picture), json!([]), json!(["CanPrint", "CanSign"])];
+    assert_eq!(shown(fields), expected);
+    let complaint =
+        home.operator(&["user", "set", "ann", "--role", " x", "--profile-url", "ftp://x", "--display-name", "\u{7}"], "");
+    let complaint = complaint.complaint();
+    for part in ["a display name must not", "the address of a picture", "a role must not"] {
+        assert!(complaint.contains(part), "every fault at once: {complaint}");
+    }
+    assert_eq!(shown(fields), expected, "and nothing is changed");
+}
+
+#[test]
+fn an_api_key_is_shown_once_listed_by_its_first_letters_and_revoked() {
+    let home = Home::with_ann(CHEAP);
+    let made = home.operator(&["apikey", "add", "ann", "--environment", "test", "--expires", "2099-01-31", "--json"], "").json();
+    let text = made["key"].as_str().expect("its text").to_owned();
+    assert_eq!((text.len(), &made["environment"], &made["kind"]), (32, &json!("test"), &json!("secret")));
+    let listed = || home.operator(&["apikey", "list", "ann", "--json"], "").json();
+    let key = listed()[0].clone();
+    assert_eq!((key["prefix"].as_str(), &key["expires_at"]), (Some(&text[..8]), &json!("2099-01-31T00:00:00Z")));
+    assert!(!listed().to_string().contains(&text) && key["cancelled_at"].is_null());
+    for (_, bytes) in home.files() {
+        assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "only its hash is kept");
+    }
+    assert_eq!(home.operator(&["apikey", "revoke", "ann", "nonsense"], "").complaint(), "there is no such API key");
+    home.operator(&["apikey", "revoke", "ann", &text[..8]], "").ok();
+    assert!(listed()[0]["cancelled_at"].is_string());
+    assert_eq!(home.operator(&["apikey", "add", "bob"], "").complaint(), "there is no such user");
+}
+
+#[test]
+fn keys_are_made_taken_over_listed_and_retired_and_never_shown() {
+    let home = Home::new(CHEAP);
+    let shared = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let taken = home.operator(&["key", "import", "--algorithm", "HS256", "--json"], &format!("{shared}\n")).ok();
+    let made = home.operator(&["key", "add", "--algorithm", "EdDSA", "--json"], "").json();
+    assert_eq!((&made["purpose"], &made["retired_at"]), (&json!("own"), &json!(null)));
+    let listed = || home.operator(&["key", "list", "--json"], "").json();
+    let keys: Vec<_> = listed().as_array().unwrap().iter().map(|key| (key["purpose"].clone(), key["algorithm"].clone())).collect();
+    let own = (json!("own"), json!("EdDSA"));
+    assert_eq!(keys, [own.clone(), (json!("tokens"), json!("HS256")), own]);
+    assert!(!taken.contains("BwcH") && !listed().to_string().contains("BwcH"));
+    let retired = home.operator(&["key", "retire", "1", "--json"], "").json();
+    assert!(retired["retired_at"].is_string() && retired["verifies_until"].is_string());
+    let complaint = home.operator(&["key", "retire", &made["number"].to_string()], "").complaint();
+    assert!(complaint.starts_with("it is the last key"), "{complaint}");
+    let complaint = home.operator(&["key", "import", "--algorithm", "HS256"], "c2hvcnQ=").complaint();
+    assert_eq!(complaint, "a shared secret must have 32 bytes (RFC 7518 section 3.2)");
+    let complaint = home.operator(&["key", "add", "--algorithm", "none"], "").complaint();
+    assert!(complaint.starts_with("\"none\" is no algorithm"), "{complaint}");
+    assert_eq!(home.operator(&["token", "revoke", "-3", "--json"], "").json(), json!({ "revoked": "-3" }));
+}

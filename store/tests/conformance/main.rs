@@ -2,7 +2,9 @@
 //! one store to it holds all of them to.
 
 mod accounts;
+mod api_keys;
 mod grants;
+mod keys;
 mod lines;
 mod sessions;
 #[path = "../setup/mod.rs"]
@@ -12,7 +14,9 @@ use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, To
 use gatepost_store::Memory;
 
 use crate::accounts::*;
+use crate::api_keys::*;
 use crate::grants::*;
+use crate::keys::*;
 use crate::lines::*;
 use crate::sessions::*;
 use crate::setup::*;
@@ -50,6 +54,7 @@ held_by_both! {
     a_change_to_taken_names_writes_nothing,
     a_change_by_stale_facts_writes_nothing,
     a_change_ends_sessions_where_it_says_why,
+    what_ends_all_sessions_of_an_account_moves_its_cut_off,
     a_removed_account_leaves_its_ended_sessions,
     accounts_are_listed_by_the_key_of_their_name,
     a_client_is_kept_changed_and_removed,
@@ -71,6 +76,9 @@ held_by_both! {
     sessions_are_listed_newest_first,
     sessions_end_once_each_with_feed_and_audit,
     sessions_unused_since_a_moment_end,
+    sessions_whose_own_end_has_come_end,
+    a_session_takes_the_place_of_another_in_one_write,
+    a_hash_of_a_proof_without_a_session_is_kept,
     forgetting_takes_what_is_past_only,
     a_grant_reads_back_as_it_was_written,
     a_grant_is_redeemed_with_session_token_and_audit,
@@ -82,6 +90,14 @@ held_by_both! {
     what_ends_all_sessions_of_somebody_takes_the_grants_that_were_not_redeemed,
     grants_are_forgotten_with_their_time_or_with_their_session,
     a_token_of_somebody_elses_is_revoked_until_it_ends,
+    an_api_key_reads_back_as_it_was_written,
+    a_new_api_key_takes_the_place_of_those_of_its_environment,
+    an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time,
+    one_key_is_made_for_each_purpose_that_none_signs_for,
+    a_key_is_added_retired_and_forgotten_and_its_number_is_not_used_again,
+    numbers_are_reserved_once,
+    a_signed_token_is_revoked_until_the_latest_of_its_kind_has_ended,
+    an_account_is_found_by_its_public_id_exactly,
     the_feed_keeps_its_newest_ten_thousand_lines,
     the_feed_is_read_in_pages,
     the_audit_is_a_chain,

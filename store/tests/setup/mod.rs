@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Status, Username};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{KeyAlgorithm, Purpose, SigningKey};
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Grant, NewSession, SigningKey, Token, TokenHash};
+use gatepost_identity::store::{Grant, NewSession, Token, TokenHash};
 use gatepost_store::{Sqlite, Worker};
 use uuid::Uuid;
 
@@ -127,7 +128,14 @@ pub(crate) fn hash(number: u8) -> TokenHash {
 }
 
 pub(crate) fn signing_key(number: u8) -> SigningKey {
-    SigningKey { seed: Secret::new([number; 32]), created_at: at(number.into()) }
+    SigningKey {
+        number: 1,
+        purpose: Purpose::Own,
+        algorithm: KeyAlgorithm::EdDSA,
+        secret: Secret::new([number; 32]),
+        created_at: at(number.into()),
+        retired: None,
+    }
 }
 
 pub(crate) fn email(text: &str) -> Option<Email> {
@@ -142,11 +150,15 @@ pub(crate) fn account(number: u128, name: &str) -> Account {
         name: Username::parse(name).expect("a name"),
         email: None,
         display_name: None,
+        first_name: None,
+        last_name: None,
+        profile_url: None,
         status: Status::Active,
         expires_at: None,
-        roles: Vec::new(),
+        rights: Rights::default(),
         scopes: Scopes::default(),
         password: None,
+        cut_off: at(0),
         version: 1,
         created_at: at(1),
     }
@@ -179,6 +191,7 @@ pub(crate) fn session(number: u128, account: Option<u128>, client: &str) -> Sess
         source: "192.0.2.1".parse().expect("an address"),
         started_at: at(10),
         used_at: at(10),
+        expires_at: None,
         ended: None,
     }
 }
@@ -218,6 +231,7 @@ pub(crate) fn new_session(session: Session, token: Option<Token>) -> NewSession 
         client_version: 1,
         rehashed: None,
         rehashed_secret: None,
+        replaces: None,
         audit: entry("authenticate"),
     }
 }

@@ -1,0 +1,116 @@
+//! The verbs that make and end keys: those that speak for an account by themselves, and those that sign.
+
+use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::audit::AuditEntry;
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{Retired, SigningKey};
+use gatepost_identity::store::{Change, NewApiKeys, TokenHash, Written};
+use rusqlite::{Connection, params};
+
+use super::{append, run, tell};
+use crate::failure::Failure;
+use crate::{reads, rows};
+
+pub(crate) fn signing_keys(connection: &Connection, fresh: &SigningKey) -> Result<Vec<SigningKey>, Failure> {
+    let sql = "SELECT 1 FROM keys WHERE purpose = ?1 AND retired_at IS NULL";
+    if !connection.prepare_cached(sql)?.exists([fresh.purpose.word()])? {
+        put_key(connection, fresh)?;
+        tell(connection, &Change::Keys)?;
+    }
+    reads::signing_keys(connection)
+}
+
+pub(crate) fn add_key(connection: &Connection, key: &SigningKey, audit: &AuditEntry) -> Result<u64, Failure> {
+    put_key(connection, key)?;
+    let number = connection.last_insert_rowid().unsigned_abs();
+    tell(connection, &Change::Keys)?;
+    append(connection, std::slice::from_ref(audit))?;
+    Ok(number)
+}
+
+pub(crate) fn retire_key(connection: &Connection, number: u64, retired: Retired, audit: &AuditEntry) -> Result<(), Failure> {
+    let sql = "UPDATE keys SET retired_at = ifnull(retired_at, ?2), verifies_until = min(ifnull(verifies_until, ?3), ?3) \
+               WHERE number = ?1";
+    run(connection, sql, params![rows::integer(number), retired.at.millis(), retired.until.millis()])?;
+    tell(connection, &Change::Keys)?;
+    append(connection, std::slice::from_ref(audit))
+}
+
+fn put_key(connection: &Connection, key: &SigningKey) -> Result<(), Failure> {
+    let sql = "INSERT INTO keys (purpose, algorithm, secret, created_at, retired_at, verifies_until) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let row = params![
+        key.purpose.word(),
+        key.algorithm.word(),
+        key.secret.expose(),
+        key.created_at.millis(),
+        key.retired.map(|retired| retired.at.millis()),
+        key.retired.map(|retired| retired.until.millis()),
+    ];
+    run(connection, sql, row)
+}
+
+pub(crate) fn revoke_signed(
+    connection: &Connection,
+    token: &TokenHash,
+    until: Timestamp,
+    audit: &AuditEntry,
+) -> Result<(), Failure> {
+    let sql = "INSERT INTO revoked (hash, expires_at) VALUES (?1, ?2) \
+               ON CONFLICT DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)";
+    run(connection, sql, params![token, until.millis()])?;
+    tell(connection, &Change::Revoked(*token))?;
+    append(connection, std::slice::from_ref(audit))
+}
+
+pub(crate) fn reserve(connection: &Connection, name: &str, count: u64) -> Result<u64, Failure> {
+    let sql = "INSERT INTO counters (name, next) VALUES (?1, 1 + ?2) \
+               ON CONFLICT DO UPDATE SET next = next + ?2 RETURNING next - ?2";
+    let first: i64 = connection.prepare_cached(sql)?.query_row(params![name, rows::integer(count)], |row| row.get(0))?;
+    Ok(first.unsigned_abs())
+}
+
+pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &AuditEntry) -> Result<Written, Failure> {
+    if reads::account(connection, new.account)?.is_none() {
+        return Ok(Written::Stale);
+    }
+    if let Some(environment) = &new.in_place_of {
+        let sql = "SELECT hash FROM api_keys WHERE account = ?1 AND environment = ?2 AND cancelled_at IS NULL ORDER BY hash";
+        let account = new.account.0.into_bytes();
+        let replaced: Vec<TokenHash> = connection
+            .prepare_cached(sql)?
+            .query_map(params![account, environment], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        replaced.iter().try_for_each(|hash| cancel(connection, hash, new.at))?;
+    }
+    new.keys.iter().try_for_each(|key| put(connection, key))?;
+    append(connection, std::slice::from_ref(audit))?;
+    Ok(Written::Done)
+}
+
+pub(crate) fn cancel_api_key(connection: &Connection, hash: &TokenHash, at: Timestamp, audit: &AuditEntry) -> Result<(), Failure> {
+    cancel(connection, hash, at)?;
+    append(connection, std::slice::from_ref(audit))
+}
+
+fn cancel(connection: &Connection, hash: &TokenHash, at: Timestamp) -> Result<(), Failure> {
+    let sql = "UPDATE api_keys SET cancelled_at = ?2 WHERE hash = ?1 AND cancelled_at IS NULL";
+    run(connection, sql, params![hash, at.millis()])?;
+    tell(connection, &Change::Revoked(*hash))
+}
+
+fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
+    let sql = "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let row = params![
+        key.hash,
+        key.prefix,
+        key.account.0.into_bytes(),
+        key.environment,
+        key.kind,
+        key.created_at.millis(),
+        key.expires_at.map(Timestamp::millis),
+        key.cancelled_at.map(Timestamp::millis),
+    ];
+    run(connection, sql, row)
+}
