@@ -16,7 +16,7 @@ use crate::jwt::{Claims, Issuer, verify};
 use crate::live::Lent;
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Method, Principal, TokenKind};
-use crate::scope::{ScopeRequest, Scopes, resolve, selected};
+use crate::scope::{ScopeRequest, Scopes, meant, resolve};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::Token;
@@ -123,7 +123,7 @@ impl Core {
             return Ok(());
         }
         let id = session_id(now, &*self.entropy);
-        let (scopes, spelling) = selected(&self.settings.scopes, &claims.scopes.unwrap_or_default());
+        let (scopes, spelling) = meant(&self.settings.scopes, &claims.scopes.unwrap_or_default());
         let client = claims.client.as_deref().unwrap_or(&claims.issuer);
         let session = Session {
             id,

@@ -92,30 +92,18 @@ pub struct ScopeDefinition {
 pub struct ScopeName {
     /// The name.
     pub name: String,
-    /// What stands between a name and those below it.
-    pub separator: char,
     /// The gate's own mark for the family.
     pub spelling: u8,
 }
 
-impl ScopeName {
-    /// Whether `name` is this one, or one that stands above it.
-    fn is_below(&self, name: &str) -> bool {
-        let rest = self.name.strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || (!name.is_empty() && rest.starts_with(self.separator)))
-    }
-}
-
-/// The rights that names in somebody else's token select, and the family of the first name that selects any. Each name counts in
-/// one family, the first in which it says anything; what says nothing is not of this catalogue.
-pub fn selected(catalogue: &[ScopeDefinition], names: &[String]) -> (Scopes, Option<u8>) {
+/// The rights that names in somebody else's token mean, and the family of the first name that means any. Each name means the rights
+/// that are called exactly so, and not those below it, as it would in a request: a request is bounded by what the user and the
+/// client hold, a token by nothing but its words.
+pub fn meant(catalogue: &[ScopeDefinition], names: &[String]) -> (Scopes, Option<u8>) {
     let (mut scopes, mut spelling) = (Vec::new(), None);
     for name in names {
-        let family = catalogue.iter().flat_map(|line| &line.names).filter(|own| own.is_below(name)).map(|own| own.spelling).min();
-        let is_meant = |line: &&ScopeDefinition| {
-            let named = line.names.iter().any(|own| Some(own.spelling) == family && own.is_below(name));
-            named || (family.is_none() && line.scope.as_str() == name)
-        };
+        let family = catalogue.iter().flat_map(|line| &line.names).filter(|own| own.name == *name).map(|own| own.spelling).min();
+        let is_meant = |line: &&ScopeDefinition| line.scope.as_str() == name || line.names.iter().any(|own| own.name == *name);
         scopes.extend(catalogue.iter().filter(is_meant).map(|line| line.scope.clone()));
         spelling = spelling.or(family);
     }
@@ -275,29 +263,28 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_issuers_select_in_their_own_family() {
-        let name = |name: &str, separator, spelling| ScopeName { name: name.to_owned(), separator, spelling };
+    fn names_of_other_issuers_mean_what_is_called_so_and_nothing_below() {
+        let name = |name: &str, spelling| ScopeName { name: name.to_owned(), spelling };
         let line = |scope: &str, names: Vec<ScopeName>| ScopeDefinition {
             scope: Scope::parse(scope).expect("a scope"),
             secure_only: false,
             names,
         };
         let catalogue = [
-            line("Z/A", vec![name("Z/A", '/', 0), name("P.Z.A", '.', 1)]),
-            line("Z/B", vec![name("Z/B", '/', 0), name("P.Z.B", '.', 1), name("P.Z.A.B", '.', 1)]),
+            line("Z/A", vec![name("Z/A", 0), name("P.Z.A", 1)]),
+            line("Z/B", vec![name("Z/B", 0), name("P.Z.B", 1), name("P.Z.A.B", 1)]),
             line("plain", Vec::new()),
         ];
         let check = |names: &[&str], expected: &[&str], spelling| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let (scopes, family) = selected(&catalogue, &names);
+            let (scopes, family) = meant(&catalogue, &names);
             assert_eq!((scopes.iter().map(Scope::as_str).collect::<Vec<_>>(), family), (expected.to_vec(), spelling), "{names:?}");
         };
         check(&["Z/A"], &["Z/A"], Some(0));
-        check(&["Z"], &["Z/A", "Z/B"], Some(0));
-        check(&["P.Z.A"], &["Z/A", "Z/B"], Some(1));
+        check(&["P.Z.A"], &["Z/A"], Some(1));
         check(&["other", "P.Z.A.B", "Z/A"], &["Z/B", "Z/A"], Some(1));
         check(&["plain"], &["plain"], None);
-        check(&["", "Z/", "P.Z.", "P.Z.C", "z/a", "Z.A"], &[], None);
+        check(&["", "Z", "P.Z", "Z/", "P.Z.", "P.Z.C", "z/a", "Z.A"], &[], None);
     }
 
     #[test]

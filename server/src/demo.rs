@@ -290,7 +290,13 @@ async fn subscribe(https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Re
     .await?;
 
     say("Prices come until his token ends. Then the connection stays, and nothing is delivered any more:")?;
-    peer.until("Reject", |message| is_identify(message) && message["Data"]["Result"] == "Reject").await?;
+    let mut prices = 0;
+    peer.until("Reject", |message| {
+        prices += u32::from(is_price(message));
+        is_identify(message) && message["Data"]["Result"] == "Reject"
+    })
+    .await?;
+    expect(prices > 0, "at least one price before the end")?;
     tokio::time::sleep(3 * EVERY).await;
     peer.send(&json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 2})).await?;
     let answer = peer.next().await?;

@@ -123,11 +123,7 @@ const WSAPI: &str = "http://api.paritech.com/wsapi";
 impl Catalogue {
     /// What the core must know of it.
     pub(super) fn definitions(&self) -> Vec<ScopeDefinition> {
-        let name = |family: Family, name: &String| ScopeName {
-            name: name.clone(),
-            separator: family.separator(),
-            spelling: family.mark(),
-        };
+        let name = |family: Family, name: &String| ScopeName { name: name.clone(), spelling: family.mark() };
         let definition = |right: &Right| ScopeDefinition {
             scope: right.scope.clone(),
             secure_only: right.secure_only,

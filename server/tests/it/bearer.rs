@@ -69,7 +69,8 @@ fn a_token_may_name_rights_in_any_of_the_three_families_and_is_answered_in_its_o
     };
     check("Zenith/Market Zenith/News", json!(["Zenith/Market", "Zenith/News"]));
     check("profile Paritech.Zenith.Market.Data", json!(["Paritech.Zenith.Market"]));
-    check("Paritech.Zenith.Market", json!(["Paritech.Zenith.Market", "Paritech.Zenith.News"]));
+    check("Paritech.Zenith.Market", json!(["Paritech.Zenith.Market"]));
+    check("Zenith Paritech Paritech.Zenith http://api.paritech.com/wsapi", json!([]));
     check("http://api.paritech.com/wsapi/market/news", json!(["http://api.paritech.com/wsapi/market/news"]));
     check("Paritech.Zenith.Mark Zenith/Marke zenith/market", json!([]));
     check("Motif/Service Zenith/News Paritech.Zenith.Market.Data", json!(["Zenith/Market", "Zenith/News"]));

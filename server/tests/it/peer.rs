@@ -287,6 +287,16 @@ impl Peer {
         }
     }
 
+    /// As [`Peer::frame`], where the server may have died within one.
+    pub(crate) fn frame_unless_gone(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.parse() {
+                return Some(frame);
+            }
+            self.fill().then_some(())?;
+        }
+    }
+
     /// The next message, as it stands; pings are answered on the way.
     pub(crate) fn next_text(&mut self) -> String {
         loop {
