@@ -8,6 +8,7 @@ pub mod frame;
 pub mod http;
 pub mod mount;
 pub mod section;
+pub mod servicestack;
 pub mod zenith;
 
 use std::ops::ControlFlow;

@@ -142,7 +142,7 @@ impl Timeouts {
             return Ok(Timeouts::default());
         };
         let [action, subscription] = members(data, ["ActionTimeout", "SubscriptionTimeout"])?;
-        let span = |written: Option<&RawValue>| {
+        let span = |written: Option<&RawValue>| -> Result<u32, &'static str> {
             let Some(text) = optional(written)? else {
                 return Ok(DEFAULT_TIMEOUT.as_millis() as u32);
             };
