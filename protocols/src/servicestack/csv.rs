@@ -135,7 +135,8 @@ mod tests {
         let keys = vec![key("k\"1", Data::Moment(Timestamp::from_millis(1_741_064_767_000))), key("k2", Data::Null)];
         check(
             vec![("Results", Data::Dtos("UserApiKey", keys))],
-            "Key,Good,ExpiryDate,Meta\r\n\"k\"\"1\",True,2025-03-04T05:06:07Z,\"{a:\"\"b,c\"\"}\"\r\nk2,True,,\"{a:\"\"b,c\"\"}\"\r\n",
+            "Key,Good,ExpiryDate,Meta\r\n\"k\"\"1\",True,2025-03-04T05:06:07Z,\
+             \"{a:\"\"b,c\"\"}\"\r\nk2,True,,\"{a:\"\"b,c\"\"}\"\r\n",
         );
         check(vec![("Results", Data::Dtos("UserApiKey", Vec::new()))], "");
     }

@@ -211,12 +211,14 @@ mod tests {
         ("application/json", r#"{"userName":"ada","Password":"p,w:1","rememberMe":true,"Meta":{"ignore":"jwt"},"x":[{"y":1}]}"#),
         (
             "application/json",
-            "\u{feff}{\"__type\":\"T, A\",\"UserName\":\"ada\",\"Password\":\"p,w:1\",\"RememberMe\":\"True\",\"Meta\":\"{ignore:jwt}\"}",
+            "\u{feff}{\"__type\":\"T, A\",\"UserName\":\"ada\",\"Password\":\"p,w:1\",\
+             \"RememberMe\":\"True\",\"Meta\":\"{ignore:jwt}\"}",
         ),
         ("text/jsv", r#"{UserName:ada,Password:"p,w:1",RememberMe:True,Meta:{ignore:jwt},x:[{y:1}]}"#),
         (
             "text/jsv",
-            "{\r\n\tUserName: ada,\r\n\tPassword: \"p,w:1\",\r\n\tRememberMe: True,\r\n\tMeta: \r\n\t{\r\n\t\tignore: jwt\r\n\t}\r\n}\r\n",
+            "{\r\n\tUserName: ada,\r\n\tPassword: \"p,w:1\",\r\n\tRememberMe: True,\r\n\
+             \tMeta: \r\n\t{\r\n\t\tignore: jwt\r\n\t}\r\n}\r\n",
         ),
         (
             "text/xml",
@@ -275,6 +277,50 @@ mod tests {
         }
         assert_eq!(read("multipart/form-data", b"--b--"), Some(Unreadable::Grammar));
         assert_eq!(BodyFormat::Object(Format::Html).read(b"x", "Authenticate").err(), Some(Unreadable::Shape));
+    }
+
+    /// A megabyte in the time of a glance. What grew with its square would take minutes.
+    #[test]
+    fn a_long_body_takes_no_longer_than_its_length() {
+        let xml = |inner: &str| format!("<Authenticate><a>{inner}</a></Authenticate>");
+        let fill = |piece: &str| piece.repeat((1 << 20) / piece.len());
+        let distinct = |item: fn(usize) -> String| (0..100_000).map(item).collect::<String>();
+        let bodies = [
+            ("application/json", format!("{{\"a\":\"{}\"}}", fill("\\n"))),
+            ("application/json", format!("{{\"a\":{}0}}", fill("[0,"))),
+            ("application/json", format!("{{{}\"a\":0}}", distinct(|index| format!("\"k{index}\":0,")))),
+            ("text/jsv", format!("{{a:\"{}\"}}", fill("\"\""))),
+            ("text/jsv", format!("{{a:[{}]}}", fill(","))),
+            ("text/jsv", format!("{{\na:{}b}}", fill(" \n"))),
+            ("text/jsv", fill("{a:\"")),
+            ("text/jsv", fill("{\n")),
+            ("text/jsv", format!("{{{}}}", distinct(|index| format!("k{index}:v,")))),
+            ("text/xml", xml(&fill("&amp;"))),
+            ("text/xml", xml(&fill("<!---->"))),
+            ("text/xml", xml(&fill("<![CDATA[]]>"))),
+            ("text/xml", xml(&fill("<?a?>"))),
+            ("text/xml", xml(&fill("<!--"))),
+            ("text/xml", xml(&fill("<![CDATA["))),
+            ("text/xml", fill("<")),
+            ("text/xml", format!("<Authenticate {}/>", fill("a=\"\" "))),
+            ("text/xml", format!("<Authenticate {}/>", fill("="))),
+            ("text/csv", fill("\"")),
+            ("text/csv", fill(",")),
+            ("text/csv", fill("\r\n")),
+            ("application/x-www-form-urlencoded", fill("a=b&")),
+            ("application/x-www-form-urlencoded", fill("&")),
+            ("application/x-www-form-urlencoded", fill("%")),
+            ("application/x-www-form-urlencoded", distinct(|index| format!("k{index}=v&"))),
+            ("multipart/form-data; boundary=bb", fill("\r\n--b")),
+            ("multipart/form-data; boundary=bb", format!("--bb{}", fill("\r\n\r\n\r\n--bb"))),
+            ("multipart/form-data; boundary=bb", format!("--bb{}", fill("\r\na:"))),
+        ];
+        for (content_type, body) in bodies {
+            let before = gatepost_identity::clock::system_instant();
+            let _ = BodyFormat::of(content_type).read(body.as_bytes(), "Authenticate");
+            let took = before.elapsed();
+            assert!(took.as_secs() < 3, "{took:?}: {content_type} {:?}", body.get(..40));
+        }
     }
 
     proptest! {

@@ -311,7 +311,8 @@ mod tests {
         assert_eq!(
             write(&answer("é/<\u{1}\u{1f}\u{7f}\u{8}\u{c}\r\n\t\"\\\u{2028}"), &style("")),
             "{\"UserName\":\"é/<\\u0001\\u001F\u{7f}\\b\\f\\r\\n\\t\\\"\\\\\u{2028}\",\"RememberMe\":false,\
-             \"RefreshTokenExpiry\":\"\\/Date(1700000000120)\\/\",\"Roles\":[\"Admin\"],\"Permissions\":[],\"Meta\":{\"UserId\":\"7\"}}"
+             \"RefreshTokenExpiry\":\"\\/Date(1700000000120)\\/\",\"Roles\":[\"Admin\"],\"Permissions\":[],\
+             \"Meta\":{\"UserId\":\"7\"}}"
         );
     }
 
@@ -330,8 +331,9 @@ mod tests {
         );
         check(
             "pp,dh:utm",
-            "{\n    \"UserName\": \"ada\",\n    \"RememberMe\": false,\n    \"RefreshTokenExpiry\": 1700000000120,\n    \"Roles\": [\n\
-             \x20       \"Admin\"\n    ],\n    \"Permissions\": [],\n    \"Meta\": {\n        \"UserId\": \"7\"\n    }\n}",
+            "{\n    \"UserName\": \"ada\",\n    \"RememberMe\": false,\n    \"RefreshTokenExpiry\": 1700000000120,\n\
+             \x20   \"Roles\": [\n        \"Admin\"\n    ],\n    \"Permissions\": [],\n\
+             \x20   \"Meta\": {\n        \"UserId\": \"7\"\n    }\n}",
         );
     }
 

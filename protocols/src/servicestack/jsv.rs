@@ -387,7 +387,8 @@ mod tests {
         );
         assert_eq!(
             indent("{Errors:[{Meta:{a:\"b,c\"}},{x:y}],At:2025-03-04T05:06:07Z}"),
-            "{\n\tErrors: \n\t[\n\t\t{\n\t\t\tMeta: \n\t\t\t{\n\t\t\t\ta: \"b,c\"\n\t\t\t}\n\t\t},\n\t\t{\n\t\t\tx: y\n\t\t}\n\t],\n\
+            "{\n\tErrors: \n\t[\n\t\t{\n\t\t\tMeta: \n\t\t\t{\n\t\t\t\ta: \"b,c\"\n\t\t\t}\n\t\t},\n\t\t{\n\
+             \t\t\tx: y\n\t\t}\n\t],\n\
              \tAt: 2025-03-04T05:06:07Z\n}"
         );
     }

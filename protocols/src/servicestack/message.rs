@@ -5,6 +5,7 @@
 
 use gatepost_identity::secret::Secret;
 
+use crate::servicestack::failure::Failure;
 use crate::servicestack::response::FieldError;
 use crate::servicestack::value::{Fields, Meta, Unreadable, same};
 
@@ -108,6 +109,13 @@ impl Authenticate {
         })
     }
 
+    /// What a login by name and password lacks, if anything; blanks are as good as nothing.
+    pub(super) fn lacks(&self) -> Option<Failure<'static>> {
+        let user_name = self.user_name.as_deref().is_none_or(is_blank);
+        let password = self.password.as_ref().is_none_or(is_blank_secret);
+        (user_name || password).then_some(Failure::NoCredentials { user_name, password })
+    }
+
     /// Whether it wants no tokens for this login.
     pub(super) fn ignores_jwt(&self) -> bool {
         self.meta.value("ignore") == Some("jwt")
@@ -174,7 +182,7 @@ impl Register {
     /// here.
     pub(super) fn faults(&self) -> Vec<FieldError> {
         let mut faults = Vec::new();
-        if self.password.is_none() {
+        if self.password.as_ref().is_none_or(is_blank_secret) {
             faults.push(FieldError::empty("Password", "Password"));
         }
         if let Some(confirmed) = &self.confirm_password
@@ -182,8 +190,8 @@ impl Register {
         {
             faults.push(FieldError::new("PasswordsShouldMatch", "ConfirmPassword", "Passwords should match!"));
         }
-        if self.user_name.is_none() {
-            match &self.email {
+        if self.user_name.as_deref().is_none_or(is_blank) {
+            match self.email.as_deref().filter(|email| !is_blank(email)) {
                 None => {
                     faults.push(FieldError::empty("UserName", "User Name"));
                     faults.push(FieldError::empty("Email", "Email"));
@@ -196,6 +204,14 @@ impl Register {
         }
         faults
     }
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+fn is_blank_secret(secret: &Secret) -> bool {
+    secret.expose_text().is_some_and(is_blank)
 }
 
 /// One `@` with something on both sides, which is all that the framework looks for.
@@ -336,9 +352,9 @@ mod tests {
     #[test]
     fn a_login_has_its_members_in_any_case_and_no_others() {
         let login = fields(
-            r#"{"Provider":"credentials","userName":"ada","password":"pw","rememberMe":"True","accessToken":"t","AccessTokenSecret":"s",
-                "returnUrl":"/home","errorView":"x","useTokenCookie":false,"meta":{"ignore":"jwt"},"oauth_token":"o","nonce":{"a":[]},
-                "UserId":"1","Roles":["Admin"],"__type":"Evil"}"#,
+            r#"{"Provider":"credentials","userName":"ada","password":"pw","rememberMe":"True","accessToken":"t",
+                "AccessTokenSecret":"s","returnUrl":"/home","errorView":"x","useTokenCookie":false,"meta":{"ignore":"jwt"},
+                "oauth_token":"o","nonce":{"a":[]},"UserId":"1","Roles":["Admin"],"__type":"Evil"}"#,
         );
         let login = Authenticate::read(login).unwrap();
         assert_eq!(login.provider.as_deref(), Some("credentials"));
@@ -360,6 +376,19 @@ mod tests {
         assert!(login.password.is_none() && login.return_url.is_none());
         let login = Authenticate::read(Fields::default()).unwrap();
         assert!(login.user_name.is_none() && !login.ignores_jwt());
+    }
+
+    #[test]
+    fn a_login_lacks_what_is_not_there_or_blank() {
+        let check = |text: &str, expected: Option<(bool, bool)>| {
+            let lacks = expected.map(|(user_name, password)| Failure::NoCredentials { user_name, password });
+            assert_eq!(Authenticate::read(query(text)).unwrap().lacks(), lacks, "{text}");
+        };
+        check("UserName=ada&Password=+p", None);
+        check("UserName=ada", Some((false, true)));
+        check("UserName=+&Password=p", Some((true, false)));
+        check("UserName=&Password=%09+", Some((true, true)));
+        check("", Some((true, true)));
     }
 
     #[test]
@@ -407,6 +436,7 @@ mod tests {
             assert_eq!(told, expected, "{text}");
         };
         check("", &[("NotEmpty", "Password"), ("NotEmpty", "UserName"), ("NotEmpty", "Email")]);
+        check("UserName=+&Password=+&Email=+", &[("NotEmpty", "Password"), ("NotEmpty", "UserName"), ("NotEmpty", "Email")]);
         check("UserName=ada&Password=p&ConfirmPassword=q", &[("PasswordsShouldMatch", "ConfirmPassword")]);
         check("UserName=ada&ConfirmPassword=q", &[("NotEmpty", "Password"), ("PasswordsShouldMatch", "ConfirmPassword")]);
         check("Email=a@b&Password=p", &[]);

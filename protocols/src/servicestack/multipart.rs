@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn parts_are_told_apart_by_their_boundary_only() {
         let body = "preamble\r\n--b'1 \t\r\ncontent-disposition:form-data; name=UserName\r\nContent-Type: text/plain\r\n\r\n\
-                    a\r\n--b'2\r\n\r\n--b'1\r\nContent-Disposition: form-data; filename=\"x;y\"; name=\"a\\\"b\"\r\n\r\n\r\n--b'1\r\n\
+                    a\r\n--b'2\r\n\r\n--b'1\r\nContent-Disposition: form-data; filename=\"x;y\"; \
+                    name=\"a\\\"b\"\r\n\r\n\r\n--b'1\r\n\
                     \r\nnobody's\r\n--b'1\r\nContent-Disposition: form-data; name=\"empty\"\r\n\r\n--b'1\r\n\
                     Content-Disposition: attachment; name=\"c\"\r\n\r\nx\r\n--b'1--\r\nepilogue";
         let expected = [("UserName", false, "a\r\n--b'2\r\n"), ("a\"b", true, ""), ("empty", false, "")];

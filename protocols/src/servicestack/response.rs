@@ -354,11 +354,17 @@ mod tests {
         let login = login();
         assert_eq!(
             written(&login.dto(), Format::Json, ""),
-            r#"{"UserId":"7","SessionId":"pQ0vGJ8sXa9Lr3TkWm2Z","UserName":"ada","DisplayName":"Ada L","ProfileUrl":"/avatar/7.svg","Roles":["Admin"],"Permissions":[]}"#
+            concat!(
+                r#"{"UserId":"7","SessionId":"pQ0vGJ8sXa9Lr3TkWm2Z","UserName":"ada","DisplayName":"Ada L","#,
+                r#""ProfileUrl":"/avatar/7.svg","Roles":["Admin"],"Permissions":[]}"#
+            )
         );
         assert_eq!(
             written(&login.dto(), Format::Json, "eccn"),
-            r#"{"userId":"7","sessionId":"pQ0vGJ8sXa9Lr3TkWm2Z","userName":"ada","displayName":"Ada L","profileUrl":"/avatar/7.svg","roles":["Admin"],"permissions":[]}"#
+            concat!(
+                r#"{"userId":"7","sessionId":"pQ0vGJ8sXa9Lr3TkWm2Z","userName":"ada","displayName":"Ada L","#,
+                r#""profileUrl":"/avatar/7.svg","roles":["Admin"],"permissions":[]}"#
+            )
         );
         assert_eq!(
             written(&login.dto(), Format::Jsv, ""),
@@ -403,7 +409,10 @@ mod tests {
         let register = RegisterResponse { login, redirect_url: Some("/next".to_owned()) };
         assert_eq!(
             written(&register.dto(), Format::Json, ""),
-            r#"{"UserId":"7","SessionId":"pQ0vGJ8sXa9Lr3TkWm2Z","UserName":"ada","Roles":["Admin"],"Permissions":[],"RedirectUrl":"/next"}"#
+            concat!(
+                r#"{"UserId":"7","SessionId":"pQ0vGJ8sXa9Lr3TkWm2Z","UserName":"ada","#,
+                r#""Roles":["Admin"],"Permissions":[],"RedirectUrl":"/next"}"#
+            )
         );
         let roles =
             RolesResponse { all_roles: Some(vec!["A".to_owned()]), all_permissions: Some(Vec::new()), ..Default::default() };
@@ -450,7 +459,12 @@ mod tests {
             let json = refused(operation, status(), |dto| written(dto, Format::Json, ""));
             assert_eq!(
                 json,
-                r#"{"ResponseStatus":{"ErrorCode":"NotEmpty","Message":"m","Errors":[{"ErrorCode":"NotEmpty","FieldName":"UserName","Message":"'User Name' must not be empty.","Meta":{"PropertyName":"User Name"}},{"ErrorCode":"Email","FieldName":"Email","Message":"e"}]}}"#
+                concat!(
+                    r#"{"ResponseStatus":{"ErrorCode":"NotEmpty","Message":"m","Errors":["#,
+                    r#"{"ErrorCode":"NotEmpty","FieldName":"UserName","Message":"'User Name' must not be empty.","#,
+                    r#""Meta":{"PropertyName":"User Name"}},"#,
+                    r#"{"ErrorCode":"Email","FieldName":"Email","Message":"e"}]}}"#
+                )
             );
             let xml = refused(operation, status(), |dto| written(dto, Format::Xml, ""));
             assert!(xml.contains(&format!("?><{root} xmlns:i=")) && xml.ends_with(&format!("</{root}>")), "{xml}");

@@ -62,13 +62,17 @@ impl Case {
         Cow::Owned(out)
     }
 
-    /// The case that a request's own names are in, by the first one that tells. `provider` is spelled so in both.
+    /// The case that a request's own names are in, by the first one that tells.
     pub(super) fn of(fields: &Fields<'_>) -> Option<Case> {
-        let telling =
-            fields.names().find(|name| *name != "provider" && name.starts_with(|first: char| first.is_ascii_alphabetic()))?;
+        let tells = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphabetic()) && !IN_NO_CASE.contains(name);
+        let telling = fields.names().find(tells)?;
         Some(if telling.starts_with(|first: char| first.is_ascii_uppercase()) { Case::Pascal } else { Case::Camel })
     }
 }
+
+/// What clients of any age send, spelled so in every case.
+const IN_NO_CASE: [&str; 10] =
+    ["provider", "oauth_token", "oauth_verifier", "nonce", "uri", "response", "qop", "nc", "cnonce", "scope"];
 
 /// The form of dates in one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +257,8 @@ mod tests {
         check(&["provider", "userName", "password"], Case::Camel);
         check(&["password"], Case::Camel);
         check(&["provider", "UserName", "password"], Case::Pascal);
-        check(&["__type", "userName"], Case::Camel);
+        check(&["__type", "nonce", "userName"], Case::Camel);
+        check(&["oauth_token", "UserName", "rememberMe"], Case::Pascal);
         check(&["provider"], Case::Pascal);
         check(&[], Case::Pascal);
     }

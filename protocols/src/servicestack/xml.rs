@@ -365,7 +365,9 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_written_is_read_back(words in prop::collection::vec("[^\u{0}-\u{8}\u{b}\u{c}\u{e}-\u{1f}\u{fffe}\u{ffff}]{0,8}", 3)) {
+        fn what_is_written_is_read_back(
+            words in prop::collection::vec("[^\u{0}-\u{8}\u{b}\u{c}\u{e}-\u{1f}\u{fffe}\u{ffff}]{0,8}", 3)
+        ) {
             let dto = Dto {
                 name: "Authenticate",
                 members: vec![
@@ -383,7 +385,8 @@ mod tests {
 
         #[test]
         fn any_text_is_read_or_refused(
-            text in prop_oneof![any::<String>(), "(</?a>|<Authenticate[ =\"a]*/?>|</Authenticate>|&[a-z#0-9]*;|<!--|-->|[<>\\[\\]]|a){0,20}"]
+            text in prop_oneof![any::<String>(),
+                "(</?a>|<Authenticate[ =\"a]*/?>|</Authenticate>|&[a-z#0-9]*;|<!--|-->|[<>\\[\\]]|a){0,20}"]
         ) {
             prop_assert!(matches!(read(&text, "Authenticate"), Ok(Value::Map(_)) | Err(_)));
         }
