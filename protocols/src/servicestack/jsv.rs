@@ -135,6 +135,7 @@ impl<'a> Reader<'a> {
         if self.indented { bare.trim_end_matches([' ', '\t', '\r', '\n']) } else { bare }
     }
 
+    /// Up to the quote that closes. Whoever asked sees to it that nothing stands between that and what separates or closes.
     fn quoted(&mut self) -> Result<Cow<'a, str>, Unreadable> {
         self.at += 1;
         let mut text = Cow::Borrowed("");
@@ -151,15 +152,9 @@ impl<'a> Reader<'a> {
                 text.to_mut().push_str(part);
             }
             if !goes_on {
-                break;
+                return Ok(text);
             }
             self.at += 1;
-        }
-        // A quote that closes is the end of its value: nothing but layout may stand before what separates or closes.
-        self.skip_layout();
-        match self.next() {
-            None | Some(b',' | b':' | b'}' | b']') => Ok(text),
-            Some(_) => Err(Unreadable::Grammar),
         }
     }
 }
