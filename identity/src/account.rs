@@ -175,6 +175,7 @@ impl Account {
     pub fn summary(&self) -> AccountSummary {
         AccountSummary {
             id: Some(self.id),
+            issuer: None,
             subject: self.subject.clone(),
             name: self.name.as_str().to_owned(),
             email: self.email.as_ref().map(|email| email.as_str().to_owned()),
@@ -189,6 +190,8 @@ impl Account {
 pub struct AccountSummary {
     /// Its own id, for the core; not told on a wire. None: somebody else vouches for this person, and there is no account here.
     pub id: Option<AccountId>,
+    /// Who that somebody else is, as it calls itself. Its `subject` is unique among its own people only.
+    pub issuer: Option<String>,
     /// The id that peers are told.
     pub subject: String,
     /// The name to log in with; of somebody without an account here, the same as `subject`.

@@ -132,6 +132,7 @@ impl Core {
             scopes: known.filter(|scope| named.iter().any(|name| name == scope.as_str())).cloned().collect(),
             person: Arc::new(AccountSummary {
                 id: None,
+                issuer: Some(claims.issuer),
                 name: claims.subject.clone(),
                 subject: claims.subject,
                 email: None,

@@ -56,7 +56,8 @@ pub enum Verb {
         /// What is to be granted.
         request: GrantRequest,
     },
-    /// Tokens for whoever the connection holds. Answered by `Answer::Granted`.
+    /// Tokens for whoever the connection holds, whatever is presented; only of a kind that is signed. Answered by
+    /// `Answer::Granted`.
     Issue {
         /// Which.
         kinds: Vec<TokenKind>,

@@ -1,7 +1,8 @@
 //! From a proof to a grant: scopes, the commit, the attachment. And from a token to its session, by the same steps.
 //!
 //! What a peer is told is on disk before it is told, and a grant that cannot be told in time is taken back. Nothing here
-//! compares a secret, and nothing knows how a wire tells a grant.
+//! compares a secret, and nothing knows how a wire tells a grant. Last, the tokens that tell a service behind a gate who is
+//! there: these are signed, and about a grant that stands.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::live::{Attach, Attachment, Found};
 use crate::policy::{carries_secure_scopes, may_enter};
 use crate::provider::{Provider, ProviderKind};
 use crate::refusal::Refusal;
-use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
+use crate::reply::{Granted, IssuedToken, NewToken, Principal, TokenKind};
 use crate::scope::{Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::{OnReuse, Session, SessionId};
@@ -68,7 +69,7 @@ impl Core {
             used_at: now,
             ended: None,
         };
-        let issued = client.receives_token.then(|| self.issue(context, id, None, now));
+        let issued = client.receives_token.then(|| self.issue(context, id, None, now)).transpose()?;
         let new = NewSession {
             session: session.clone(),
             token: issued.as_ref().map(|(_, token)| token.clone()),
@@ -202,7 +203,7 @@ impl Core {
         if !found.client.receives_token {
             return Ok(Some((None, None)));
         }
-        let (secret, successor) = self.issue(context, found.session.id, Some(found.token.hash), now);
+        let (secret, successor) = self.issue(context, found.session.id, Some(found.token.hash), now)?;
         let roll = Roll {
             session: found.session.id,
             presented: found.token.hash,
@@ -398,11 +399,53 @@ impl Core {
         }
     }
 
-    fn issue(&self, context: &Context, session: SessionId, parent: Option<TokenHash>, now: Timestamp) -> (Secret, Token) {
-        let (secret, hash) = issue(TokenKind::Restore, self.spelling(context.gate), &*self.entropy);
+    fn issue(
+        &self,
+        context: &Context,
+        session: SessionId,
+        parent: Option<TokenHash>,
+        now: Timestamp,
+    ) -> Result<(Secret, Token), Refusal> {
+        let (secret, hash) = issue(|token| self.spell(context.gate, token), &*self.entropy)?;
         let expires_at = self.settings.sessions.token_ends(now);
         let token = Token { hash, session, parent, issued_at: now, expires_at, presented_at: None, superseded_at: None };
-        (secret, token)
+        Ok((secret, token))
+    }
+
+    /// Tokens about whoever the connection holds now, from memory alone: they are worth what the connection itself is worth, and
+    /// whatever takes the session from it takes these, at the same moment. They prolong nothing.
+    ///
+    /// The audit has no line for them. That somebody came in stands there already, a token ends within a minute, and how many
+    /// there are is how often a service behind a gate was connected to, which says nothing of who did what.
+    pub(crate) fn issue_to_holder(&self, kinds: Vec<TokenKind>, context: &Context) -> Result<Granted, Refusal> {
+        let now = self.clock.now();
+        let held = context.connection.and_then(|connection| self.live.principal_of(connection, now));
+        let principal = held.ok_or(Refusal::LoginRequired)?;
+        let issue = |kind| self.issue_signed(kind, &principal, context, now);
+        let tokens = kinds.into_iter().map(issue).collect::<Result<Vec<IssuedToken>, Refusal>>()?;
+        Ok(Granted { principal, tokens })
+    }
+
+    fn issue_signed(
+        &self,
+        kind: TokenKind,
+        principal: &Principal,
+        context: &Context,
+        now: Timestamp,
+    ) -> Result<IssuedToken, Refusal> {
+        let expires_at = self.settings.sessions.upstream_ends(now, principal.expires_at);
+        let issuer = &self.settings.issuer;
+        let spelled = match &kind {
+            TokenKind::Upstream { audience } => {
+                self.spell(context.gate, &NewToken::Upstream { audience, issuer, principal, issued_at: now, expires_at })?
+            }
+            TokenKind::Restore => {
+                tracing::error!("a token that restores a session was asked for without a proof");
+                return Err(Refusal::Unavailable);
+            }
+        };
+        let (typ, claims) = spelled.signed()?;
+        Ok(IssuedToken { kind, secret: self.keyring.sign(typ, &claims), expires_at: Some(expires_at) })
     }
 
     pub(crate) fn carries(&self, context: &Context) -> bool {
@@ -450,6 +493,11 @@ impl HeldEvents {
     /// Nothing is held.
     pub(crate) fn nothing() -> HeldEvents {
         HeldEvents::default()
+    }
+
+    /// Whether there is nothing to learn, and nothing to take back.
+    pub fn is_nothing(&self) -> bool {
+        self.core.is_none()
     }
 
     /// The answer has been handed over.

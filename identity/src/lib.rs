@@ -15,6 +15,7 @@ pub mod command;
 pub mod credential;
 pub mod grant;
 pub mod jwt;
+mod keyring;
 pub mod live;
 pub mod password;
 pub mod policy;
@@ -40,20 +41,22 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, draw};
 use crate::command::{Command, Context, Verb};
 use crate::credential::{About, Credential};
-use crate::grant::{Grant, HeldEvents};
+use crate::grant::Grant;
+use crate::keyring::Keyring;
 use crate::live::Live;
 use crate::password::{PasswordSettings, Passwords};
 use crate::provider::{Provider, Providers};
 use crate::refusal::Refusal;
-use crate::reply::{Answer, Outcome, Reply, Spell};
+use crate::reply::{Answer, NewToken, Outcome, Reply, Spell, Spelled};
 use crate::scope::ScopeDefinition;
+use crate::secret::Secret;
 use crate::session::SessionSettings;
 use crate::store::{Shared, Store};
 use crate::throttle::{Throttle, ThrottleSettings};
 use crate::unasked::Unasked;
 
 /// What an operator may set of the core.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How passwords are hashed.
     pub passwords: PasswordSettings,
@@ -68,6 +71,22 @@ pub struct Settings {
     /// Gates on which passwords and secure-only scopes may travel where others could read them. A weaker switch: whoever
     /// listens on the way learns passwords and tokens.
     pub insecure_gates: Vec<&'static str>,
+    /// What this server calls itself in what it signs: `iss` of RFC 7519 section 4.1.1.
+    pub issuer: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            passwords: PasswordSettings::default(),
+            throttle: ThrottleSettings::default(),
+            sessions: SessionSettings::default(),
+            providers: Vec::new(),
+            scopes: Vec::new(),
+            insecure_gates: Vec::new(),
+            issuer: "gatepost".to_owned(),
+        }
+    }
 }
 
 impl Settings {
@@ -109,6 +128,7 @@ pub(crate) struct Core {
     entropy: Arc<dyn Entropy>,
     throttle: Throttle,
     passwords: Passwords,
+    keyring: Keyring,
     live: Arc<Live>,
     audit: Audit,
     unasked: Unasked,
@@ -121,14 +141,16 @@ pub(crate) struct Core {
 }
 
 impl Identity {
-    /// Opens the core on what the store remembers. `spellings` holds each gate's name and how it writes a token.
+    /// Opens the core on what the store remembers. `spellings` holds, for each gate that writes tokens, its name and how it does.
     ///
     /// # Errors
-    /// Settings that contradict each other, or a store that cannot be read.
+    /// Settings that contradict each other, or a store that cannot be read, or, the first time, written.
     pub async fn open(world: World, settings: Settings, spellings: Vec<(&'static str, Spell)>) -> Result<Identity, CannotBegin> {
         let World { store, shared, clock, entropy } = world;
         let broken = |error: store::StoreError| CannotBegin(error.0);
         let secret = store.secret("throttle", draw(&*entropy)).await.map_err(broken)?;
+        let fresh = keyring::draw_key(clock.now(), &*entropy);
+        let keyring = Keyring::of(&store.signing_keys(fresh).await.map_err(broken)?).map_err(CannotBegin)?;
         let rows = store.throttle().await.map_err(broken)?;
         let feed = store.feed_end().await.map_err(broken)?;
         let passwords =
@@ -143,6 +165,7 @@ impl Identity {
             unasked: Unasked::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             passwords,
+            keyring,
             settings,
             spellings,
             store,
@@ -156,16 +179,14 @@ impl Identity {
     /// The peers' door. Answers by `context.deadline`; never grants after saying no. To be driven to its end whether
     /// anybody still waits for the answer or not: a peer that hangs up has still spent its attempt.
     pub async fn handle(&self, command: Command, context: &Context) -> Outcome {
+        let core = &self.core;
         let mut about = About::default();
         let Command { presented, verb } = command;
         let (provider, credential, request) = match verb {
             Verb::Authenticate { provider, credential, request } => (provider, credential, request),
-            Verb::Issue { .. } | Verb::PublicKeys => {
-                let reply = Reply { result: Err(Refusal::Unavailable) };
-                return Outcome { reply, attachment: None, held: HeldEvents::nothing() };
-            }
+            Verb::Issue { kinds } => return Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
+            Verb::PublicKeys => return Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
         };
-        let core = &self.core;
         let (action, result) = match &credential {
             Credential::Token { any_of } => {
                 ("restore", core.restore(provider.as_ref(), any_of, &request, context, &mut about).await)
@@ -186,7 +207,7 @@ impl Identity {
             Err(refusal) => {
                 let now = core.clock.now();
                 core.audit.refused(now, context, core.entry(now, action, context, &about), &refusal);
-                Outcome { reply: Reply { result: Err(refusal) }, attachment: None, held: HeldEvents::nothing() }
+                Outcome::only(Err(refusal))
             }
         }
     }
@@ -240,9 +261,16 @@ impl Core {
         }
     }
 
-    fn spelling(&self, gate: &str) -> Spell {
-        let named = self.spellings.iter().find(|(name, _)| *name == gate);
-        // A gate without a spelling of its own gets the bytes as they were drawn.
-        named.map_or(|token| secret::Secret::new(token.random.as_slice()), |(_, spell)| *spell)
+    /// A token as this gate writes it.
+    fn spell(&self, gate: &str, token: &NewToken<'_>) -> Result<Spelled, Refusal> {
+        match (self.spellings.iter().find(|(name, _)| *name == gate), token) {
+            (Some((_, spell)), _) => Ok(spell(token)),
+            // A gate without a spelling of its own gets the bytes as they were drawn.
+            (None, NewToken::Restore { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
+            (None, NewToken::Upstream { .. }) => {
+                tracing::error!(gate, "the gate {gate} cannot say who is there, and was asked to");
+                Err(Refusal::Unavailable)
+            }
+        }
     }
 }

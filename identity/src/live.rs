@@ -241,6 +241,15 @@ impl Live {
         Some(Arc::clone(&tables.sessions.get(&entry.session)?.session))
     }
 
+    /// What this connection is at `now`; none, where it holds nothing or its time is over. Its session's life is left as it is.
+    pub(crate) fn principal_of(&self, connection: ConnectionId, now: Timestamp) -> Option<Principal> {
+        let tables = self.tables();
+        let entry = tables.attachments.get(&connection).filter(|entry| entry.attached)?;
+        // What ends it comes around every so often; its time may be over a moment before.
+        let stands = entry.principal.expires_at.is_none_or(|end| now < end);
+        stands.then(|| entry.principal.clone())
+    }
+
     /// Ties a connection to a session, in the place of whatever it held. Expiry comes as an event. Answers what the connection
     /// now is, which `anew` says where account or client have changed since it was decided.
     ///

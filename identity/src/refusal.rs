@@ -33,6 +33,8 @@ pub enum Refusal {
     InsecureTransport,
     /// The session holds as many connections as it may. Said by `session.rs` (`may_attach`).
     TooManySessions,
+    /// Whoever asks holds no session, or no longer. Said by `grant.rs` (`Core::issue_to_holder`).
+    LoginRequired,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {
         /// How long to wait before the next attempt is looked at.
@@ -71,6 +73,7 @@ impl Refusal {
             Refusal::ScopeNotGranted => "scope_not_granted",
             Refusal::InsecureTransport => "insecure_transport",
             Refusal::TooManySessions => "too_many_sessions",
+            Refusal::LoginRequired => "login_required",
             Refusal::TooManyAttempts { .. } => "too_many_attempts",
             Refusal::Busy { .. } => "busy",
             Refusal::TimedOut => "timed_out",

@@ -24,6 +24,13 @@ pub struct Outcome {
     pub held: HeldEvents,
 }
 
+impl Outcome {
+    /// A reply that attaches nothing and holds nothing back.
+    pub(crate) fn only(result: Result<Answer, Refusal>) -> Outcome {
+        Outcome { reply: Reply { result }, attachment: None, held: HeldEvents::nothing() }
+    }
+}
+
 /// What a gate turns into bytes.
 #[derive(Debug)]
 pub struct Reply {
@@ -71,17 +78,68 @@ pub enum TokenKind {
     },
 }
 
-/// A token that the core has drawn and a gate is about to spell.
+/// A token that a gate is about to spell, with what it may write into it: chance, or facts.
 #[derive(Debug)]
-pub struct NewToken<'a> {
-    /// What it will be good for.
-    pub kind: TokenKind,
-    /// 256 bits of chance.
-    pub random: &'a [u8; 32],
+pub enum NewToken<'a> {
+    /// Of kind [`TokenKind::Restore`]. Its text carries no meaning: the core's record decides.
+    Restore {
+        /// 256 bits of chance.
+        random: &'a [u8; 32],
+    },
+    /// Of kind [`TokenKind::Upstream`]. It carries its meaning, and the core signs it.
+    Upstream {
+        /// Whoever it is meant for.
+        audience: &'a str,
+        /// Whoever vouches: this server, as the operator calls it.
+        issuer: &'a str,
+        /// Who is there.
+        principal: &'a Principal,
+        /// Now.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
 }
 
-/// How a wire writes a token that the core has drawn: a pure function in the gate's `spelling.rs`.
-pub type Spell = fn(&NewToken<'_>) -> Secret;
+/// How a wire writes a token: a pure function in the gate's `spelling.rs`.
+pub type Spell = fn(&NewToken<'_>) -> Spelled;
+
+/// A token as a gate has written it.
+#[derive(Debug)]
+pub enum Spelled {
+    /// All of it.
+    Text(Secret),
+    /// What a signed one says of itself (`typ` of RFC 7515 section 4.1.9) and what it claims, as JSON. The core signs it.
+    Signed {
+        /// Its `typ`.
+        typ: &'static str,
+        /// Its claims (RFC 7519 section 4).
+        claims: Vec<u8>,
+    },
+}
+
+impl Spelled {
+    /// The whole token. Claims in its place would be our own bug, told as `Unavailable`.
+    pub(crate) fn text(self) -> Result<Secret, Refusal> {
+        match self {
+            Spelled::Text(text) => Ok(text),
+            Spelled::Signed { .. } => Err(misspelled()),
+        }
+    }
+
+    /// The `typ` and the claims of what is to be signed. As [`Spelled::text`].
+    pub(crate) fn signed(self) -> Result<(&'static str, Vec<u8>), Refusal> {
+        match self {
+            Spelled::Signed { typ, claims } => Ok((typ, claims)),
+            Spelled::Text(_) => Err(misspelled()),
+        }
+    }
+}
+
+fn misspelled() -> Refusal {
+    tracing::error!("a gate has spelled a token in another shape than its kind has");
+    Refusal::Unavailable
+}
 
 /// The positive answers, one kind for each verb.
 #[derive(Debug)]

@@ -89,6 +89,10 @@ pub enum OnReuse {
     Refuse,
 }
 
+/// How long a token for a service behind a gate is good for: long enough to open a connection with, on clocks that differ a
+/// little.
+const UPSTREAM_LIFE: Duration = Duration::from_secs(60);
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for SessionSettings {
@@ -119,6 +123,12 @@ impl SessionSettings {
     /// When a token issued at `now` ends.
     pub fn token_ends(&self, now: Timestamp) -> Timestamp {
         now.after(self.token_life)
+    }
+
+    /// When a token for a service behind a gate ends that was issued at `now`: after a minute, and never later than the
+    /// authentication that it tells of.
+    pub fn upstream_ends(&self, now: Timestamp, authentication: Option<Timestamp>) -> Timestamp {
+        authentication.into_iter().fold(now.after(UPSTREAM_LIFE), Timestamp::min)
     }
 
     /// Whether a session last used at `used_at` is over.
@@ -180,6 +190,14 @@ mod tests {
         let settings = SessionSettings { max_connections: Some(2), ..SessionSettings::default() };
         assert_eq!(settings.may_attach(1), Ok(()));
         assert_eq!(settings.may_attach(2), Err(Refusal::TooManySessions));
+    }
+
+    #[test]
+    fn a_token_for_a_service_ends_after_a_minute_and_never_after_what_it_tells_of() {
+        let settings = SessionSettings::default();
+        assert_eq!(settings.upstream_ends(at(1000), None), at(1060));
+        assert_eq!(settings.upstream_ends(at(1000), Some(at(2000))), at(1060));
+        assert_eq!(settings.upstream_ends(at(1000), Some(at(1010))), at(1010));
     }
 
     #[test]

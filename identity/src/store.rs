@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::scope::ScopeRequest;
+use crate::secret::Secret;
 use crate::session::{Session, SessionId};
 use crate::throttle::ThrottleRow;
 
@@ -88,6 +89,15 @@ pub struct Redemption {
     pub at: Timestamp,
     /// The session that it began.
     pub session: SessionId,
+}
+
+/// A key of ours with which tokens are signed, as it is kept.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    /// The seed of an Ed25519 key (RFC 8032 section 5.1.5): 32 bytes. Whoever knows it can sign in our name.
+    pub seed: Secret,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// What became of the redemption of a grant.
@@ -203,6 +213,10 @@ pub enum Change {
 pub trait Store: Send + Sync + 'static {
     /// A secret of this installation by its name: made from `fresh` the first time it is asked for.
     async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError>;
+
+    /// The keys that sign, oldest first. Where there is none yet, `fresh` is kept and is the one, whoever else asks at the same
+    /// time.
+    async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError>;
 
     /// The account with this name or this e-mail address.
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError>;

@@ -14,17 +14,23 @@ use uuid::Uuid;
 
 use crate::clock::{Entropy, Timestamp, draw};
 use crate::refusal::Refusal;
-use crate::reply::{NewToken, Spell, TokenKind};
+use crate::reply::{NewToken, Spelled};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Token, TokenHash};
 
-/// A token as a gate spells it, and the hash that is kept of it.
-pub fn issue(kind: TokenKind, spell: Spell, entropy: &dyn Entropy) -> (Secret, TokenHash) {
+/// A token that restores a session, as a gate spells it, and the hash that is kept of it.
+///
+/// # Errors
+/// [`Refusal::Unavailable`] where the gate does not spell it as text.
+pub fn issue(
+    spell: impl FnOnce(&NewToken<'_>) -> Result<Spelled, Refusal>,
+    entropy: &dyn Entropy,
+) -> Result<(Secret, TokenHash), Refusal> {
     let random = zeroize::Zeroizing::new(draw::<32>(entropy));
-    let secret = spell(&NewToken { kind, random: &random });
+    let secret = spell(&NewToken::Restore { random: &random })?.text()?;
     let hash = hash(&secret);
-    (secret, hash)
+    Ok((secret, hash))
 }
 
 /// The SHA-256 of a token's bytes. A fast hash is enough: nobody searches 256 bits.
@@ -88,9 +94,21 @@ mod tests {
     fn ids_sort_by_time_and_tokens_differ() {
         let (early, late) = (id(Timestamp::from_millis(1), &SystemEntropy), id(Timestamp::from_millis(2), &SystemEntropy));
         assert!(early < late);
-        let spell: Spell = |token| Secret::new(token.random.as_slice());
-        let (one, other) = (issue(TokenKind::Restore, spell, &SystemEntropy), issue(TokenKind::Restore, spell, &SystemEntropy));
+        let (one, other) = (issue(as_drawn, &SystemEntropy).expect("spelled"), issue(as_drawn, &SystemEntropy).expect("spelled"));
         assert_ne!(one.1, other.1);
         assert_eq!(one.1, hash(&one.0));
+    }
+
+    fn as_drawn(token: &NewToken<'_>) -> Result<Spelled, Refusal> {
+        let NewToken::Restore { random } = token else { panic!("it restores a session") };
+        Ok(Spelled::Text(Secret::new(random.as_slice())))
+    }
+
+    #[test]
+    fn a_restoring_token_that_a_gate_would_have_signed_is_our_own_fault() {
+        let signed = |_: &NewToken<'_>| Ok(Spelled::Signed { typ: "JWT", claims: b"{}".to_vec() });
+        assert_eq!(issue(signed, &SystemEntropy).map(|_| ()), Err(Refusal::Unavailable));
+        let text = Spelled::Text(Secret::new("text"));
+        assert_eq!(text.signed().map(|_| ()), Err(Refusal::Unavailable), "and the other way round");
     }
 }

@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod http;
 pub mod mount;
+pub mod oauth;
 pub mod section;
 pub mod servicestack;
 pub mod zenith;
@@ -25,15 +26,15 @@ use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
-pub const GATES: &[Gate] = &[zenith::GATE];
+pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE];
 
 /// One row of the table of gates.
 #[derive(Debug)]
 pub struct Gate {
     /// Its folder, its section of the settings, its label in the audit.
     pub name: &'static str,
-    /// How it writes a token that the core has drawn.
-    pub spell: Spell,
+    /// How it writes tokens; none, where it tells none.
+    pub spell: Option<Spell>,
     /// The scopes that it knows, in the order in which they are told.
     pub scopes: fn(&Section) -> Result<Vec<ScopeDefinition>, BadSetting>,
     /// Where its exchanges attach.

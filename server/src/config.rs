@@ -20,6 +20,7 @@ use gatepost_identity::session::{OnReuse, SessionSettings};
 use gatepost_identity::throttle::ThrottleSettings;
 use gatepost_protocols::section::{BadSetting, Section};
 use gatepost_protocols::{GATES, Gate};
+use http::Uri;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
@@ -74,6 +75,7 @@ struct Written {
     data: PathBuf,
     http: SocketAddr,
     https: Option<SocketAddr>,
+    public_url: Option<PublicUrl>,
     tls: Option<Tls>,
     proxy: Proxy,
     log: String,
@@ -91,6 +93,7 @@ impl Default for Written {
             data: "gatepost-data".into(),
             http: SocketAddr::from(([127, 0, 0, 1], 8000)),
             https: None,
+            public_url: None,
             tls: None,
             proxy: Proxy::default(),
             log: "info".to_owned(),
@@ -106,6 +109,33 @@ impl Default for Written {
                 issuers: Vec::new(),
             }],
         }
+    }
+}
+
+/// Where this server is found by others: an origin, `https://auth.example.org`, as RFC 6454 section 6.2 writes one, since
+/// whoever compares it does so byte by byte.
+struct PublicUrl(String);
+
+impl PublicUrl {
+    fn parse(text: String) -> Result<PublicUrl, String> {
+        let uri = text.parse::<Uri>().ok();
+        let origin = uri.as_ref().and_then(|uri| {
+            let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+            let plain = matches!(scheme, "http" | "https") && !authority.host().is_empty() && !authority.as_str().contains('@');
+            plain.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
+        });
+        if origin.as_deref() != Some(&*text) {
+            return Err(format!(
+                "{text:?} is no origin; write it in lower case and without a path, as in \"https://auth.example.org\""
+            ));
+        }
+        Ok(PublicUrl(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PublicUrl, D::Error> {
+        PublicUrl::parse(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -364,7 +394,8 @@ impl Config {
                 Some(toml::Value::Boolean(required)) => required,
                 Some(_) => return Err(origins.complain(&format!("{}.require_secure", gate.name), "is true or false")),
             };
-            if !require_secure {
+            // A gate that tells no tokens takes no passwords either, so nothing is weaker there.
+            if !require_secure && gate.spell.is_some() {
                 insecure_gates.push(gate.name);
             }
             let section = Section(section);
@@ -514,6 +545,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })
     }
 }
@@ -590,6 +622,7 @@ mod tests {
         refused("[session]\non_reuse = 'end'\nunpresented = 0", &[], "gatepost.toml:3: session.unpresented: ");
         refused("[zenith]\nrequire_secure = 1", &[], "gatepost.toml:2: zenith.require_secure: ");
         refused("[zenith]\n\nno_such = 1", &[], "gatepost.toml:3: zenith.no_such: there is no such setting");
+        refused("[oauth]\nrequire_secure = true\nissuer = 'x'", &[], "gatepost.toml:3: oauth.issuer: there is no such setting");
         refused("zenith = 3", &[], "gatepost.toml:1: zenith: is a section");
         refused("a = [", &[], "gatepost.toml:1: ");
         refused("[[provider]]\nname = 'a'\nkind = 'magic'", &[], "gatepost.toml:3: provider[0].kind: ");
@@ -619,8 +652,41 @@ mod tests {
         let config = load("http = '127.0.0.1:1'\nrequire_secure = true", &environment).expect("good settings");
         assert_eq!(config.http.port(), 9);
         assert_eq!(config.identity.insecure_gates, ["zenith"]);
+        let config = load("require_secure = false", &[]).expect("good settings");
+        assert_eq!(config.identity.insecure_gates, ["zenith"]);
         let config = load("require_secure = false\n[zenith]\nrequire_secure = true", &[]).expect("good settings");
         assert!(config.identity.insecure_gates.is_empty(), "a gate may override");
+    }
+
+    #[test]
+    fn the_public_url_is_an_origin_and_what_is_signed_names_it() {
+        assert_eq!(load("", &[]).expect("defaults").identity.issuer, "gatepost");
+        for url in ["https://auth.example.org", "http://127.0.0.1:8000", "https://[2001:db8::1]:8443"] {
+            let config = load(&format!("public_url = '{url}'"), &[]).expect(url);
+            assert_eq!(config.identity.issuer, url);
+        }
+        let config = load("", &[("GATEPOST_PUBLIC_URL", "https://auth.example.org")]).expect("good settings");
+        assert_eq!(config.identity.issuer, "https://auth.example.org");
+        for url in [
+            "",
+            "auth.example.org",
+            "/",
+            "//auth.example.org",
+            "https://",
+            "https://:8443",
+            "https://auth.example.org/",
+            "https://auth.example.org/auth",
+            "https://auth.example.org?x",
+            "https://auth.example.org#x",
+            "https://ann:pw@auth.example.org",
+            "https://Auth.example.org",
+            "HTTPS://auth.example.org",
+            "ftp://auth.example.org",
+            " https://auth.example.org",
+        ] {
+            refused(&format!("\npublic_url = '{url}'"), &[], "gatepost.toml:2: public_url: ");
+        }
+        refused("public_url = 3", &[], "gatepost.toml:1: public_url: ");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The demonstration: a throw-away server with sample accounts, and a client that logs in over each gate through a real
 //! socket, as a client of that wire would.
 //!
-//! It decides what is shown and what is expected of each answer. It is the real server: only its accounts and its certificate
-//! are samples, its data directory is deleted at the end, and it listens on loopback alone.
+//! It decides what is shown and what is expected of each answer. It is the real server: only its accounts, its certificate, the
+//! issuer whose tokens it takes and the feed behind it are samples, its data directory is deleted at the end, and it listens on
+//! loopback alone.
+
+#[path = "../../examples/feed/service.rs"]
+mod feed;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,16 +15,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{SinkExt, StreamExt};
 use gatepost_identity::account::Account;
 use gatepost_identity::admin::{NewClient, NewUser, Operator};
+use gatepost_identity::clock::{SystemEntropy, draw, system_now};
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::secret::Secret;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -42,14 +49,28 @@ const USERS: [(&str, &str, &[&str]); 2] =
     [("Shodan", "Insect", &["Zenith/Market", "Zenith/Trading"]), ("Edward", "Diego", &["Zenith/Market"])];
 /// The sample client.
 const CLIENT: &str = "TriOptimum";
+/// The sample issuer, and whom its tokens are for.
+const ISSUER: (&str, &str) = ("https://auth.example.org", "Zenith-API");
+/// What the feed behind the gate calls itself.
+const FEED: &str = "feed";
+/// How often it has a new price.
+const EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the demonstration; with `exit` it ends after the logins.
 pub(crate) async fn run(exit: bool) -> Result<(), String> {
     let data = ThrowAway::new()?;
     let (files, tls) = certificate(&data.0)?;
-    let server = start(&data.0, files.clone()).await?;
+    let issuer = Issuer::new();
+    let behind = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| format!("no port for the feed: {error}"))?;
+    let settings = settings(&data.0, &issuer, &behind)?;
+    let server = start(&data.0, settings, files.clone()).await?;
+    let keys = server.http.to_string();
+    let feed = tokio::spawn(feed::serve(behind, feed::Feed { keys, audience: FEED.to_owned(), every: EVERY }));
     let https = server.https.ok_or("there is no TLS")?;
-    let shown = log_in(server.http, https, &tls).await;
+    let shown = match log_in(server.http, https, &tls).await {
+        Ok(()) => subscribe(https, &tls, &issuer).await,
+        failed => failed,
+    };
     if shown.is_ok() && !exit {
         say(&format!("Serving wss://{HOST}:{}/Zenith and ws://{}/Zenith until Ctrl-C. The accounts:", https.port(), server.http))?;
         for (name, password, scopes) in USERS {
@@ -60,7 +81,63 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
         tokio::signal::ctrl_c().await.ok();
     }
     server.stop().await;
+    feed.abort();
     shown
+}
+
+/// Somebody else who vouches for people.
+struct Issuer([u8; 32]);
+
+impl Issuer {
+    fn new() -> Issuer {
+        Issuer(draw(&SystemEntropy))
+    }
+
+    /// Its key as it publishes it. One that both sides know keeps the sample short; a real issuer has a pair.
+    fn keys(&self) -> String {
+        json!({"keys": [{"kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(self.0)}]}).to_string()
+    }
+
+    /// A token for Edward, good for so many seconds.
+    fn token(&self, scope: &str, seconds: i64) -> Result<String, String> {
+        let claims = json!({
+            "iss": ISSUER.0, "aud": ISSUER.1, "sub": "Edward", "client_id": CLIENT, "scope": scope,
+            "exp": system_now().millis() / 1000 + seconds,
+        });
+        let key = jsonwebtoken::EncodingKey::from_secret(&self.0);
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).map_err(|error| error.to_string())
+    }
+}
+
+/// Writes the settings: whose tokens are taken, and what is behind the gate.
+fn settings(data: &Path, issuer: &Issuer, behind: &TcpListener) -> Result<PathBuf, String> {
+    let failed = |error: std::io::Error| format!("the sample settings could not be written: {error}");
+    let (keys, file) = (data.join("issuer.json"), data.join("gatepost.toml"));
+    let feed = behind.local_addr().map_err(failed)?;
+    let (name, audience) = ISSUER;
+    let settings = format!(
+        r#"
+[[provider]]
+name = "local"
+kind = "local"
+aliases = ["Paritech"]
+
+[[provider]]
+name = "Bearer"
+kind = "token"
+issuers = [{{ issuer = "{name}", audience = ["{audience}"], keys = {keys:?}, algorithms = ["HS256"] }}]
+
+[zenith.upstream]
+address = "ws://{feed}/"
+audience = "{FEED}"
+controllers = [{{ name = "Market", right = "Zenith/Market" }}, {{ name = "Trading", right = "Zenith/Trading" }}]
+"#
+    );
+    for (path, text) in [(&keys, issuer.keys()), (&file, settings)] {
+        let file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
+    }
+    Ok(file)
 }
 
 /// A data directory that goes with its value.
@@ -102,9 +179,9 @@ fn certificate(data: &Path) -> Result<(Files, TlsConnector), String> {
     Ok((files, Arc::new(tls).into()))
 }
 
-async fn start(data: &Path, files: Files) -> Result<Server, String> {
-    let mut config = Config::load(Sources { file: Some("/dev/null".into()), environment: Vec::new(), data: Some(data.to_owned()) })
-        .map_err(|error| error.to_string())?;
+async fn start(data: &Path, settings: PathBuf, files: Files) -> Result<Server, String> {
+    let sources = Sources { file: Some(settings), environment: Vec::new(), data: Some(data.to_owned()) };
+    let mut config = Config::load(sources).map_err(|error| error.to_string())?;
     config.drain_timeout = Duration::from_secs(2);
     let [http, https] = PREFERRED.map(|port| {
         let preferred = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -175,7 +252,67 @@ async fn log_in(http: SocketAddr, https: SocketAddr, tls: &TlsConnector) -> Resu
     say("A token that nobody issued is rejected:")?;
     let guess = json!({"Provider": "Paritech", "AccessToken": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="});
     second.send(&json!({"Controller": "Auth", "Topic": "AuthToken", "TransactionID": 2, "Data": guess})).await?;
-    expect(second.next().await?["Data"] == json!({"Result": "Reject"}), "Reject")?;
+    expect(second.next().await?["Data"] == json!({"Result": "Reject"}), "Reject")
+}
+
+/// What a client came for: a feed behind the gate, on one socket, while its rights come and go.
+async fn subscribe(https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Result<(), String> {
+    let sub = |controller: &str, topic: &str| json!({"Controller": controller, "Topic": topic, "Action": "Sub", "Confirm": true});
+    let bearer = |transaction: u32, token: String| {
+        let data = json!({"Provider": "Bearer", "AccessToken": token});
+        json!({"Controller": "Auth", "Topic": "AuthToken", "TransactionID": transaction, "Data": data})
+    };
+    let is_price = |message: &Value| message["Topic"] == "Quotes" && message["Action"].is_null();
+    let is_identify = |message: &Value| message["Topic"] == "Identify" && message["Action"].is_null();
+    let both = "Zenith/Market Zenith/Trading";
+
+    say("Behind the gate is a feed. Nobody is logged in, so it is not asked:")?;
+    let mut peer = Client::connect("3", https, Some(tls)).await?;
+    peer.send(&sub("Market", "Quotes")).await?;
+    expect(peer.next().await?["Data"] == "Authority" && peer.next().await?["Data"] == "Authority", "Authority")?;
+
+    say("Edward comes with a token of another issuer, good for three seconds, and subscribes to prices and, twice, to orders:")?;
+    peer.send(&bearer(1, issuer.token(both, 3)?)).await?;
+    expect(peer.next().await?["Data"]["Result"] == "Success", "Success")?;
+    for message in [
+        json!({"Controller": "Auth", "Topic": "Identify", "Action": "Sub"}),
+        sub("Market", "Quotes"),
+        sub("Trading", "Orders"),
+        sub("Trading", "Orders"),
+    ] {
+        peer.send(&message).await?;
+    }
+    let mut confirmed = 0;
+    peer.until("three confirmations", |message| {
+        confirmed += u8::from(message["Confirm"] == true);
+        confirmed == 3
+    })
+    .await?;
+
+    say("Prices come until his token ends. Then the connection stays, and nothing is delivered any more:")?;
+    peer.until("Reject", |message| is_identify(message) && message["Data"]["Result"] == "Reject").await?;
+    tokio::time::sleep(3 * EVERY).await;
+    peer.send(&json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 2})).await?;
+    let answer = peer.next().await?;
+    expect(answer["TransactionID"] == 2 && answer["Data"]["Result"] == "Reject", "Reject, and no price before it")?;
+
+    say("He sends a new one. Deliveries resume without a new subscription:")?;
+    peer.send(&bearer(3, issuer.token(both, 600)?)).await?;
+    let answer = peer.next().await?;
+    expect(answer["TransactionID"] == 3 && answer["Data"]["Result"] == "Success", "Success")?;
+    peer.until("a price", is_price).await?;
+
+    say("A token with fewer rights: an error for what they no longer allow, and one Unsub for each of the two subscriptions:")?;
+    peer.send(&bearer(4, issuer.token("Zenith/Market", 600)?)).await?;
+    peer.until("Success", |message| message["TransactionID"] == 4 && message["Data"]["Result"] == "Success").await?;
+    let lost = |message: &Value| message["Controller"] == "Trading";
+    let error = peer.until("an error", lost).await?;
+    expect(error["Action"] == "Error" && error["Data"] == "Authority", "Authority")?;
+    for _ in 0..2 {
+        let ended = peer.until("an Unsub", lost).await?;
+        expect(ended["Action"] == "Unsub" && ended["Confirm"] == true, "an Unsub")?;
+    }
+    peer.until("a price", is_price).await?;
     say("All answers were as expected.\n")
 }
 
@@ -222,6 +359,17 @@ impl Client {
         say(&format!("  {} > {message}", self.name))?;
         let sent = self.stream.send(Message::text(message.to_string())).await;
         sent.map_err(|error| format!("connection {}: {error}", self.name))
+    }
+
+    /// The first message that `is_it`.
+    async fn until(&mut self, what: &str, mut is_it: impl FnMut(&Value) -> bool) -> Result<Value, String> {
+        for _ in 0..100 {
+            let message = self.next().await?;
+            if is_it(&message) {
+                return Ok(message);
+            }
+        }
+        Err(format!("among a hundred answers should have been: {what}"))
     }
 
     async fn next(&mut self) -> Result<Value, String> {

@@ -13,18 +13,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::{Sink, Stream};
-use gatepost_identity::Identity;
-use gatepost_identity::clock::{Clock, Entropy, Timestamp, draw};
-use gatepost_identity::command::{Command, ConnectionId, Context, Peer};
+use gatepost_identity::clock::{Timestamp, draw};
+use gatepost_identity::command::{ConnectionId, Context, Peer};
 use gatepost_identity::grant::HeldEvents;
 use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
-use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing};
+use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing, Relayed, Upward};
 use gatepost_protocols::http::{Request, Response, Upstream};
 use gatepost_protocols::mount::{Serve, Served, Talk};
 use tokio::io::ReadBuf;
@@ -35,66 +34,19 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use crate::listen::Wire;
-use crate::wheel::Wheel;
+use crate::relay::{Came, Relay, Via};
+use crate::world::{Asked, World};
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 /// How long a peer has to answer a close.
 const CLOSING: Duration = Duration::from_secs(5);
 /// After how many frames a batch is sent even while more is coming in.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// What is read from a socket at a time: small, because every idle connection holds as much.
 const READ_BUFFER: usize = 512;
 /// From how many bytes on frames are written without waiting for the end of a batch.
 const WRITE_BUFFER: usize = 4096;
-
-/// What every connection needs.
-pub struct World {
-    /// The core.
-    pub identity: Identity,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// What is random.
-    pub entropy: Arc<dyn Entropy>,
-    /// The timer of all sockets.
-    pub wheel: Wheel,
-    /// Numbers connections.
-    pub last_connection: AtomicU64,
-    /// Open sockets.
-    pub sockets: AtomicUsize,
-    /// Questions that the core has not answered yet.
-    pub questions: AtomicUsize,
-}
-
-impl World {
-    fn connection(&self) -> ConnectionId {
-        ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    /// Asks the core in a task of its own.
-    fn ask(self: &Arc<World>, command: Command, context: Context) -> oneshot::Receiver<Outcome> {
-        let (done, outcome) = oneshot::channel();
-        let world = Arc::clone(self);
-        world.questions.fetch_add(1, Ordering::AcqRel);
-        tokio::spawn(async move {
-            let counted = Counted(&world.questions);
-            let outcome = world.identity.handle(command, &context).await;
-            // A peer that is gone drops its outcome, and so takes back what it was granted.
-            drop(done.send(outcome));
-            drop(counted);
-        });
-        outcome
-    }
-}
-
-/// Counts down when it is dropped, also by a panic.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// The response to a request, and what goes along with it into a socket.
 pub struct Turn {
@@ -116,7 +68,7 @@ pub async fn exchange(world: &Arc<World>, gate: &'static str, serve: Arc<dyn Ser
         Served::Question(command, answering) => {
             let deadline = world.clock.instant() + ANSWER_WITHIN;
             let context = Context { gate, peer, connection: upgrade.then_some(connection), deadline };
-            let Outcome { reply, attachment, held } = world.ask(command, context).await.ok()?;
+            let Outcome { reply, attachment, held } = world.outcome(command, context).await?;
             let response = answering(world.clock.now(), reply);
             held.release();
             Some(Turn { response, attachment, connection })
@@ -183,6 +135,8 @@ impl Socket {
             pending: None,
             held: None,
             outbox: Outbox::default(),
+            upstream: self.upstream,
+            relay: None,
             ping_due: false,
             phase: Phase::Open,
             unflushed: 0,
@@ -221,6 +175,9 @@ struct Talking<S: Wire> {
     held: Option<HeldEvents>,
     /// What the conversation wants sent and the socket has not taken yet.
     outbox: Outbox,
+    /// The service behind the gate, and the connection to it once there was one.
+    upstream: Option<Arc<Upstream>>,
+    relay: Option<Box<Relay>>,
     /// Whether a ping is to go out before that.
     ping_due: bool,
     phase: Phase,
@@ -261,6 +218,9 @@ impl<S: Wire> Future for Talking<S> {
         match this.go_on(waking) {
             Ok(()) => Poll::Pending,
             Err(Over) => {
+                if let Some(relay) = &mut this.relay {
+                    relay.part();
+                }
                 // Over TLS the end is said too (RFC 8446 section 6.1), as far as the socket takes it at once.
                 drop(Pin::new(this.stream.get_mut()).poll_shutdown(waking));
                 Poll::Ready(())
@@ -274,22 +234,28 @@ impl<S: Wire> Talking<S> {
     fn go_on(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         loop {
             let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
-            self.keep_time(instant)?;
+            self.keep_time(instant, now)?;
             self.hear_events(now, waking);
             if self.hear_outcome(now, waking) {
                 // It may have brought an attachment, which has not been listened to yet.
                 continue;
             }
+            self.pass_on(instant);
             self.hand_over(waking)?;
+            let heard = self.hear_service(instant, now, waking);
+            self.pass_on(instant);
             let reading = self.read(instant, now, waking)?;
-            if reading == Reading::Took {
+            if heard == Reading::Took || reading == Reading::Took {
                 if self.unflushed >= BATCH {
                     self.flush(instant, waking)?;
                 }
                 continue;
             }
+            if let Some(relay) = &mut self.relay {
+                relay.flush(instant, waking);
+            }
             let sent = self.flush(instant, waking)?;
-            if sent && reading == Reading::HeldBack {
+            if sent && (heard == Reading::HeldBack || reading == Reading::HeldBack) {
                 // What held the reading back is out. Nobody else would look at the socket again.
                 continue;
             }
@@ -313,22 +279,71 @@ impl<S: Wire> Talking<S> {
         let Some(pending) = &mut self.pending else { return false };
         let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return false };
         self.pending = None;
+        match outcome {
+            Ok(outcome) => self.hear(outcome, now),
+            // The question has broken off in a panic. The peer cannot be answered, so it is told that this is our fault.
+            Err(_) => self.outbox.close(1011, "fault"),
+        }
+        true
+    }
+
+    fn hear(&mut self, outcome: Outcome, now: Timestamp) {
+        let Outcome { reply, attachment, held } = outcome;
         self.heard_at = self.world.clock.instant();
-        let Ok(Outcome { reply, attachment, held }) = outcome else {
-            // The task that asked has panicked. The peer cannot be answered, so it is told that this is our fault.
-            self.outbox.close(1011, "fault");
-            return true;
-        };
-        if !self.is_open() || self.stream.get_ref().has_hung_up() {
+        if !self.is_open() || (!held.is_nothing() && self.stream.get_ref().has_hung_up()) {
             // Nobody is there to be told. What was granted is taken back as it is dropped.
-            return true;
+            return;
         }
         if attachment.is_some() {
             self.attachment = attachment;
         }
         self.talk.answer(now, reply, &mut self.outbox);
-        self.held = Some(held);
-        true
+        self.held = Some(held).filter(|held| !held.is_nothing());
+    }
+
+    /// Hands to the connection to the service behind the gate what the conversation wants done with it.
+    fn pass_on(&mut self, instant: Instant) {
+        while let Some(upward) = self.outbox.pop_upward() {
+            match (upward, &self.upstream) {
+                (Upward::Forward(text), Some(service)) => {
+                    let relay = self.relay.get_or_insert_with(|| Box::new(Relay::new(Arc::clone(service))));
+                    relay.forward(text, instant);
+                }
+                (Upward::Part, _) => {
+                    if let Some(relay) = &mut self.relay {
+                        relay.part();
+                    }
+                }
+                (Upward::Forward(_), None) => tracing::error!(gate = self.gate, "a message was passed on to no service"),
+            }
+        }
+    }
+
+    /// Takes in one thing from the service behind the gate, unless the peer has yet to take what came before.
+    fn hear_service(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Reading {
+        if !self.is_open() {
+            // Nobody is there to hear it.
+            if let Some(mut relay) = self.relay.take() {
+                relay.part();
+            }
+            return Reading::Waits;
+        }
+        let limits = self.talk.limits();
+        let hungry = !self.is_unsent() && self.unsent_bytes() <= limits.unsent.0;
+        let Some(relay) = &mut self.relay else { return Reading::Waits };
+        let Talking { world, gate, connection, peer, .. } = self;
+        let via = Via { world, gate, connection: *connection, peer: *peer };
+        let Poll::Ready(came) = relay.poll(&via, &limits, hungry, instant, waking) else {
+            return if hungry { Reading::Waits } else { Reading::HeldBack };
+        };
+        let relayed = match &came {
+            Came::Text(text) => Relayed::Frame(Frame::Text(text)),
+            Came::Binary(bytes) => Relayed::Frame(Frame::Binary(bytes)),
+            Came::Lost => Relayed::Lost,
+            Came::Restored => Relayed::Restored,
+        };
+        self.talk.relayed(now, relayed, &mut self.outbox);
+        Reading::Took
     }
 
     /// Reads and handles one message.
@@ -339,8 +354,12 @@ impl<S: Wire> Talking<S> {
         if self.pending.is_some() {
             return Ok(Reading::Waits);
         }
+        let (most, _) = self.talk.limits().unsent;
+        if self.relay.as_ref().is_some_and(|relay| relay.is_full(most)) {
+            return Ok(Reading::Waits);
+        }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
-        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > self.talk.limits().unsent.0 {
+        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > most {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -373,7 +392,10 @@ impl<S: Wire> Talking<S> {
         if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
             let deadline = instant + self.talk.limits().answer_within;
             let context = Context { gate: self.gate, peer: self.peer, connection: Some(self.connection), deadline };
-            self.pending = Some(self.world.ask(command, context));
+            match self.world.ask(command, context, waking) {
+                Asked::Break(outcome) => self.hear(outcome, now),
+                Asked::Continue(outcome) => self.pending = Some(outcome),
+            }
         }
         Ok(Reading::Took)
     }
@@ -413,13 +435,13 @@ impl<S: Wire> Talking<S> {
         }
     }
 
-    /// Hands frames to the socket as far as it takes them.
+    /// Hands frames to the socket. One that is blocked keeps what it is given, as much as may wait for this peer.
     fn hand_over(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         while self.is_unsent() {
             match Pin::new(&mut self.stream).poll_ready(waking) {
-                Poll::Pending => break,
+                Poll::Pending if self.handed_bytes > self.talk.limits().unsent.0 => break,
+                Poll::Pending | Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Over),
-                Poll::Ready(Ok(())) => {}
             }
             let message = if std::mem::take(&mut self.ping_due) {
                 Message::Ping(Bytes::new())
@@ -491,7 +513,7 @@ impl<S: Wire> Talking<S> {
     }
 
     /// Does what is due by the clock.
-    fn keep_time(&mut self, instant: Instant) -> Result<(), Over> {
+    fn keep_time(&mut self, instant: Instant, now: Timestamp) -> Result<(), Over> {
         if self.unsent_since.is_some_and(|since| instant >= since + self.talk.limits().unsent.1) {
             return Err(Over);
         }
@@ -507,6 +529,9 @@ impl<S: Wire> Talking<S> {
             return Ok(());
         }
         let limits = self.talk.limits();
+        if limits.due.is_some_and(|due| now >= due) {
+            self.talk.remind(now, &mut self.outbox);
+        }
         let (silence, code) = limits.silence;
         if !asked && instant >= self.heard_at + silence {
             self.outbox.close(code, "silent");
@@ -527,7 +552,13 @@ impl<S: Wire> Talking<S> {
         if let Some(since) = self.unsent_since {
             due = due.min(since + limits.unsent.1);
         }
-        let instant = self.world.clock.instant();
+        let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
+        if let Some(reminder) = limits.due {
+            due = due.min(instant + reminder.since(now));
+        }
+        if let Some(relay) = self.relay.as_ref().and_then(|relay| relay.due(&limits)) {
+            due = due.min(relay);
+        }
         let registered = self.wake_at.filter(|&at| at > instant);
         if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {
             self.wake_at = Some(self.world.wheel.wake_at(due, waking.waker()));
@@ -536,5 +567,20 @@ impl<S: Wire> Talking<S> {
             // The server began to stop after this turn had looked, and perhaps before the wheel knew of us.
             waking.waker().wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_rustls::server::TlsStream;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_says_nothing_costs_little() {
+        let (plain, tls) = (size_of::<Talking<TcpStream>>(), size_of::<Talking<TlsStream<TcpStream>>>());
+        assert!(plain <= 768, "{plain} bytes");
+        assert!(tls <= 1984, "{tls} bytes over TLS");
     }
 }

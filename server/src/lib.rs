@@ -10,8 +10,10 @@ mod demo;
 pub mod drive;
 pub mod listen;
 pub mod operator;
+mod relay;
 pub mod serve;
 mod telemetry;
 pub mod wheel;
+pub mod world;
 
 pub use cli::run;

@@ -4,8 +4,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
-use crate::drive::World;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind};
 use crate::operator;
 use crate::wheel::Wheel;
+use crate::world::World;
 
 /// How long to wait for threads that have nothing left to do.
 const JOIN: Duration = Duration::from_secs(2);
@@ -85,7 +85,7 @@ impl Core {
             clock: Arc::new(RealClock),
             entropy: Arc::new(SystemEntropy),
         };
-        let spellings = GATES.iter().map(|gate| (gate.name, gate.spell)).collect();
+        let spellings = GATES.iter().filter_map(|gate| Some((gate.name, gate.spell?))).collect();
         let identity = Identity::open(world, settings, spellings).await.map_err(|error| OpenCoreError::Other(error.to_string()))?;
         for number in 0..password_threads {
             let identity = identity.clone();
@@ -157,6 +157,7 @@ impl Server {
             last_connection: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
+            lost_services: Mutex::default(),
         });
         let (listener, http) = listen(config.http).await?;
         let mut secure = None;

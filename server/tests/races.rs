@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,12 +23,13 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Reason};
+use gatepost_identity::reply::{Answer, Event, Granted, Reason, TokenKind};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
+    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash,
+    Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use gatepost_identity::{Identity, Settings, World};
@@ -39,6 +41,7 @@ type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 struct Interrupted {
     store: Memory,
+    asked: AtomicUsize,
     next: Mutex<Option<(&'static str, Meanwhile)>>,
 }
 
@@ -66,6 +69,7 @@ macro_rules! handed_on {
         #[async_trait]
         impl Store for Interrupted {
             $(async fn $verb(&self, $($name: $kind),*) -> Result<$answer, StoreError> {
+                self.asked.fetch_add(1, Ordering::Relaxed);
                 let answer = self.store.$verb($($name),*).await;
                 self.interrupt(stringify!($verb)).await;
                 answer
@@ -76,6 +80,7 @@ macro_rules! handed_on {
 
 handed_on! {
         secret(name: &'static str, fresh: [u8; 32]) -> [u8; 32];
+        signing_keys(fresh: SigningKey) -> Vec<SigningKey>;
         account_named(key: &NameKey) -> Option<Account>;
         account(id: AccountId) -> Option<Account>;
         accounts(page: Page<NameKey>) -> Vec<Account>;
@@ -126,7 +131,8 @@ impl Core {
         };
         let world =
             World { store, shared: Arc::new(OneNode::default()), clock: Arc::new(RealClock), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, Vec::new()).await.unwrap();
+        let identity =
+            Identity::open(world, settings, vec![("zenith", gatepost_protocols::zenith::GATE.spell.unwrap())]).await.unwrap();
         let hashing = {
             let identity = identity.clone();
             std::thread::spawn(move || identity.work_passwords())
@@ -307,4 +313,24 @@ async fn a_branch_that_ended_while_a_token_of_it_was_rolled_is_not_granted() {
     });
     assert_eq!(core.present(&grown, 3).await.err(), Some(Refusal::Revoked));
     assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn a_token_for_a_service_asks_nothing_of_the_store_however_long_ago_it_was_read() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let peer = core.log_in(1).await.unwrap();
+    // Longer than memory is trusted where a proof is looked up.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let asked = store.asked.load(Ordering::Relaxed);
+    let command =
+        Command { presented: Vec::new(), verb: Verb::Issue { kinds: vec![TokenKind::Upstream { audience: "svc".to_owned() }] } };
+    let at = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
+    let deadline = system_instant() + Duration::from_secs(20);
+    let context = Context { gate: "zenith", peer: at, connection: Some(ConnectionId(1)), deadline };
+    let granted = core.identity.handle(command, &context).await.reply.result.and_then(Answer::granted).unwrap();
+    assert_eq!(granted.principal, peer.granted.principal);
+    assert_eq!(store.asked.load(Ordering::Relaxed), asked);
+    core.present(&peer.token(), 2).await.unwrap();
+    assert!(store.asked.load(Ordering::Relaxed) > asked, "and a proof does");
 }

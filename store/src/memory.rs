@@ -13,8 +13,8 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, Store, StoreError, StoredSession, Token, TokenHash, Which,
-    Written, still_as_decided,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, SigningKey, Store, StoreError, StoredSession, Token,
+    TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 
@@ -28,6 +28,7 @@ pub struct Memory(Mutex<State>);
 #[derive(Default)]
 struct State {
     secrets: BTreeMap<&'static str, [u8; 32]>,
+    signing_keys: Vec<SigningKey>,
     accounts: BTreeMap<AccountId, Account>,
     clients: BTreeMap<ClientId, Client>,
     sessions: BTreeMap<SessionId, Session>,
@@ -185,6 +186,14 @@ fn twice(what: &str) -> StoreError {
 impl Store for Memory {
     async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
         Ok(*self.state().secrets.entry(name).or_insert(fresh))
+    }
+
+    async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError> {
+        let keys = &mut self.state().signing_keys;
+        if keys.is_empty() {
+            keys.push(fresh);
+        }
+        Ok(keys.clone())
     }
 
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_grants.sql"),
     include_str!("../migrations/0003_revoked.sql"),
+    include_str!("../migrations/0004_signing_keys.sql"),
 ];
 
 /// What stands between a file and the present schema.

@@ -6,7 +6,7 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Page, StoredSession, TokenHash};
+use gatepost_identity::store::{Change, Grant, Page, SigningKey, StoredSession, TokenHash};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -19,6 +19,10 @@ pub(crate) fn is_revoked(connection: &Connection, token: &TokenHash) -> Result<b
 
 pub(crate) fn secret(connection: &Connection, name: &str) -> Result<Option<[u8; 32]>, Failure> {
     Ok(connection.prepare_cached("SELECT bytes FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+}
+
+pub(crate) fn signing_keys(connection: &Connection) -> Result<Vec<SigningKey>, Failure> {
+    all(connection, &format!("SELECT {} FROM signing_keys ORDER BY number", rows::SIGNING_KEY), [], rows::signing_key)
 }
 
 pub(crate) fn account_named(connection: &Connection, key: &NameKey) -> Result<Option<Account>, Failure> {

@@ -10,8 +10,9 @@ use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
+use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Ended, Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Redemption, Token, TokenHash};
+use gatepost_identity::store::{Change, Grant, Redemption, SigningKey, Token, TokenHash};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value, ValueRef};
@@ -253,6 +254,13 @@ pub(crate) fn audit(row: &Row<'_>) -> Result<AuditRow, Failure> {
 }
 
 /// The columns of [`throttle`].
+pub(crate) const SIGNING_KEY: &str = "number, seed, created_at";
+
+pub(crate) fn signing_key(row: &Row<'_>) -> Result<SigningKey, Failure> {
+    let cells = Cells { table: "signing_keys", row };
+    Ok(SigningKey { seed: Secret::new(cells.cell::<Vec<u8>>(1)?), created_at: cells.at(2)? })
+}
+
 pub(crate) const THROTTLE: &str = "slot, key, rule, failures, last";
 
 pub(crate) fn throttle(row: &Row<'_>) -> Result<ThrottleRow, Failure> {

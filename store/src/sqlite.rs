@@ -16,7 +16,8 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Roll, Store, StoreError, StoredSession, TokenHash, Which, Written,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash, Which,
+    Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::config::DbConfig;
@@ -163,6 +164,14 @@ impl Store for Sqlite {
         match self.read(move |connection| reads::secret(connection, name)).await? {
             Some(secret) => Ok(secret),
             None => self.write(move |connection| writes::secret(connection, name, &fresh)).await,
+        }
+    }
+
+    async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError> {
+        // As a secret: a disk that cannot be written to is no reason not to start.
+        match self.read(reads::signing_keys).await? {
+            keys if keys.is_empty() => self.write(move |connection| writes::signing_keys(connection, &fresh)).await,
+            keys => Ok(keys),
         }
     }
 

@@ -100,6 +100,18 @@ mod kept {
         }
     }
 
+    /// From schema 4 on.
+    pub(super) async fn write_key(store: &Sqlite) {
+        assert_eq!(store.signing_keys(setup::signing_key(1)).await.map(|keys| keys.len()), Ok(1));
+    }
+
+    pub(super) async fn check_key(store: &Sqlite) {
+        let keys = store.signing_keys(setup::signing_key(2)).await.expect("the store answers");
+        let [key] = keys.as_slice() else { panic!("{keys:?}") };
+        assert!(key.seed.matches(setup::signing_key(1).seed.expose()));
+        assert_eq!(key.created_at, setup::signing_key(1).created_at);
+    }
+
     pub(super) async fn write(store: &Sqlite) {
         assert_eq!(store.add_account(account(), entry("account_added")).await, Ok(Placed::Done));
         assert_eq!(store.add_client(client(), entry("client_added")).await, Ok(Placed::Done));
@@ -222,8 +234,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 3 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 3; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 4 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 4; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -416,9 +428,11 @@ async fn the_kept_file_of_schema_1_is_migrated_and_reads_back() {
     assert_eq!(running.store.sessions(None, page).await, Ok(vec![kept::session()]));
     assert_eq!(running.store.grant(&hash(1)).await, Ok(None));
     kept::write_grants(&running.store).await;
+    kept::write_key(&running.store).await;
     running.stop();
     let running = Running::start(scratch.path());
     kept::check_grants(&running.store).await;
+    kept::check_key(&running.store).await;
     running.stop();
 
     let fresh = Scratch::new();
@@ -436,6 +450,17 @@ async fn the_kept_file_of_schema_2_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_4_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(4), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_grants(&running.store).await;
+    kept::check_key(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -444,6 +469,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     let running = Running::start(scratch.path());
     kept::write(&running.store).await;
     kept::write_grants(&running.store).await;
+    kept::write_key(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -451,6 +477,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0001_first.sql"),
         include_str!("../migrations/0002_grants.sql"),
         include_str!("../migrations/0003_revoked.sql"),
+        include_str!("../migrations/0004_signing_keys.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -5,9 +5,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use gatepost_identity::reply::{IssuedToken, NewToken};
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::reply::{IssuedToken, NewToken, Principal, Spelled};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
+use serde::Serialize;
 
 /// A generation of scope names. Its number travels through the core as the session's mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,10 +179,67 @@ impl Selection<'_> {
     }
 }
 
-/// How the core's new tokens are written here: their 32 bytes as they are. Base-64 comes on when they are told, since the
-/// wire's rule takes it off again when they come back.
-pub(super) fn spell(token: &NewToken<'_>) -> Secret {
-    Secret::new(token.random.as_slice())
+/// How tokens are written here. One that restores a session: its 32 bytes as they are. Base-64 comes on when it is told, since
+/// the wire's rule takes it off again when it comes back. One for the service behind this gate: signed claims.
+pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
+    match token {
+        NewToken::Restore { random } => Spelled::Text(Secret::new(random.as_slice())),
+        NewToken::Upstream { audience, issuer, principal, issued_at, expires_at } => {
+            let Principal { account, client, .. } = principal;
+            let claims = Claims {
+                iss: issuer,
+                aud: audience,
+                sub: account.as_ref().map_or(client.as_str(), |account| &account.subject),
+                client_id: client.as_str(),
+                scope: principal.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
+                sid: principal.session.0.to_string(),
+                preferred_username: account.as_ref().map(|account| &*account.name),
+                name: account.as_ref().and_then(|account| account.display_name.as_deref()),
+                idp: account.as_ref().and_then(|account| account.issuer.as_deref()),
+                iat: whole_seconds(*issued_at),
+                exp: whole_seconds(*expires_at),
+            };
+            Spelled::Signed { typ: "JWT", claims: ascii_json(&claims).into_bytes() }
+        }
+    }
+}
+
+/// What the service behind the gate learns: the names of RFC 7519 section 4.1, RFC 8693 section 4 and OpenID Connect.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    client_id: &'a str,
+    scope: String,
+    sid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preferred_username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idp: Option<&'a str>,
+    iat: i64,
+    exp: i64,
+}
+
+/// The second that a moment is in.
+fn whole_seconds(moment: Timestamp) -> i64 {
+    moment.millis().div_euclid(1000)
+}
+
+/// JSON in printable ASCII: the claims travel as the value of a header, too, where a name in any script must not break anything.
+fn ascii_json(claims: &Claims<'_>) -> String {
+    let json = serde_json::to_string(claims).expect("texts and numbers are JSON");
+    let mut ascii = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            ' '..='~' => ascii.push(character),
+            // Only strings hold others, and those that JSON forbids there are escaped already.
+            _ => character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    ascii
 }
 
 /// Writes a token as it is told: Base-64 of its bytes.
@@ -203,10 +262,65 @@ pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use gatepost_identity::account::{AccountSummary, ClientId};
+    use gatepost_identity::session::SessionId;
+
     use super::*;
 
     fn scopes(names: &str) -> Scopes {
         names.split_whitespace().map(|name| Scope::parse(&format!("Zenith/{name}")).expect("a scope")).collect()
+    }
+
+    fn claims(display_name: Option<&str>, service: bool) -> String {
+        let account = AccountSummary {
+            id: None,
+            issuer: None,
+            subject: "u-1".to_owned(),
+            name: "ann".to_owned(),
+            email: Some("ann@example.org".to_owned()),
+            display_name: display_name.map(str::to_owned),
+            roles: Vec::new(),
+        };
+        let principal = Principal {
+            session: SessionId(Default::default()),
+            account: Some(Arc::new(account)).filter(|_| !service),
+            client: ClientId::parse("app").expect("an id"),
+            scopes: scopes("Market News"),
+            spelling: 1,
+            expires_at: None,
+        };
+        let (issued_at, expires_at) = (Timestamp::from_millis(1_900_000_000_999), Timestamp::from_millis(1_900_000_060_999));
+        let new = NewToken::Upstream { audience: "svc", issuer: "https://a", principal: &principal, issued_at, expires_at };
+        match spell(&new) {
+            Spelled::Signed { typ: "JWT", claims } => String::from_utf8(claims).expect("text"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_service_behind_the_gate_is_told_who_is_there_in_canonical_names() {
+        let session = "00000000-0000-0000-0000-000000000000";
+        assert_eq!(
+            claims(Some("Ann Example"), false),
+            format!(
+                r#"{{"iss":"https://a","aud":"svc","sub":"u-1","client_id":"app","scope":"Zenith/Market Zenith/News","sid":"{session}","preferred_username":"ann","name":"Ann Example","iat":1900000000,"exp":1900000060}}"#
+            )
+        );
+        let service: serde_json::Value = serde_json::from_str(&claims(None, true)).expect("JSON");
+        assert_eq!((&service["sub"], &service["client_id"], service.get("name")), (&"app".into(), &"app".into(), None));
+        assert_eq!(service.get("preferred_username"), None, "who has no name to log in with is a client");
+    }
+
+    #[test]
+    fn claims_are_printable_ascii_whatever_somebody_is_called() {
+        for name in ["Zoë", "Ω 𝔸𝓃𝓃 🦀", "a\"b\\c\u{7f}\u{0}\u{85}\r\nX: y", "\u{feff}\u{2028}"] {
+            let claims = claims(Some(name), false);
+            assert!(claims.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{claims:?}");
+            let read: serde_json::Value = serde_json::from_str(&claims).expect("JSON");
+            assert_eq!(read["name"], name);
+        }
     }
 
     #[test]

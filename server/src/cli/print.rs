@@ -130,6 +130,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     let mut found = json!({
         "data": config.data.display().to_string(),
         "http": config.http.to_string(),
+        "issuer": identity.issuer,
         "gates": config.gates.iter().map(|(gate, _)| gate.name).collect::<Vec<_>>(),
         "providers": providers,
         "scopes": scopes,

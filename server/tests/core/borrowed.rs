@@ -3,16 +3,16 @@
 use super::*;
 
 /// Another issuer, by a shared secret that both know.
-struct Elsewhere(jsonwebtoken::EncodingKey);
+pub(crate) struct Elsewhere(jsonwebtoken::EncodingKey);
 
 impl Elsewhere {
     const SECRET: &str = "an issuer's secret of thirty-two bytes or more";
 
-    fn new() -> Elsewhere {
+    pub(crate) fn new() -> Elsewhere {
         Elsewhere(jsonwebtoken::EncodingKey::from_secret(Self::SECRET.as_bytes()))
     }
 
-    fn provider() -> Provider {
+    pub(crate) fn provider() -> Provider {
         // RFC 7517 section 6.4: the secret in base64url.
         let keys = r#"{"keys":[{"kty":"oct","k":"YW4gaXNzdWVyJ3Mgc2VjcmV0IG9mIHRoaXJ0eS10d28gYnl0ZXMgb3IgbW9yZQ"}]}"#;
         let issuer = Issuer::new("https://auth.example.org", vec!["us".to_owned()], keys, &["HS256".to_owned()]).unwrap();
@@ -20,7 +20,7 @@ impl Elsewhere {
     }
 
     /// A token about `subject` that is good for this long from now on.
-    fn token(&self, core: &Core, subject: &str, scope: &str, life: Duration) -> Vec<u8> {
+    pub(crate) fn token(&self, core: &Core, subject: &str, scope: &str, life: Duration) -> Vec<u8> {
         let exp = core.clock.now().after(life).millis() / 1000;
         let claims = serde_json::json!({
             "iss": "https://auth.example.org", "aud": "us", "sub": subject, "name": "Ann Elsewhere", "client_id": "app",
@@ -31,7 +31,7 @@ impl Elsewhere {
 }
 
 impl Core {
-    async fn bear_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
+    pub(crate) async fn bear_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
         let credential = Credential::Token { any_of: vec![Secret::new(token)] };
         let outcome = self.identity.handle(command(Vec::new(), credential, "bearer"), &self.context(connection, "192.0.2.1")).await;
         match &outcome.reply.result {

@@ -8,6 +8,7 @@
 mod borrowed;
 mod budgets;
 mod grants;
+mod issue;
 mod sessions;
 mod stalled;
 mod tokens;
@@ -16,6 +17,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,32 +32,44 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason};
+use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason, Spell};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::store::{OneNode, Store};
 use gatepost_identity::{Identity, Settings, World};
 use gatepost_store::{Memory, Sqlite, Worker};
 
-/// A clock that stands until it is turned. Its timers follow it.
+/// A clock that stands until it is turned. Its timers follow it. Whoever sets the wall clock moves no timer.
 struct Turned {
     began: (Timestamp, Instant),
     by: tokio::sync::watch::Sender<Duration>,
+    /// By how many milliseconds the wall clock was set.
+    set: AtomicI64,
 }
 
 impl Turned {
     fn new() -> Arc<Turned> {
-        Arc::new(Turned { began: (system_now(), system_instant()), by: tokio::sync::watch::channel(Duration::ZERO).0 })
+        Arc::new(Turned {
+            began: (system_now(), system_instant()),
+            by: tokio::sync::watch::channel(Duration::ZERO).0,
+            set: AtomicI64::new(0),
+        })
     }
 
     fn turn(&self, by: Duration) {
         self.by.send_modify(|turned| *turned += by);
     }
+
+    /// Somebody sets the wall clock, so many milliseconds ahead or back.
+    fn set(&self, by: i64) {
+        self.set.fetch_add(by, Ordering::AcqRel);
+    }
 }
 
 impl Clock for Turned {
     fn now(&self) -> Timestamp {
-        self.began.0.after(*self.by.borrow())
+        let turned = self.began.0.after(*self.by.borrow());
+        Timestamp::from_millis(turned.millis() + self.set.load(Ordering::Acquire))
     }
 
     fn instant(&self) -> Instant {
@@ -81,6 +95,10 @@ struct Core {
 
 impl Core {
     async fn on(store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> Core {
+        Core::spelled(store, gatepost_protocols::zenith::GATE.spell.unwrap(), change).await
+    }
+
+    async fn spelled(store: Arc<dyn Store>, spell: Spell, change: impl FnOnce(&mut Settings)) -> Core {
         let clock = Turned::new();
         let scope = |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only };
         let mut settings = Settings {
@@ -91,7 +109,7 @@ impl Core {
         };
         change(&mut settings);
         let world = World { store, shared: Arc::new(OneNode::default()), clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, Vec::new()).await.unwrap();
+        let identity = Identity::open(world, settings, vec![("zenith", spell)]).await.unwrap();
         let unasked = {
             let identity = identity.clone();
             tokio::spawn(async move { identity.run().await })

@@ -4,20 +4,26 @@
 //! test a behaviour. What has to wait waits for something that it can see, with a generous limit; only where the wire itself
 //! is about time does a test let time pass.
 
+mod abuse;
 mod bearer;
 mod crash;
 mod crowd;
+mod echo;
 mod frames;
 mod grants;
 mod guesses;
 mod harness;
+mod keys;
 mod operators;
 mod peer;
 mod persona;
 mod process;
 mod proxy;
+mod relay;
+mod services;
 mod stall;
 mod tls;
 mod tokens;
 mod transcripts;
+mod unread;
 mod upgrade;

@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use script::{Answered, Handshake, Received, Side, Stage};
+use script::{Answered, Handshake, Received, Service, Side, Stage, Upward};
 
 use crate::harness::{Home, Server};
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
@@ -94,6 +94,14 @@ impl Stage for Real {
                 _ => return Err(format!("{received:?} has no place on this wire")),
             }
         }
+    }
+
+    fn service(&mut self, _: u32, what: &Service) -> Result<(), String> {
+        Err(format!("there is no service here to play {what:?}"))
+    }
+
+    fn upward(&mut self, _: u32) -> Result<Upward, String> {
+        Err("there is no service here to look at".to_owned())
     }
 
     fn core(&mut self, _: &str) -> Result<(), String> {

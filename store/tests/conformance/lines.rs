@@ -1,4 +1,4 @@
-//! What is kept in numbered lines and slots: the feed, the audit and the throttle; and the secrets of an installation.
+//! What is kept in numbered lines and slots: the feed, the audit and the throttle; and the secrets and keys of an installation.
 
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::reply::Reason;
@@ -12,6 +12,22 @@ pub(super) async fn a_secret_is_made_once(store: &dyn Store) -> Held {
     assert_eq!(store.secret("one", [1; 32]).await?, [1; 32]);
     assert_eq!(store.secret("one", [2; 32]).await?, [1; 32]);
     assert_eq!(store.secret("other", [3; 32]).await?, [3; 32]);
+    Ok(())
+}
+
+pub(super) async fn one_key_is_made_however_many_ask_for_it_at_once(store: &dyn Store) -> Held {
+    let answers = together((1..=8).map(|number| store.signing_keys(signing_key(number))).collect()).await;
+    let mut kept = Vec::new();
+    for answer in answers {
+        kept.push(answer?.iter().map(|key| (key.seed.expose().to_vec(), key.created_at)).collect::<Vec<_>>());
+    }
+    assert_eq!(kept[0].len(), 1);
+    let among = |number| signing_key(number).seed.matches(&kept[0][0].0) && signing_key(number).created_at == kept[0][0].1;
+    assert!((1..=8).any(among), "it is one of those offered");
+    assert!(kept.iter().all(|keys| *keys == kept[0]), "everybody is told the same");
+    let later: Vec<_> = store.signing_keys(signing_key(9)).await?;
+    assert_eq!(later.len(), 1);
+    assert!(later[0].seed.matches(&kept[0][0].0), "and so is whoever comes later");
     Ok(())
 }
 

@@ -42,6 +42,7 @@ macro_rules! held_by_both {
 
 held_by_both! {
     a_secret_is_made_once,
+    one_key_is_made_however_many_ask_for_it_at_once,
     an_account_is_found_by_id_name_and_address,
     spellings_of_one_name_find_one_account,
     a_taken_name_address_or_id_is_named_and_nothing_is_written,

@@ -13,8 +13,9 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, St
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
+use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Grant, NewSession, Token, TokenHash};
+use gatepost_identity::store::{Grant, NewSession, SigningKey, Token, TokenHash};
 use gatepost_store::{Sqlite, Worker};
 use uuid::Uuid;
 
@@ -123,6 +124,10 @@ pub(crate) fn session_id(number: u128) -> SessionId {
 
 pub(crate) fn hash(number: u8) -> TokenHash {
     [number; 32]
+}
+
+pub(crate) fn signing_key(number: u8) -> SigningKey {
+    SigningKey { seed: Secret::new([number; 32]), created_at: at(number.into()) }
 }
 
 pub(crate) fn email(text: &str) -> Option<Email> {

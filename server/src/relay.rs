@@ -1,0 +1,458 @@
+//! The connection to the service behind a gate: opens it, retries, and moves messages both ways. Decides nothing.
+//!
+//! Each connection of a peer has one of its own, which carries one identity for its life: that of whoever the peer's connection
+//! holds when it is opened. The service is told who that is by a token of ours and by what the token says, and nothing that the
+//! peer sent to prove itself travels on.
+//!
+//! ```text
+//!            forward               token              handshake
+//!   parted ──────────► asking ───────────► opening ─────────────► open ──┐ messages
+//!     ▲                  │ no                 │ no                │ lost │ both ways
+//!     │ part             └────────────────────┴──► waiting ◄──────┘ ◄────┘
+//!     └─────── from anywhere                          │ pause over: asking again
+//! ```
+//!
+//! It refuses to know what a message means, and which are worth resuming: the gate hears of a loss and says.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Waking, Poll};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use gatepost_identity::clock::draw;
+use gatepost_identity::command::{Command, ConnectionId, Context, Peer, Verb};
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{Answer, Outcome, TokenKind};
+use gatepost_identity::secret::Secret;
+use gatepost_protocols::Limits;
+use gatepost_protocols::frame::CloseCode;
+use gatepost_protocols::http::Upstream;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
+use http::{HeaderName, HeaderValue};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Utf8Bytes};
+
+use crate::drive::BATCH;
+use crate::world::{Asked, World};
+
+/// What the token says, readable as it is, for services that trust the network they are reached over.
+const IDENTITY: HeaderName = HeaderName::from_static("gatepost-identity");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// How long the core may take to say who is there.
+const ASKING: Duration = Duration::from_secs(10);
+/// How long the service may take to accept a connection and to answer the handshake.
+const OPENING: Duration = Duration::from_secs(10);
+/// How long a connection that is given up waits for the service's goodbye.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// The first pause before another attempt. It doubles with each failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A connection that lived as long as this is no failure of the next one.
+const SOUND: Duration = Duration::from_secs(30);
+/// What is read at a time, and from how many bytes on frames are written before a turn ends.
+const BUFFER: usize = 4096;
+
+/// Whose connection it is.
+pub(crate) struct Via<'a> {
+    pub(crate) world: &'a Arc<World>,
+    pub(crate) gate: &'static str,
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Peer,
+}
+
+/// What the gate must hear.
+pub(crate) enum Came {
+    /// A whole text message.
+    Text(Utf8Bytes),
+    /// A whole binary message.
+    Binary(Bytes),
+    /// The connection is gone, or could not be opened.
+    Lost,
+    /// It is open.
+    Restored,
+}
+
+/// One connection to the service.
+pub(crate) struct Relay {
+    service: Arc<Upstream>,
+    state: State,
+    /// What waits until the connection is open, or until the socket takes it.
+    queue: VecDeque<String>,
+    queued_bytes: usize,
+    /// Attempts that came to nothing since the last connection that held.
+    failures: u32,
+    /// When the next attempt may begin.
+    again_at: Option<Instant>,
+    /// Something was forwarded before then.
+    tell_lost: bool,
+}
+
+enum State {
+    Parted,
+    Waiting,
+    Beginning,
+    Asking(oneshot::Receiver<Outcome>),
+    Opening(Opening),
+    Open(Box<Line>),
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<WebSocketStream<TcpStream>, String>> + Send>>;
+
+/// An open connection.
+struct Line {
+    stream: WebSocketStream<TcpStream>,
+    opened_at: Instant,
+    heard_at: Instant,
+    pinged_at: Instant,
+    /// Frames that the socket has taken and not sent yet, and how many bytes those are.
+    unflushed: usize,
+    handed_bytes: usize,
+    unsent_since: Option<Instant>,
+}
+
+impl Relay {
+    /// No connection yet.
+    pub(crate) fn new(service: Arc<Upstream>) -> Relay {
+        Relay {
+            service,
+            state: State::Parted,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            failures: 0,
+            again_at: None,
+            tell_lost: false,
+        }
+    }
+
+    /// Takes a text to send, and begins to open the connection where there is none.
+    pub(crate) fn forward(&mut self, text: String, instant: Instant) {
+        match self.state {
+            State::Parted if self.again_at.is_some_and(|at| instant < at) => {
+                // The pause after a failure outlives a parting, or a peer could have us knock as fast as it can ask.
+                self.state = State::Waiting;
+                self.tell_lost = true;
+            }
+            State::Parted => {
+                self.state = State::Beginning;
+                self.keep(text);
+            }
+            // The gate has been told of the loss, and sends again what it wants sent once the connection stands.
+            State::Waiting => {}
+            State::Beginning | State::Asking(_) | State::Opening(_) | State::Open(_) => self.keep(text),
+        }
+    }
+
+    fn keep(&mut self, text: String) {
+        self.queued_bytes += text.len();
+        self.queue.push_back(text);
+    }
+
+    /// Ends the connection. What still comes from it is not heard any more.
+    pub(crate) fn part(&mut self) {
+        (self.queue, self.queued_bytes, self.tell_lost) = (VecDeque::new(), 0, false);
+        if let State::Open(line) = std::mem::replace(&mut self.state, State::Parted) {
+            tokio::spawn(farewell(line.stream, 1000));
+        }
+    }
+
+    /// Whether so much waits for the service that nothing more should be taken in for it.
+    pub(crate) fn is_full(&self, most: usize) -> bool {
+        let unsent = match &self.state {
+            State::Open(line) if line.unsent_since.is_some() => line.handed_bytes,
+            State::Open(_) | State::Parted | State::Waiting | State::Beginning | State::Asking(_) | State::Opening(_) => 0,
+        };
+        self.queued_bytes + unsent > most
+    }
+
+    /// When this wants to be looked at, if ever.
+    pub(crate) fn due(&self, limits: &Limits) -> Option<Instant> {
+        match &self.state {
+            State::Waiting => self.again_at,
+            State::Open(line) => {
+                let alive = (line.heard_at + limits.silence.0).min(line.pinged_at + limits.ping_every);
+                Some(line.unsent_since.map_or(alive, |since| alive.min(since + limits.unsent.1)))
+            }
+            // What is under way has a waker of its own.
+            State::Parted | State::Beginning | State::Asking(_) | State::Opening(_) => None,
+        }
+    }
+
+    /// Goes on, and answers the next thing that the gate must hear. `hungry`: the peer can take more.
+    pub(crate) fn poll(
+        &mut self,
+        via: &Via<'_>,
+        limits: &Limits,
+        hungry: bool,
+        instant: Instant,
+        waking: &mut Waking<'_>,
+    ) -> Poll<Came> {
+        if std::mem::take(&mut self.tell_lost) {
+            return Poll::Ready(Came::Lost);
+        }
+        loop {
+            match &mut self.state {
+                State::Parted => return Poll::Pending,
+                State::Waiting if self.again_at.is_some_and(|at| instant < at) => return Poll::Pending,
+                State::Waiting | State::Beginning => match self.ask(via, instant, waking) {
+                    Asked::Break(outcome) => match token(outcome) {
+                        Ok(token) => self.state = self.opening(token, via),
+                        Err(refusal) => return self.lose(via, instant, &no_token(&refusal), 1000),
+                    },
+                    Asked::Continue(outcome) => self.state = State::Asking(outcome),
+                },
+                State::Asking(asked) => {
+                    let Poll::Ready(outcome) = Pin::new(asked).poll(waking) else { return Poll::Pending };
+                    match outcome.map_err(|_| Refusal::Unavailable).and_then(token) {
+                        Ok(token) => self.state = self.opening(token, via),
+                        Err(refusal) => return self.lose(via, instant, &no_token(&refusal), 1000),
+                    }
+                }
+                State::Opening(opening) => {
+                    let Poll::Ready(opened) = opening.as_mut().poll(waking) else { return Poll::Pending };
+                    match opened {
+                        Ok(stream) => {
+                            via.world.sees_service(via.gate, None);
+                            self.state = State::Open(Box::new(Line::new(stream, instant)));
+                            return Poll::Ready(Came::Restored);
+                        }
+                        Err(why) => return self.lose(via, instant, &why, 1000),
+                    }
+                }
+                State::Open(line) => {
+                    let moved = line.keep_time(limits, instant, waking);
+                    let moved = moved.and_then(|()| line.hand_over(&mut self.queue, &mut self.queued_bytes, instant, waking));
+                    let came = match moved {
+                        Ok(()) if hungry => line.read(instant, waking),
+                        Ok(()) => return Poll::Pending,
+                        Err(broken) => Err(broken),
+                    };
+                    return match came {
+                        Ok(Some(came)) => Poll::Ready(came),
+                        Ok(None) => Poll::Pending,
+                        Err(Broken { code, why }) => self.lose(via, instant, &why, code),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the service takes it.
+    pub(crate) fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) {
+        if let State::Open(line) = &mut self.state {
+            line.flush(instant, waking);
+        }
+    }
+
+    fn ask(&self, via: &Via<'_>, instant: Instant, waking: &mut Waking<'_>) -> Asked {
+        let kinds = vec![TokenKind::Upstream { audience: self.service.audience.clone() }];
+        let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds } };
+        let Via { gate, connection, peer, .. } = *via;
+        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING }, waking)
+    }
+
+    fn opening(&self, token: Secret, via: &Via<'_>) -> State {
+        State::Opening(Box::pin(open(Arc::clone(&self.service), token, via.peer)))
+    }
+
+    /// The connection is gone. What waited is dropped: the gate knows what it sent.
+    fn lose(&mut self, via: &Via<'_>, instant: Instant, why: &str, code: CloseCode) -> Poll<Came> {
+        via.world.sees_service(via.gate, Some(why));
+        (self.queue, self.queued_bytes) = (VecDeque::new(), 0);
+        if let State::Open(line) = std::mem::replace(&mut self.state, State::Waiting) {
+            if instant >= line.opened_at + SOUND {
+                self.failures = 0;
+            }
+            tokio::spawn(farewell(line.stream, code));
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(5)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        // Those who lost the service together do not come back together: up to half as much again.
+        let chance = u32::from_le_bytes(draw(&*via.world.entropy));
+        self.again_at = Some(instant + pause + pause.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0));
+        Poll::Ready(Came::Lost)
+    }
+}
+
+/// Why an open connection is of no use any more, and what it is closed with.
+struct Broken {
+    code: CloseCode,
+    why: String,
+}
+
+impl Broken {
+    fn silent(why: &str) -> Broken {
+        Broken { code: 1008, why: why.to_owned() }
+    }
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Broken {
+        let code = match error {
+            Error::Protocol(_) => 1002,
+            Error::Utf8(_) => 1007,
+            Error::Capacity(_) => 1009,
+            _ => 1000,
+        };
+        Broken { code, why: error.to_string() }
+    }
+}
+
+impl Line {
+    fn new(stream: WebSocketStream<TcpStream>, now: Instant) -> Line {
+        Line { stream, opened_at: now, heard_at: now, pinged_at: now, unflushed: 0, handed_bytes: 0, unsent_since: None }
+    }
+
+    fn keep_time(&mut self, limits: &Limits, instant: Instant, waking: &mut Waking<'_>) -> Result<(), Broken> {
+        if self.unsent_since.is_some_and(|since| instant >= since + limits.unsent.1) {
+            return Err(Broken::silent("it takes nothing any more"));
+        }
+        if instant >= self.heard_at + limits.silence.0 {
+            return Err(Broken::silent("it is silent"));
+        }
+        if instant >= self.pinged_at + limits.ping_every && Pin::new(&mut self.stream).poll_ready(waking).is_ready() {
+            self.pinged_at = instant;
+            self.hand(Message::Ping(Bytes::new()))?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(
+        &mut self,
+        queue: &mut VecDeque<String>,
+        queued_bytes: &mut usize,
+        instant: Instant,
+        waking: &mut Waking<'_>,
+    ) -> Result<(), Broken> {
+        while !queue.is_empty() {
+            match Pin::new(&mut self.stream).poll_ready(waking) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready?,
+            }
+            let Some(text) = queue.pop_front() else { break };
+            *queued_bytes -= text.len();
+            self.hand(Message::Text(text.into()))?;
+        }
+        if self.unflushed >= BATCH {
+            self.flush(instant, waking);
+        }
+        Ok(())
+    }
+
+    fn hand(&mut self, message: Message) -> Result<(), Broken> {
+        self.handed_bytes += message.len();
+        self.unflushed += 1;
+        Ok(Pin::new(&mut self.stream).start_send(message)?)
+    }
+
+    fn read(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<Option<Came>, Broken> {
+        loop {
+            let message = match Pin::new(&mut self.stream).poll_next(waking) {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(Some(message)) => message?,
+                Poll::Ready(None) => return Err(Broken { code: 1000, why: "it has hung up".to_owned() }),
+            };
+            self.heard_at = instant;
+            match message {
+                Message::Text(text) => return Ok(Some(Came::Text(text))),
+                Message::Binary(bytes) => return Ok(Some(Came::Binary(bytes))),
+                // The library has queued the pong; it goes out with the next flush.
+                Message::Ping(_) => self.unflushed += 1,
+                Message::Pong(_) | Message::Frame(_) => {}
+                Message::Close(frame) => {
+                    let why = frame.map_or_else(|| "it said goodbye".to_owned(), |frame| format!("it said goodbye: {frame}"));
+                    return Err(Broken { code: 1000, why });
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) {
+        if self.unflushed == 0 {
+            return;
+        }
+        match Pin::new(&mut self.stream).poll_flush(waking) {
+            // A connection that is broken says so where it is read.
+            Poll::Ready(_) => (self.unflushed, self.handed_bytes, self.unsent_since) = (0, 0, None),
+            Poll::Pending => {
+                self.unsent_since.get_or_insert(instant);
+            }
+        }
+    }
+}
+
+fn no_token(refusal: &Refusal) -> String {
+    format!("no token for it: {}", refusal.word())
+}
+
+/// The token that the core has issued.
+fn token(outcome: Outcome) -> Result<Secret, Refusal> {
+    let granted = outcome.reply.result.and_then(Answer::granted)?;
+    granted.tokens.into_iter().next().map(|token| token.secret).ok_or(Refusal::Unavailable)
+}
+
+/// Opens a connection in the name of whoever the token is about.
+async fn open(service: Arc<Upstream>, token: Secret, peer: Peer) -> Result<WebSocketStream<TcpStream>, String> {
+    let opening = async {
+        let address = &service.address;
+        let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, address.port_u16().unwrap_or(80))).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).ok();
+        let request = request(&service, &token, peer).map_err(|error| error.to_string())?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER)
+            .write_buffer_size(BUFFER)
+            .max_write_buffer_size(usize::MAX)
+            .max_message_size(Some(service.max_message))
+            .max_frame_size(Some(service.max_message));
+        let shaking = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+        let (stream, _) = shaking.await.map_err(|error| error.to_string())?;
+        Ok(stream)
+    };
+    tokio::time::timeout(OPENING, opening).await.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
+}
+
+/// The handshake. It is ours alone: nothing of what the peer sent is in it.
+fn request(service: &Upstream, token: &Secret, peer: Peer) -> Result<http::Request<()>, Box<dyn std::error::Error>> {
+    let mut request = service.address.clone().into_client_request()?;
+    let headers = request.headers_mut();
+    let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
+    bearer.set_sensitive(true);
+    headers.insert(AUTHORIZATION, bearer);
+    let payload = token.expose().split(|byte| *byte == b'.').nth(1).ok_or("the token is not one of three parts")?;
+    headers.insert(IDENTITY, HeaderValue::from_bytes(&URL_SAFE_NO_PAD.decode(payload)?)?);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(service.subprotocol));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gatepost/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(FORWARDED_FOR, HeaderValue::from_str(&peer.address.to_string())?);
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.secure { "https" } else { "http" }));
+    Ok(request)
+}
+
+/// Closes a connection in good order, so that the service does not take it for a fault, and gives it up soon in any case.
+async fn farewell(mut stream: WebSocketStream<TcpStream>, code: CloseCode) {
+    let goodbye = async {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        // Where theirs came first, it is answered with the flush.
+        match stream.send(Message::Close(Some(frame))).await {
+            Ok(()) => {}
+            Err(_) => stream.flush().await?,
+        }
+        while stream.next().await.transpose()?.is_some() {}
+        Ok::<_, Error>(())
+    };
+    match tokio::time::timeout(FAREWELL, goodbye).await {
+        Ok(Ok(())) | Ok(Err(Error::ConnectionClosed)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the service behind a gate ended: {error}"),
+        Err(_) => tracing::debug!("the service behind a gate did not answer a goodbye"),
+    }
+}
