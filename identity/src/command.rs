@@ -38,7 +38,8 @@ pub struct Context {
 /// Who speaks, and what they want.
 #[derive(Debug)]
 pub struct Command {
-    /// What is shown besides the credential that the verb is about: a client's own id and secret.
+    /// What is shown besides the credential that the verb is about, in the order in which it counts: a client's own id and
+    /// secret; the cookie that a login takes the place of; for other verbs, whatever says who speaks.
     pub presented: Vec<Credential>,
     /// What is wanted.
     pub verb: Verb,
@@ -62,6 +63,11 @@ pub enum Verb {
         /// Which.
         kinds: Vec<TokenKind>,
     },
+    /// Who speaks: whoever is presented, else whoever the connection holds. Answered by `Answer::Granted`, without tokens.
+    WhoAmI,
+    /// Ends the sessions that are presented, else the one that the connection holds. Whoever has none is signed out as well.
+    /// Answered by `Answer::Done`.
+    Logout,
     /// The keys with which others verify what is signed here. Answered by `Answer::PublicKeys`.
     PublicKeys,
 }
@@ -84,6 +90,13 @@ pub struct GrantRequest {
 pub enum Binding {
     /// One connection, and a token that restores it on another.
     Connection,
+    /// A cookie: the same text until the session's own end, which is later where the peer asked to be remembered.
+    Cookie {
+        /// Whether it did.
+        remember: bool,
+    },
+    /// Nothing: what was proved is good for this one request.
+    Request,
 }
 
 /// The name of a provider, as somebody wrote it. Compared by its canonical key.

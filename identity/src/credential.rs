@@ -10,7 +10,7 @@ use crate::password::Verdict;
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
-use crate::reply::Reason;
+use crate::reply::{Method, Reason};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Grant, Which};
@@ -39,6 +39,8 @@ pub enum Credential {
         /// The readings.
         any_of: Vec<Secret>,
     },
+    /// The cookie of a session.
+    Cookie(Secret),
     /// A grant that somebody issued for this client.
     Code {
         /// As it was sent.
@@ -49,6 +51,7 @@ pub enum Credential {
 /// What was proved.
 pub(crate) struct Proof {
     pub(crate) provider: String,
+    pub(crate) method: Method,
     pub(crate) account: Option<Account>,
     pub(crate) client: Client,
     /// Hashes under the present settings, where the stored ones were made under others.
@@ -113,8 +116,8 @@ impl Core {
                 }
                 result
             }
-            // A token is looked up, not compared: `grant.rs` follows it to its session.
-            Credential::Token { .. } => Err(Refusal::InvalidCredentials),
+            // These are looked up, not compared: `grant.rs` and `caller.rs` follow them to their session.
+            Credential::Token { .. } | Credential::Cookie(_) => Err(Refusal::InvalidCredentials),
         }
     }
 
@@ -165,6 +168,7 @@ impl Core {
             (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => {
                 may_enter(Some(&account), &client, now).map(|()| Proof {
                     provider: provider.name.clone(),
+                    method: Method::Password,
                     account: Some(account),
                     client,
                     rehashed: verdict.rehashed,
@@ -197,6 +201,7 @@ impl Core {
             (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => may_enter(None, &client, self.clock.now())
                 .map(|()| Proof {
                     provider: provider.name.clone(),
+                    method: Method::ClientSecret,
                     account: None,
                     client,
                     rehashed: None,
@@ -254,6 +259,7 @@ impl Core {
         may_enter(Some(&account), &client, now)?;
         Ok(Proof {
             provider: provider.name.clone(),
+            method: Method::Code,
             account: Some(account),
             client,
             rehashed: None,

@@ -10,6 +10,7 @@ pub mod account;
 pub mod admin;
 pub mod audit;
 mod borrow;
+mod caller;
 pub mod clock;
 pub mod command;
 pub mod credential;
@@ -39,7 +40,7 @@ use std::time::Instant;
 use crate::admin::{Admin, Operator};
 use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, draw};
-use crate::command::{Command, Context, Verb};
+use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
 use crate::credential::{About, Credential};
 use crate::grant::Grant;
 use crate::keyring::Keyring;
@@ -180,35 +181,15 @@ impl Identity {
     /// anybody still waits for the answer or not: a peer that hangs up has still spent its attempt.
     pub async fn handle(&self, command: Command, context: &Context) -> Outcome {
         let core = &self.core;
-        let mut about = About::default();
         let Command { presented, verb } = command;
-        let (provider, credential, request) = match verb {
-            Verb::Authenticate { provider, credential, request } => (provider, credential, request),
-            Verb::Issue { kinds } => return Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
-            Verb::PublicKeys => return Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
-        };
-        let (action, result) = match &credential {
-            Credential::Token { any_of } => {
-                ("restore", core.restore(provider.as_ref(), any_of, &request, context, &mut about).await)
+        match verb {
+            Verb::Authenticate { provider, credential, request } => {
+                core.authenticate(provider.as_ref(), &presented, &credential, &request, context).await
             }
-            _ => {
-                let proof = core.prove(provider.as_ref(), &presented, &credential, context, &mut about);
-                let result = match core.by(context, proof).await {
-                    Ok(proof) => core.start(proof, &request, context, &mut about).await,
-                    Err(refusal) => Err(refusal),
-                };
-                ("login", result)
-            }
-        };
-        match result {
-            Ok(Grant { granted, attachment, held }) => {
-                Outcome { reply: Reply { result: Ok(Answer::Granted(granted)) }, attachment, held }
-            }
-            Err(refusal) => {
-                let now = core.clock.now();
-                core.audit.refused(now, context, core.entry(now, action, context, &about), &refusal);
-                Outcome::only(Err(refusal))
-            }
+            Verb::Issue { kinds } => Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
+            Verb::WhoAmI => core.who_am_i(&presented, context).await,
+            Verb::Logout => core.log_out(&presented, context).await,
+            Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
         }
     }
 
@@ -249,6 +230,37 @@ impl Identity {
 }
 
 impl Core {
+    async fn authenticate(
+        self: &Arc<Core>,
+        provider: Option<&ProviderName>,
+        presented: &[Credential],
+        credential: &Credential,
+        request: &GrantRequest,
+        context: &Context,
+    ) -> Outcome {
+        let mut about = About::default();
+        let (action, result) = match (credential, request.binding) {
+            (Credential::Token { any_of }, _) => ("restore", self.restore(provider, any_of, request, context, &mut about).await),
+            (_, binding) => {
+                let proof = self.by(context, self.prove(provider, presented, credential, context, &mut about)).await;
+                let result = match (proof, binding) {
+                    (Ok(proof), Binding::Request) => self.once(proof, request, context, &mut about).await.map(Grant::for_once),
+                    (Ok(proof), _) => self.start(proof, presented, request, context, &mut about).await,
+                    (Err(refusal), _) => Err(refusal),
+                };
+                (if binding == Binding::Request { "request" } else { "login" }, result)
+            }
+        };
+        match result {
+            Ok(Grant { granted, attachment, held }) => Outcome { reply: Reply::of(Ok(Answer::Granted(granted))), attachment, held },
+            Err(refusal) => {
+                let now = self.clock.now();
+                self.audit.refused(now, context, self.entry(now, action, context, &about), &refusal);
+                Outcome::only(Err(refusal))
+            }
+        }
+    }
+
     /// The result, if it comes by the deadline.
     ///
     /// # Errors
@@ -266,7 +278,7 @@ impl Core {
         match (self.spellings.iter().find(|(name, _)| *name == gate), token) {
             (Some((_, spell)), _) => Ok(spell(token)),
             // A gate without a spelling of its own gets the bytes as they were drawn.
-            (None, NewToken::Restore { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
+            (None, NewToken::Restore { random } | NewToken::Cookie { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
             (None, NewToken::Upstream { .. }) => {
                 tracing::error!(gate, "the gate {gate} cannot say who is there, and was asked to");
                 Err(Refusal::Unavailable)

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The secret does not prove the claim, or there is nobody to prove it. Said by `credential.rs` (`Identity::prove`),
-    /// after `password.rs` or `token.rs` has compared.
+    /// after `password.rs` or `token.rs` has compared; and by `caller.rs` (`Core::recognise`) where two proofs name two people.
     InvalidCredentials,
     /// The client is unknown, or did not prove itself. Said by `credential.rs` (`Identity::prove_client`).
     InvalidClient,
@@ -33,8 +33,11 @@ pub enum Refusal {
     InsecureTransport,
     /// The session holds as many connections as it may. Said by `session.rs` (`may_attach`).
     TooManySessions,
-    /// Whoever asks holds no session, or no longer. Said by `grant.rs` (`Core::issue_to_holder`).
+    /// Whoever asks holds no session, or no longer, and shows nothing that says who they are. Said by `grant.rs`
+    /// (`Core::issue_to_holder`) and `caller.rs` (`Core::who_am_i`).
     LoginRequired,
+    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`).
+    NotPermitted,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {
         /// How long to wait before the next attempt is looked at.
@@ -59,6 +62,33 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it is about what was shown, so that something else that is shown may still do. The others are about the time or
+    /// the server: who hears them is to come again, whatever else was shown.
+    pub const fn is_about_the_proof(&self) -> bool {
+        match self {
+            Refusal::InvalidCredentials
+            | Refusal::InvalidClient
+            | Refusal::AccountUnavailable
+            | Refusal::Expired
+            | Refusal::Revoked
+            | Refusal::NotYetValid
+            | Refusal::WrongAudience
+            | Refusal::UnknownProvider
+            | Refusal::InsecureTransport
+            | Refusal::ScopeNotGranted => true,
+            Refusal::TooManySessions
+            | Refusal::LoginRequired
+            | Refusal::NotPermitted
+            | Refusal::TooManyAttempts { .. }
+            | Refusal::Busy { .. }
+            | Refusal::TimedOut
+            | Refusal::Unavailable
+            | Refusal::AlreadyExists(_)
+            | Refusal::NotFound(_)
+            | Refusal::Invalid(_) => false,
+        }
+    }
+
     /// The word that audit, logs and operators use.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -74,6 +104,7 @@ impl Refusal {
             Refusal::InsecureTransport => "insecure_transport",
             Refusal::TooManySessions => "too_many_sessions",
             Refusal::LoginRequired => "login_required",
+            Refusal::NotPermitted => "not_permitted",
             Refusal::TooManyAttempts { .. } => "too_many_attempts",
             Refusal::Busy { .. } => "busy",
             Refusal::TimedOut => "timed_out",

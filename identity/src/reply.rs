@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::account::{AccountSummary, ClientId};
+use crate::account::{AccountSummary, ClientId, Rights};
 use crate::clock::Timestamp;
+use crate::command::ProviderName;
 use crate::grant::HeldEvents;
 use crate::live::Attachment;
 use crate::refusal::Refusal;
@@ -27,32 +28,78 @@ pub struct Outcome {
 impl Outcome {
     /// A reply that attaches nothing and holds nothing back.
     pub(crate) fn only(result: Result<Answer, Refusal>) -> Outcome {
-        Outcome { reply: Reply { result }, attachment: None, held: HeldEvents::nothing() }
+        Outcome { reply: Reply::of(result), attachment: None, held: HeldEvents::nothing() }
+    }
+
+    /// As [`Outcome::only`], with what became of whoever spoke.
+    pub(crate) fn told(caller: Caller, result: Result<Answer, Refusal>) -> Outcome {
+        Outcome { reply: Reply { caller, result }, attachment: None, held: HeldEvents::nothing() }
     }
 }
 
 /// What a gate turns into bytes.
 #[derive(Debug)]
 pub struct Reply {
+    /// What became of whoever spoke, whatever became of the verb. Of a login nothing is said here: it is its own result.
+    pub caller: Caller,
     /// What was asked for, or why not.
     pub result: Result<Answer, Refusal>,
+}
+
+impl Reply {
+    /// A reply that says nothing of who spoke.
+    pub fn of(result: Result<Answer, Refusal>) -> Reply {
+        Reply { caller: Caller::default(), result }
+    }
+}
+
+/// What became of what was presented.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// Who speaks, where somebody was recognised.
+    pub principal: Option<Principal>,
+    /// What was drawn anew on the way, to be told to whoever spoke.
+    pub renewed: Vec<IssuedToken>,
+    /// What proved nothing: its place in `Command::presented`, and why.
+    pub failed: Vec<(usize, Refusal)>,
 }
 
 /// The facts of a grant. Never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The session that outlives the connection.
-    pub session: SessionId,
+    /// The session that outlives connection or request; none, where what was proved is good for one request only.
+    pub session: Option<SessionId>,
     /// The user, where there is one; a client that spoke for itself has none.
     pub account: Option<Arc<AccountSummary>>,
-    /// The client through which the login came.
-    pub client: ClientId,
+    /// The client through which the login came; none, where what was shown stands for an account by itself.
+    pub client: Option<ClientId>,
     /// What was granted.
     pub scopes: Scopes,
+    /// What the account may do at the services behind us.
+    pub rights: Rights,
+    /// The provider that vouches; none, where this server has signed for it itself.
+    pub provider: Option<ProviderName>,
+    /// How it was proved this time.
+    pub method: Method,
     /// The gate's own mark for how scope names are spelled to this peer.
     pub spelling: u8,
     /// When this authentication ends, if it does.
     pub expires_at: Option<Timestamp>,
+}
+
+/// How somebody proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By a user's password.
+    Password,
+    /// By a client's own secret: it spoke for itself.
+    ClientSecret,
+    /// By a code that an operator or another client was given.
+    Code,
+    /// By a token that restores a session, ours or somebody else's.
+    Token,
+    /// By a session's cookie.
+    Cookie,
 }
 
 /// A secret told once. Not `Clone`.
@@ -71,6 +118,11 @@ pub struct IssuedToken {
 pub enum TokenKind {
     /// Restores a session on another connection; rolls at each use.
     Restore,
+    /// Speaks for a session with each request; the same until the session ends.
+    Cookie {
+        /// Whether the peer asked to be remembered.
+        remember: bool,
+    },
     /// Goes along to a service behind a gate and tells it who is there: signed, and good for a minute.
     Upstream {
         /// Whoever it is meant for.
@@ -83,6 +135,11 @@ pub enum TokenKind {
 pub enum NewToken<'a> {
     /// Of kind [`TokenKind::Restore`]. Its text carries no meaning: the core's record decides.
     Restore {
+        /// 256 bits of chance.
+        random: &'a [u8; 32],
+    },
+    /// Of kind [`TokenKind::Cookie`]. As one that restores.
+    Cookie {
         /// 256 bits of chance.
         random: &'a [u8; 32],
     },
@@ -116,6 +173,8 @@ pub enum Spelled {
         /// Its claims (RFC 7519 section 4).
         claims: Vec<u8>,
     },
+    /// This gate tells no such token.
+    Never,
 }
 
 impl Spelled {
@@ -123,7 +182,7 @@ impl Spelled {
     pub(crate) fn text(self) -> Result<Secret, Refusal> {
         match self {
             Spelled::Text(text) => Ok(text),
-            Spelled::Signed { .. } => Err(misspelled()),
+            Spelled::Signed { .. } | Spelled::Never => Err(misspelled()),
         }
     }
 
@@ -131,7 +190,7 @@ impl Spelled {
     pub(crate) fn signed(self) -> Result<(&'static str, Vec<u8>), Refusal> {
         match self {
             Spelled::Signed { typ, claims } => Ok((typ, claims)),
-            Spelled::Text(_) => Err(misspelled()),
+            Spelled::Text(_) | Spelled::Never => Err(misspelled()),
         }
     }
 }
@@ -144,8 +203,10 @@ fn misspelled() -> Refusal {
 /// The positive answers, one kind for each verb.
 #[derive(Debug)]
 pub enum Answer {
-    /// Answers `Verb::Authenticate` and `Verb::Issue`.
+    /// Answers `Verb::Authenticate`, `Verb::Issue` and `Verb::WhoAmI`.
     Granted(Granted),
+    /// Answers `Verb::Logout`.
+    Done,
     /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
     PublicKeys(String),
 }
@@ -164,7 +225,15 @@ impl Answer {
     pub fn granted(self) -> Result<Granted, Refusal> {
         match self {
             Answer::Granted(granted) => Ok(granted),
-            Answer::PublicKeys(_) => Err(unexpected()),
+            Answer::Done | Answer::PublicKeys(_) => Err(unexpected()),
+        }
+    }
+
+    /// That it is done. As [`Answer::granted`].
+    pub fn done(self) -> Result<(), Refusal> {
+        match self {
+            Answer::Done => Ok(()),
+            Answer::Granted(_) | Answer::PublicKeys(_) => Err(unexpected()),
         }
     }
 
@@ -172,7 +241,7 @@ impl Answer {
     pub fn public_keys(self) -> Result<String, Refusal> {
         match self {
             Answer::PublicKeys(keys) => Ok(keys),
-            Answer::Granted(_) => Err(unexpected()),
+            Answer::Granted(_) | Answer::Done => Err(unexpected()),
         }
     }
 }

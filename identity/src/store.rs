@@ -147,8 +147,20 @@ pub struct NewSession {
     pub rehashed: Option<String>,
     /// As `rehashed`, for the client's secret.
     pub rehashed_secret: Option<String>,
+    /// The session whose place it takes, and what the audit says of its end: it ends in the same transaction, displaced.
+    pub replaces: Option<(SessionId, AuditEntry)>,
     /// What the audit says of it.
     pub audit: AuditEntry,
+}
+
+/// New hashes of secrets that were proved, made under the present settings, each with the version of its owner that the proof
+/// was decided by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehashed {
+    /// Of a password.
+    pub account: Option<(AccountId, u64, String)>,
+    /// Of a client's secret.
+    pub client: Option<(ClientId, u64, String)>,
 }
 
 /// A token that was presented, and its successor.
@@ -173,7 +185,8 @@ pub struct Roll {
 }
 
 /// Which sessions. Those of an account or a client are ended together with the grants for it that were not redeemed: they are
-/// sessions to come.
+/// sessions to come. Where those of an account end, all of them, its cut-off moves
+/// ([`cut_off_after`](crate::account::cut_off_after)), so that nothing signed for it before stands either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     /// This one.
@@ -184,6 +197,8 @@ pub enum Which {
     Client(ClientId),
     /// All that were last used at or before this moment.
     UsedBefore(Timestamp),
+    /// All whose own end was at or before this moment.
+    ExpiredBefore(Timestamp),
 }
 
 /// One page of a listing: what comes after `after` in its own order, at most `limit` rows.
@@ -227,7 +242,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new account.
     async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError>;
     /// Replaces the account that has `account.version`; the new row has the version after it. Appends `Change::Account`.
-    /// Ends all its sessions in the same transaction where `end` says why; `audit` is written beside.
+    /// Its cut-off never moves back, whatever the change was made from. Ends all its sessions in the same transaction where `end`
+    /// says why; `audit` is written beside.
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError>;
     /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`.
     async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
@@ -245,6 +261,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Begins a session, unless account or client are no longer of the version named, or not active.
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError>;
+    /// Keeps new hashes of secrets that were proved without beginning a session. No change of their owners: one that is no longer
+    /// of the version named stays as it is.
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError>;
     /// Keeps a new grant.
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError>;
     /// The grant with this hash.
@@ -266,7 +285,8 @@ pub trait Store: Send + Sync + 'static {
     /// Sessions not ended, newest first; of one account only where it is named. `after` is the last one of the page before.
     async fn sessions(&self, of: Option<AccountId>, page: Page<SessionId>) -> Result<Vec<Session>, StoreError>;
     /// Ends sessions that have not ended, deletes their tokens, appends `Change::SessionEnded` for each and writes `audit`
-    /// once for each, naming its session, account and client. Answers how many there were.
+    /// once for each, naming its session, account and client. Of [`Which::Account`] it appends `Change::Account` too, since the
+    /// account's cut-off has moved. Answers how many there were.
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
     /// Says that a token of somebody else's is no longer good here, until it ends by itself at `until`. Appends
     /// `Change::SessionEnded` for the borrowed session that rests on it.

@@ -249,8 +249,10 @@ impl Core {
             |span: Duration| crate::clock::Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
         let settings = &self.settings.sessions;
         let over = Which::UsedBefore(before(settings.session_life));
-        if let Err(error) = self.store.end_sessions(over, Reason::Expired, now, core_entry(now, "expire")).await {
-            tracing::error!(error = %error.0, "sessions whose time is over could not be ended: {error}");
+        for over in [over, Which::ExpiredBefore(now)] {
+            if let Err(error) = self.store.end_sessions(over, Reason::Expired, now, core_entry(now, "expire")).await {
+                tracing::error!(error = %error.0, "sessions whose time is over could not be ended: {error}");
+            }
         }
         // The feed is trimmed below; what it says of those sessions is followed first.
         self.changed().await;

@@ -230,6 +230,8 @@ struct Session {
     connection_life: Span,
     token_life: Span,
     session_life: Span,
+    cookie_life: Span,
+    remembered_life: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -247,6 +249,8 @@ impl Default for Session {
             connection_life: Span(default.connection_life),
             token_life: Span(default.token_life),
             session_life: Span(default.session_life),
+            cookie_life: Span(default.cookie_life),
+            remembered_life: Span(default.remembered_life),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -480,6 +484,8 @@ impl Written {
             ("session.connection_life", session.connection_life),
             ("session.token_life", session.token_life),
             ("session.session_life", session.session_life),
+            ("session.cookie_life", session.cookie_life),
+            ("session.remembered_life", session.remembered_life),
         ];
         if let Some((key, _)) = throttle_spans.iter().find(|(_, span)| span.0.is_zero()) {
             return Err(origins.complain(key, "must be longer than nothing"));
@@ -530,6 +536,8 @@ impl Written {
                 connection_life: session.connection_life.0,
                 token_life: session.token_life.0,
                 session_life: session.session_life.0,
+                cookie_life: session.cookie_life.0,
+                remembered_life: session.remembered_life.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,

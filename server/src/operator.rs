@@ -45,8 +45,16 @@ pub enum Operation {
         email: Option<String>,
         /// Friendly name.
         display_name: Option<String>,
+        /// Given name.
+        first_name: Option<String>,
+        /// Family name.
+        last_name: Option<String>,
+        /// Where a picture is.
+        profile_url: Option<String>,
         /// Roles.
         roles: Vec<String>,
+        /// Permissions.
+        permissions: Vec<String>,
         /// Scopes.
         scopes: Vec<String>,
         /// End, in milliseconds since the Unix epoch.
@@ -76,8 +84,16 @@ pub enum Operation {
         email: Option<String>,
         /// Another friendly name; empty takes it away.
         display_name: Option<String>,
+        /// Another given name; empty takes it away.
+        first_name: Option<String>,
+        /// Another family name; empty takes it away.
+        last_name: Option<String>,
+        /// Another picture; empty takes it away.
+        profile_url: Option<String>,
         /// All roles.
         roles: Option<Vec<String>>,
+        /// All permissions.
+        permissions: Option<Vec<String>>,
         /// All scopes.
         scopes: Option<Vec<String>>,
         /// Another end, in milliseconds since the Unix epoch; 0 takes it away.
@@ -354,20 +370,60 @@ pub async fn perform(identity: &Identity, operator: Operator, operation: Operati
 
 async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refusal> {
     match operation {
-        Operation::UserAdd { name, id, email, display_name, roles, scopes, expires_at, password } => {
-            let password = password.map(Told::secret);
-            let expires_at = expires_at.map(Timestamp::from_millis);
-            let new = NewUser { name, subject: id, email, display_name, roles, scopes, expires_at, password };
+        Operation::UserAdd {
+            name,
+            id,
+            email,
+            display_name,
+            first_name,
+            last_name,
+            profile_url,
+            roles,
+            permissions,
+            scopes,
+            expires_at,
+            password,
+        } => {
+            let new = NewUser {
+                name,
+                subject: id,
+                email,
+                display_name,
+                first_name,
+                last_name,
+                profile_url,
+                roles,
+                permissions,
+                scopes,
+                expires_at: expires_at.map(Timestamp::from_millis),
+                password: password.map(Told::secret),
+            };
             Ok(user(&admin.add_user(new).await?))
         }
         Operation::UserList { after, limit } => Ok(admin.users(after.as_deref(), limit).await?.iter().map(user).collect()),
         Operation::UserShow { name } => Ok(user(&admin.user(&name).await?)),
-        Operation::UserSet { name, new_name, email, display_name, roles, scopes, expires_at } => {
+        Operation::UserSet {
+            name,
+            new_name,
+            email,
+            display_name,
+            first_name,
+            last_name,
+            profile_url,
+            roles,
+            permissions,
+            scopes,
+            expires_at,
+        } => {
             let change = UserChange {
                 name: new_name,
                 email: email.map(unless_empty),
                 display_name: display_name.map(unless_empty),
+                first_name: first_name.map(unless_empty),
+                last_name: last_name.map(unless_empty),
+                profile_url: profile_url.map(unless_empty),
                 roles,
+                permissions,
                 scopes,
                 expires_at: expires_at.map(unless_zero),
             };
@@ -459,8 +515,12 @@ fn user(account: &Account) -> Value {
         "id": account.subject,
         "email": account.email.as_ref().map(|email| email.as_str()),
         "display_name": account.display_name,
+        "first_name": account.first_name,
+        "last_name": account.last_name,
+        "profile_url": account.profile_url,
         "status": account.status.word(),
-        "roles": account.roles,
+        "roles": account.rights.roles,
+        "permissions": account.rights.permissions,
         "scopes": names(&account.scopes),
         "expires_at": account.expires_at.map(moment),
         "has_password": account.password.is_some(),

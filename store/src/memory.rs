@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, SigningKey, Store, StoreError, StoredSession, Token,
-    TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession,
+    Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 
@@ -86,15 +86,19 @@ impl State {
             Which::Account(id) => session.account == Some(*id),
             Which::Client(id) => session.client == *id,
             Which::UsedBefore(moment) => session.used_at <= *moment,
+            Which::ExpiredBefore(moment) => session.expires_at.is_some_and(|end| end <= *moment),
         };
         self.grants.retain(|_, grant| {
             let to_come = match which {
                 Which::Account(id) => grant.account == *id,
                 Which::Client(id) => grant.client == *id,
-                Which::Session(_) | Which::UsedBefore(_) => false,
+                Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => false,
             };
             grant.redeemed.is_some() || !to_come
         });
+        if let Which::Account(id) = which {
+            self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(at, account.cut_off));
+        }
         let ended: Vec<Session> =
             self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
         for session in &ended {
@@ -107,6 +111,9 @@ impl State {
 
     fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
         let ended = self.end(which, reason, at);
+        if let Which::Account(id) = which {
+            self.tell(Change::Account(*id));
+        }
         for session in &ended {
             self.append(AuditEntry {
                 session: Some(session.id),
@@ -128,6 +135,9 @@ impl State {
         }
         if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
             return Err(twice("token"));
+        }
+        if let Some((replaced, audit)) = new.replaces {
+            self.end_with_audit(&Which::Session(replaced), Reason::Displaced, session.started_at, &audit);
         }
         if let (Some(password), Some(id)) = (new.rehashed, session.account) {
             self.accounts.entry(id).and_modify(|account| account.password = Some(password));
@@ -226,14 +236,15 @@ impl Store for Memory {
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {
         let mut state = self.state();
-        if state.accounts.get(&account.id).is_none_or(|stored| stored.version != account.version) {
+        let Some(stored) = state.accounts.get(&account.id).filter(|stored| stored.version == account.version) else {
             return Ok(Placed::Stale);
-        }
+        };
+        let cut_off = account.cut_off.max(stored.cut_off);
         if let Some(field) = state.taken(&account) {
             return Ok(Placed::Taken(field));
         }
         let id = account.id;
-        state.accounts.insert(id, Account { version: account.version + 1, ..account });
+        state.accounts.insert(id, Account { cut_off, version: account.version + 1, ..account });
         if let Some(reason) = end {
             state.end(&Which::Account(id), reason, audit.at);
         }
@@ -302,6 +313,21 @@ impl Store for Memory {
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
         self.state().begin(new)
+    }
+
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some((id, version, hash)) = rehashed.account
+            && let Some(account) = state.accounts.get_mut(&id).filter(|account| account.version == version)
+        {
+            account.password = Some(hash);
+        }
+        if let Some((id, version, hash)) = rehashed.client
+            && let Some(client) = state.clients.get_mut(&id).filter(|client| client.version == version)
+        {
+            client.secret = Some(hash);
+        }
+        Ok(())
     }
 
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {

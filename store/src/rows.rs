@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Status, Username};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
@@ -79,7 +79,7 @@ fn key_of(row: &Row<'_>) -> String {
 /// The columns of [`account`].
 pub(crate) const ACCOUNT: &str = "accounts.id, accounts.subject, accounts.name, accounts.email, accounts.display_name, \
      accounts.status, accounts.expires_at, accounts.roles, accounts.scopes, accounts.password, accounts.version, \
-     accounts.created_at";
+     accounts.created_at, accounts.permissions, accounts.first_name, accounts.last_name, accounts.profile_url, accounts.cut_off";
 
 pub(crate) fn account(row: &Row<'_>) -> Result<Account, Failure> {
     let cells = Cells { table: "accounts", row };
@@ -91,11 +91,15 @@ pub(crate) fn account(row: &Row<'_>) -> Result<Account, Failure> {
         display_name: cells.cell(4)?,
         status: cells.parsed(5, status)?,
         expires_at: cells.at_or_never(6)?,
-        roles: cells.parsed(7, |text| serde_json::from_str(text).map_err(|error| error.to_string()))?,
+        rights: Rights { roles: cells.parsed(7, names)?, permissions: cells.parsed(12, names)? },
         scopes: cells.parsed(8, scopes)?,
         password: cells.cell(9)?,
         version: cells.number(10)?,
         created_at: cells.at(11)?,
+        first_name: cells.cell(13)?,
+        last_name: cells.cell(14)?,
+        profile_url: cells.cell(15)?,
+        cut_off: cells.at(16)?,
     })
 }
 
@@ -118,8 +122,8 @@ pub(crate) fn client(row: &Row<'_>) -> Result<Client, Failure> {
 }
 
 /// The columns of [`session`].
-pub(crate) const SESSION: &str =
-    "id, gate, provider, account, client, requested, spelling, source, started_at, used_at, ended_at, ended_for";
+pub(crate) const SESSION: &str = "id, gate, provider, account, client, requested, spelling, source, started_at, used_at, ended_at, ended_for, \
+     expires_at";
 
 pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
     let cells = Cells { table: "sessions", row };
@@ -138,6 +142,7 @@ pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
         source: cells.parsed(7, |text| text.parse::<IpAddr>().map_err(|error| format!("{text:?}: {error}")))?,
         started_at: cells.at(8)?,
         used_at: cells.at(9)?,
+        expires_at: cells.at_or_never(12)?,
         ended,
     })
 }
@@ -284,9 +289,13 @@ pub(crate) fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
-/// Roles may hold any text, so they are an array of JSON.
-pub(crate) fn roles_text(roles: &[String]) -> Result<String, Failure> {
-    serde_json::to_string(roles).map_err(|error| Failure::Unwritable(error.to_string()))
+/// Roles and permissions may hold any text, so they are an array of JSON.
+pub(crate) fn names_text(names: &[String]) -> Result<String, Failure> {
+    serde_json::to_string(names).map_err(|error| Failure::Unwritable(error.to_string()))
+}
+
+fn names(text: &str) -> Result<Vec<String>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 pub(crate) fn scopes_text(scopes: &Scopes) -> String {

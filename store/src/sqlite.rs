@@ -16,8 +16,8 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash, Which,
-    Written,
+    Change, Grant, NewSession, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash,
+    Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::config::DbConfig;
@@ -223,6 +223,10 @@ impl Store for Sqlite {
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
         self.write(move |connection| writes::start_session(connection, &new)).await
+    }
+
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError> {
+        self.write(move |connection| writes::rehash(connection, &rehashed)).await
     }
 
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {

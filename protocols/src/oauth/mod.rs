@@ -81,7 +81,7 @@ mod tests {
             Served::Response(response) => response,
             Served::Question(command, answer) => {
                 assert!(matches!(command.verb, Verb::PublicKeys) && command.presented.is_empty(), "{command:?}");
-                answer(Timestamp::default(), Reply { result })
+                answer(Timestamp::default(), Reply::of(result))
             }
         }
     }

@@ -66,8 +66,8 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         // A good credential, which is worth nothing here: a client must not be told to throw it away.
         Refusal::ScopeNotGranted | Refusal::InsecureTransport => (Told::Reject, FORBIDDEN, Hint::None),
         Refusal::TooManySessions => (Told::Error("Session"), FORBIDDEN, Hint::None),
-        // Nothing was presented, so nothing is to be thrown away.
-        Refusal::LoginRequired => (Told::Error("Authority"), FORBIDDEN, Hint::None),
+        // Nothing was presented, or it was good, so nothing is to be thrown away.
+        Refusal::LoginRequired | Refusal::NotPermitted => (Told::Error("Authority"), FORBIDDEN, Hint::None),
         Refusal::TooManyAttempts { retry_after } => {
             (Told::Error("Limited"), StatusCode::TOO_MANY_REQUESTS, Hint::Later(*retry_after))
         }
@@ -99,6 +99,7 @@ mod tests {
             (Refusal::InsecureTransport, Told::Reject, 403, None),
             (Refusal::TooManySessions, Told::Error("Session"), 403, None),
             (Refusal::LoginRequired, Told::Error("Authority"), 403, None),
+            (Refusal::NotPermitted, Told::Error("Authority"), 403, None),
             (Refusal::TooManyAttempts { retry_after: wait }, Told::Error("Limited"), 429, Some("2")),
             (Refusal::Busy { retry_after: Duration::ZERO }, Told::Error("Limited"), 503, Some("1")),
             (Refusal::TimedOut, Told::Error("Operation.Timeout"), 503, None),
@@ -112,10 +113,9 @@ mod tests {
             let response = response(&refusal);
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(response.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), retry, "{refusal:?}");
-            let credential_is_no_matter = matches!(
-                refusal,
-                Refusal::ScopeNotGranted | Refusal::InsecureTransport | Refusal::TooManySessions | Refusal::LoginRequired
-            );
+            use Refusal::{InsecureTransport, LoginRequired, NotPermitted, ScopeNotGranted, TooManySessions};
+            let credential_is_no_matter =
+                matches!(refusal, ScopeNotGranted | InsecureTransport | TooManySessions | LoginRequired | NotPermitted);
             let challenged = response.headers.contains_key(WWW_AUTHENTICATE);
             assert_eq!(challenged, status == 403 && !credential_is_no_matter, "{refusal:?}");
         }

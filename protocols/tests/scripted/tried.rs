@@ -68,6 +68,7 @@ pub fn refusals() -> Vec<Refusal> {
         Refusal::InsecureTransport,
         Refusal::TooManySessions,
         Refusal::LoginRequired,
+        Refusal::NotPermitted,
         Refusal::TooManyAttempts { retry_after },
         Refusal::Busy { retry_after },
         Refusal::TimedOut,

@@ -5,6 +5,7 @@
 
 mod ask;
 mod print;
+mod users;
 
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use self::users::User;
 use crate::config::{Config, Sources, parse_span};
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
@@ -67,91 +69,6 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
-}
-
-#[derive(Debug, Subcommand)]
-enum User {
-    /// Add a user; the password comes from standard input or a prompt
-    Add {
-        /// The name to log in with
-        name: String,
-        /// The id that peers are told [default: the name]
-        #[arg(long)]
-        id: Option<String>,
-        /// An address to log in with
-        #[arg(long)]
-        email: Option<String>,
-        /// A friendly name
-        #[arg(long)]
-        display_name: Option<String>,
-        /// A role; may be repeated
-        #[arg(long = "role", value_name = "ROLE")]
-        roles: Vec<String>,
-        /// A scope that the user holds; may be repeated
-        #[arg(long = "scope", value_name = "SCOPE")]
-        scopes: Vec<String>,
-        /// When the account ends: 2027-01-31, or 2027-01-31T12:00:00Z
-        #[arg(long, value_name = "MOMENT", value_parser = moment)]
-        expires: Option<i64>,
-        /// Without a password: nobody can log in with one
-        #[arg(long)]
-        no_password: bool,
-    },
-    /// List the users
-    List,
-    /// Show one user
-    Show(Named),
-    /// Change names, address, roles, scopes or expiry
-    Set {
-        /// The user's name or e-mail address
-        name: String,
-        /// Another name
-        #[arg(long, value_name = "NAME")]
-        rename: Option<String>,
-        /// Another address; empty takes it away
-        #[arg(long)]
-        email: Option<String>,
-        /// Another friendly name; empty takes it away
-        #[arg(long)]
-        display_name: Option<String>,
-        /// A role; those given are all
-        #[arg(long = "role", value_name = "ROLE", conflicts_with = "no_roles")]
-        roles: Vec<String>,
-        /// No role
-        #[arg(long)]
-        no_roles: bool,
-        /// A scope; those given are all
-        #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
-        scopes: Vec<String>,
-        /// No scope
-        #[arg(long)]
-        no_scopes: bool,
-        /// When the account ends; `never` takes the end away
-        #[arg(long, value_name = "MOMENT", value_parser = moment)]
-        expires: Option<i64>,
-    },
-    /// Switch a user off and end the sessions
-    Disable(Named),
-    /// Switch a user on
-    Enable(Named),
-    /// Forget failed attempts, so that the user need not wait
-    Unlock(Named),
-    /// Set the password, from standard input or a prompt, and end the sessions
-    SetPassword {
-        /// The user's name or e-mail address
-        name: String,
-        /// Take the password away
-        #[arg(long)]
-        none: bool,
-    },
-    /// Remove a user and end the sessions
-    Remove(Named),
-}
-
-#[derive(Debug, Args)]
-struct Named {
-    /// The user's name or e-mail address
-    name: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -325,7 +242,7 @@ fn run_command(cli: Cli) -> Result<(), String> {
             Command::Session(Session::List { user }) => {
                 list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
             }
-            Command::User(command) => answer(config, json, user(command)?).await,
+            Command::User(command) => answer(config, json, command.operation()?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
             Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
                 let life = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
@@ -342,34 +259,6 @@ fn run_command(cli: Cli) -> Result<(), String> {
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
-}
-
-fn user(command: User) -> Result<Operation, String> {
-    Ok(match command {
-        User::Add { name, id, email, display_name, roles, scopes, expires, no_password } => {
-            let password = if no_password { None } else { Some(secret("Password")?) };
-            let expires_at = expires.filter(|&end| end != 0);
-            Operation::UserAdd { name, id, email, display_name, roles, scopes, expires_at, password }
-        }
-        User::List => Operation::UserList { after: None, limit: PAGE },
-        User::Show(Named { name }) => Operation::UserShow { name },
-        User::Set { name, rename, email, display_name, roles, no_roles, scopes, no_scopes, expires } => Operation::UserSet {
-            name,
-            new_name: rename,
-            email,
-            display_name,
-            roles: (no_roles || !roles.is_empty()).then_some(roles),
-            scopes: (no_scopes || !scopes.is_empty()).then_some(scopes),
-            expires_at: expires,
-        },
-        User::Disable(Named { name }) => Operation::UserDisable { name },
-        User::Enable(Named { name }) => Operation::UserEnable { name },
-        User::Unlock(Named { name }) => Operation::UserUnlock { name },
-        User::SetPassword { name, none } => {
-            Operation::UserSetPassword { name, password: if none { None } else { Some(secret("New password")?) } }
-        }
-        User::Remove(Named { name }) => Operation::UserRemove { name },
-    })
 }
 
 fn client(command: Client) -> Result<Operation, String> {

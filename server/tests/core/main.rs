@@ -9,6 +9,7 @@ mod borrowed;
 mod budgets;
 mod grants;
 mod issue;
+mod requests;
 mod sessions;
 mod stalled;
 mod tokens;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gatepost_identity::account::{ClientId, Status};
+use gatepost_identity::account::{ClientId, NameKey, Status};
 use gatepost_identity::admin::{Admin, ClientSecret, LONGEST_GRANT, NewClient, NewGrant, NewUser, Operator, UserChange};
 use gatepost_identity::clock::{Clock, SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, ProviderName, Verb};
@@ -32,8 +33,8 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason, Spell};
-use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
+use gatepost_identity::reply::{Answer, Caller, Event, Granted, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind};
+use gatepost_identity::scope::{Right, Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::store::{OneNode, Store};
 use gatepost_identity::{Identity, Settings, World};
@@ -109,7 +110,7 @@ impl Core {
         };
         change(&mut settings);
         let world = World { store, shared: Arc::new(OneNode::default()), clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, vec![("zenith", spell)]).await.unwrap();
+        let identity = Identity::open(world, settings, vec![("zenith", spell), ("web", requests::web)]).await.unwrap();
         let unasked = {
             let identity = identity.clone();
             tokio::spawn(async move { identity.run().await })
