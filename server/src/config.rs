@@ -52,6 +52,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What the core is set to.
     pub identity: gatepost_identity::Settings,
+    /// Where others find this server: an origin.
+    pub public_url: Option<String>,
     /// Each gate that is open, with its section.
     pub gates: Vec<(&'static Gate, Section)>,
 }
@@ -389,6 +391,7 @@ impl Config {
         };
         closed_to_others(&data).map_err(|fault| ConfigError(format!("--data: {fault}")))?;
 
+        let public_url = written.public_url.as_ref().map(|url| url.0.clone());
         let mut insecure_gates = Vec::new();
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
@@ -405,7 +408,7 @@ impl Config {
             let section = Section(section);
             let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
             scopes.extend((gate.scopes)(&section).map_err(bad)?);
-            (gate.mounts)(&section).map_err(bad)?;
+            (gate.mounts)(&section, public_url.as_deref()).map_err(bad)?;
             gates.push((gate, section));
         }
         let identity = written.identity(scopes, insecure_gates, origins)?;
@@ -422,6 +425,7 @@ impl Config {
             log: written.log,
             drain_timeout: written.drain_timeout.0,
             identity,
+            public_url,
             gates,
         })
     }

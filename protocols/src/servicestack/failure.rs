@@ -72,6 +72,8 @@ pub(super) enum Failure<'a> {
     KeyUserGone,
     /// An API key on a connection that others could read.
     InsecureKey,
+    /// A password on a connection that others could read.
+    InsecurePassword,
     /// Keys of no environment were asked for.
     NoEnvironment,
     /// A role is missing.
@@ -105,8 +107,6 @@ pub(super) enum Failure<'a> {
     },
     /// A pre-defined route to a request that there is not.
     UnknownOperation(&'a str),
-    /// A body longer than any request.
-    TooLarge,
     /// Too soon after too many failures.
     TooManyAttempts {
         /// How long to wait.
@@ -223,7 +223,9 @@ impl Failure<'_> {
                 row(405, "NotImplementedException", format!("The operation '{}' does not exist for this service", safe(name)))
             }
             // The framework has no sentences for these.
-            Failure::TooLarge => row(413, "RequestEntityTooLarge", "The request body is too large"),
+            Failure::InsecurePassword => {
+                row(403, FORBIDDEN, "Sending a password over insecure connection forbidden when RequireSecureConnection=true")
+            }
             Failure::TooManyAttempts { .. } => row(429, "TooManyRequests", "Too many attempts, try again later"),
             Failure::Unavailable { .. } => row(503, "ServiceUnavailable", "The service is not available now, try again later"),
         }
@@ -232,6 +234,12 @@ impl Failure<'_> {
     /// The status of the answer.
     pub(super) fn status(&self) -> StatusCode {
         self.row().status
+    }
+
+    /// Whether the framework's service says it in so many words rather than by an exception that ends it: a browser is then sent
+    /// back to where it came from.
+    pub(super) fn is_explicit(&self) -> bool {
+        matches!(self.row().code, UNAUTHORIZED | NOT_FOUND | FORBIDDEN | "Conflict")
     }
 
     /// For how long whoever waits should wait: whole seconds, rounded up, at least one.
@@ -463,7 +471,7 @@ mod tests {
             (Failure::BadUserName, 400, "Username contains invalid characters (Parameter 'UserName')"),
             (Failure::NoName, 400, "Username or Email is required"),
             (Failure::UnknownOperation("X[]"), 405, "The operation 'X' does not exist for this service"),
-            (Failure::TooLarge, 413, "The request body is too large"),
+            (Failure::InsecurePassword, 403, "Sending a password over insecure"),
             (Failure::TooManyAttempts { retry_after: wait }, 429, "Too many attempts"),
             (Failure::Unavailable { retry_after: Some(wait) }, 503, "The service is not available now"),
         ];
@@ -478,7 +486,6 @@ mod tests {
             ("Forbidden", 403),
             ("NotFound", 404),
             ("Conflict", 409),
-            ("RequestEntityTooLarge", 413),
             ("TooManyRequests", 429),
             ("ServiceUnavailable", 503),
         ];

@@ -68,7 +68,7 @@ pub fn refused(refusal: Refusal) -> Reply {
 /// Where the gate answers, under these settings.
 pub fn mounts(settings: &str) -> Result<Vec<Mount>, String> {
     let section = Section(settings.parse().map_err(|error| format!("{settings:?}: {error}"))?);
-    (GATE.mounts)(&section).map_err(|bad| format!("{}: {}", bad.key, bad.what))
+    (GATE.mounts)(&section, None).map_err(|bad| format!("{}: {}", bad.key, bad.what))
 }
 
 /// Hands a request to the mount of its path; 404 where there is none, as the server's router has it.
