@@ -6,6 +6,7 @@
 
 mod users;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::Core;
 use crate::account::{Client, ClientId, Status, label};
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::{Timestamp, draw};
-use crate::command::ProviderName;
+use crate::command::{Context, ProviderName};
 use crate::refusal::Refusal;
-use crate::reply::Reason;
+use crate::reply::{Principal, Reason};
 use crate::scope::{Scope, ScopeRequest, Scopes};
 use crate::secret::Secret;
 use crate::session::{Session, SessionId};
@@ -31,6 +32,22 @@ pub enum Operator {
         /// The user id that the kernel vouches for.
         uid: u32,
     },
+    /// A peer, through one of the gates, which the core has found to be allowed to do what it does.
+    Peer {
+        /// The gate.
+        gate: &'static str,
+        /// Where it speaks from.
+        address: IpAddr,
+        /// The name of whoever speaks, where somebody does.
+        name: Option<String>,
+    },
+}
+
+impl Operator {
+    pub(crate) fn peer(context: &Context, who: Option<&Principal>) -> Operator {
+        let name = who.and_then(|who| who.account.as_ref()).map(|account| account.name.clone());
+        Operator::Peer { gate: context.gate, address: context.peer.address, name }
+    }
 }
 
 /// A client to be added.
@@ -107,7 +124,7 @@ pub struct SessionView {
 
 /// The operators' door, with somebody in it.
 pub struct Admin<'a> {
-    core: &'a Arc<Core>,
+    pub(crate) core: &'a Arc<Core>,
     operator: Operator,
 }
 
@@ -378,10 +395,17 @@ impl<'a> Admin<'a> {
         names.iter().map(|name| find(name).ok_or_else(|| no_scope(name, catalogue.iter().map(|line| &line.scope)))).collect()
     }
 
-    fn entry(&self, action: &'static str) -> AuditEntry {
-        let Operator::Local { uid } = &self.operator;
-        let source = Some(format!("uid {uid}"));
-        AuditEntry { source, ..AuditEntry::new(self.core.clock.now(), action, "operator") }
+    pub(crate) fn entry(&self, action: &'static str) -> AuditEntry {
+        let now = self.core.clock.now();
+        match &self.operator {
+            Operator::Local { uid } => {
+                AuditEntry { source: Some(format!("uid {uid}")), ..AuditEntry::new(now, action, "operator") }
+            }
+            Operator::Peer { gate, address, name } => {
+                let source = Some(address.to_canonical().to_string());
+                AuditEntry { source, name: name.clone(), ..AuditEntry::new(now, action, gate) }
+            }
+        }
     }
 }
 
@@ -397,7 +421,7 @@ fn placed(placed: Placed) -> Result<(), Refusal> {
     }
 }
 
-fn written(written: Written) -> Result<(), Refusal> {
+pub(crate) fn written(written: Written) -> Result<(), Refusal> {
     match written {
         Written::Done => Ok(()),
         Written::Stale => Err(changed_meanwhile()),

@@ -89,6 +89,7 @@ impl Core {
                         Err(refusal) => Err(refusal),
                     }
                 }
+                Credential::ApiKey(key) => self.recognise_api_key(key, context).await,
                 // These begin or restore a session, and are worth nothing beside another question.
                 Credential::Token { .. } | Credential::Code { .. } => Err(Refusal::InvalidCredentials),
             };
@@ -145,8 +146,8 @@ impl Core {
     /// What a session that a cookie speaks for is worth now.
     pub(crate) fn principal_by_cookie(&self, found: &Found, context: &Context, now: Timestamp) -> Result<Principal, Refusal> {
         let (account, client) = (found.account.as_deref(), &*found.client);
-        may_enter(account, client, now)?;
-        let scopes = self.scopes(account, client, &found.session.requested, self.carries(context))?;
+        may_enter(account, Some(client), now)?;
+        let scopes = self.scopes(account, Some(client), &found.session.requested, self.carries(context))?;
         Ok(self.principal(&found.session, account, client, scopes, (Method::Cookie, now)))
     }
 
@@ -188,7 +189,7 @@ impl Core {
             tracing::warn!(error = %error.0, "a password stays hashed under earlier settings, since the store cannot write: {error}");
         }
         let now = self.clock.now();
-        let scopes = self.scopes(account.as_ref(), &client, &request.scope, self.carries(context)).unwrap_or_default();
+        let scopes = self.scopes(account.as_ref(), Some(&client), &request.scope, self.carries(context)).unwrap_or_default();
         let ends = [account.as_ref().and_then(|account| account.expires_at), client.expires_at];
         if let Some(account) = &account {
             self.throttle.mark_familiar(now, context.peer.address, account.id);

@@ -68,6 +68,13 @@ pub enum Verb {
     /// Ends the sessions that are presented, else the one that the connection holds. Whoever has none is signed out as well.
     /// Answered by `Answer::Done`.
     Logout,
+    /// The API keys of whoever speaks. Answered by `Answer::ApiKeys`.
+    ApiKeys {
+        /// For this environment.
+        environment: String,
+        /// A new one in the place of those there are.
+        renew: bool,
+    },
     /// The keys with which others verify what is signed here. Answered by `Answer::PublicKeys`.
     PublicKeys,
 }

@@ -41,6 +41,8 @@ pub enum Credential {
     },
     /// The cookie of a session.
     Cookie(Secret),
+    /// A key that speaks for an account by itself.
+    ApiKey(Secret),
     /// A grant that somebody issued for this client.
     Code {
         /// As it was sent.
@@ -116,8 +118,8 @@ impl Core {
                 }
                 result
             }
-            // These are looked up, not compared: `grant.rs` and `caller.rs` follow them to their session.
-            Credential::Token { .. } | Credential::Cookie(_) => Err(Refusal::InvalidCredentials),
+            // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
+            Credential::Token { .. } | Credential::Cookie(_) | Credential::ApiKey(_) => Err(Refusal::InvalidCredentials),
         }
     }
 
@@ -166,7 +168,7 @@ impl Core {
         let result = match (verdict, proved_client, provider, account) {
             (Err(refusal), ..) | (Ok(_), Err(refusal), ..) | (Ok(_), Ok(_), Err(refusal), _) => Err(refusal),
             (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => {
-                may_enter(Some(&account), &client, now).map(|()| Proof {
+                may_enter(Some(&account), Some(&client), now).map(|()| Proof {
                     provider: provider.name.clone(),
                     method: Method::Password,
                     account: Some(account),
@@ -198,8 +200,8 @@ impl Core {
         let proved = self.prove_client(claim, client.as_ref(), &mut charges).await;
         let result = match (proved, provider) {
             (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
-            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => may_enter(None, &client, self.clock.now())
-                .map(|()| Proof {
+            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => {
+                may_enter(None, Some(&client), self.clock.now()).map(|()| Proof {
                     provider: provider.name.clone(),
                     method: Method::ClientSecret,
                     account: None,
@@ -207,7 +209,8 @@ impl Core {
                     rehashed: None,
                     rehashed_secret,
                     redeems: None,
-                }),
+                })
+            }
             _ => Err(Refusal::InvalidClient),
         };
         match &result {
@@ -256,7 +259,7 @@ impl Core {
             return Err(Refusal::InvalidCredentials);
         }
         let account = self.store.account(grant.account).await?.ok_or(Refusal::InvalidCredentials)?;
-        may_enter(Some(&account), &client, now)?;
+        may_enter(Some(&account), Some(&client), now)?;
         Ok(Proof {
             provider: provider.name.clone(),
             method: Method::Code,

@@ -20,7 +20,7 @@ use crate::policy::{carries_secure_scopes, may_enter};
 use crate::provider::{Provider, ProviderKind};
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Method, NewToken, Principal, TokenKind};
-use crate::scope::{Scopes, resolve};
+use crate::scope::{ScopeRequest, Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::{OnReuse, Session, SessionId};
 use crate::store::{NewSession, Redeemed, Roll, Token, TokenHash, Written};
@@ -56,7 +56,7 @@ impl Core {
         let Proof { provider, method, account, client, rehashed, rehashed_secret, redeems } = proof;
         // Kept with the session, so that a restore is no wider than the grant was.
         let requested = redeems.as_ref().map_or_else(|| request.scope.clone(), |grant| request.scope.within(&grant.scopes));
-        let scopes = self.scopes(account.as_ref(), &client, &requested, self.carries(context))?;
+        let scopes = self.scopes(account.as_ref(), Some(&client), &requested, self.carries(context))?;
         // Until it is let go, a second use of the grant waits: who came first has a session to be told of before that ends.
         let _turn = match &redeems {
             Some(grant) => Some(self.by(context, self.turn(&grant.hash)).await?),
@@ -202,8 +202,8 @@ impl Core {
             return Err(refusal);
         }
         let (account, client) = (found.account.as_deref(), &*found.client);
-        may_enter(account, client, now)?;
-        let scopes = self.scopes(account, client, &session.requested, self.carries(context))?;
+        may_enter(account, Some(client), now)?;
+        let scopes = self.scopes(account, Some(client), &session.requested, self.carries(context))?;
         self.settings.sessions.may_attach(self.live.connections(session.id, context.connection))?;
         let mut principal = self.principal(session, account, client, scopes, (Method::Token, now));
         principal.spelling = request.spelling.unwrap_or(session.spelling);
@@ -394,8 +394,8 @@ impl Core {
         was: &Principal,
     ) -> Option<Principal> {
         let now = self.clock.now();
-        may_enter(account, client, now).ok()?;
-        let scopes = self.scopes(account, client, &session.requested, secure).ok()?;
+        may_enter(account, Some(client), now).ok()?;
+        let scopes = self.scopes(account, Some(client), &session.requested, secure).ok()?;
         let principal = self.principal(session, account, client, scopes, (was.method, now));
         Some(Principal { spelling: was.spelling, expires_at: was.expires_at.min(principal.expires_at), ..principal })
     }
@@ -403,12 +403,15 @@ impl Core {
     pub(crate) fn scopes(
         &self,
         account: Option<&Account>,
-        client: &Client,
-        requested: &crate::scope::ScopeRequest,
+        client: Option<&Client>,
+        requested: &ScopeRequest,
         secure: bool,
     ) -> Result<Scopes, Refusal> {
-        let held = account.map_or(&client.scopes, |account| &account.scopes);
-        resolve(&self.settings.scopes, requested, held, &client.scopes, secure)
+        let nothing = Scopes::default();
+        let carried = client.map(|client| &client.scopes);
+        let held = account.map(|account| &account.scopes).or(carried).unwrap_or(&nothing);
+        // What comes through no client is not narrowed by one.
+        resolve(&self.settings.scopes, requested, held, carried.unwrap_or(held), secure)
     }
 
     pub(crate) fn principal(

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod admin;
+pub mod api_key;
 pub mod audit;
 mod borrow;
 mod caller;
@@ -189,6 +190,7 @@ impl Identity {
             Verb::Issue { kinds } => Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
             Verb::WhoAmI => core.who_am_i(&presented, context).await,
             Verb::Logout => core.log_out(&presented, context).await,
+            Verb::ApiKeys { environment, renew } => core.api_keys_of_caller(&presented, &environment, renew, context).await,
             Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
         }
     }

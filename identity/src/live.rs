@@ -1,6 +1,6 @@
 //! What is in force, in memory: sessions, their tokens, and the connections attached to them.
 //!
-//! Keyed by the hash of a token, so that a check reads no database. Everything here is also in the store, or is about a
+//! Keyed by the hash of a token or key, so that a check reads no database. Everything here is also in the store, or is about a
 //! connection and dies with it; what was not used lately is let go and read again when it is. It follows the feed of
 //! changes, its own node's included, so that what ended on disk ends here, in the same order.
 //!
@@ -12,6 +12,7 @@
 //! It refuses to decide who may come in; whoever does hands the result in.
 
 mod attachment;
+mod known;
 mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use self::attachment::Attachment;
 use self::attachment::Mailbox;
+pub(crate) use self::known::Known;
 use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
@@ -336,7 +338,10 @@ impl Live {
                 }
                 tables.reconsider(|session| session.account == Some(id), anew);
             }
-            None => tables.lose(|live| live.session.account == Some(id)),
+            None => {
+                tables.lose(|live| live.session.account == Some(id));
+                tables.unknow_of(|owner| owner == id);
+            }
         }
     }
 
@@ -356,7 +361,9 @@ impl Live {
 
     /// Follows a feed that has a gap: nothing here can be trusted, so connections have to come again.
     pub(crate) fn lose_all(&self) {
-        self.tables().lose(|_| true);
+        let mut tables = self.tables();
+        tables.lose(|_| true);
+        tables.unknow_of(|_| true);
     }
 
     /// Detaches what has expired.

@@ -15,10 +15,10 @@ pub enum Refusal {
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
-    /// The token's or session's time is over. Said by `token.rs` (`standing`).
+    /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
-    /// (`standing`), by `live.rs` (`Live::attach`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
+    /// (`standing`), by `live.rs` (`Live::attach`), of an API key that was cancelled by `api_key.rs` (`ApiKey::standing`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
     /// (`Core::commit`).
     Revoked,
     /// A signed token's time has not come. Said by `jwt.rs` (`judge`), only after its signature has verified.
@@ -36,7 +36,8 @@ pub enum Refusal {
     /// Whoever asks holds no session, or no longer, and shows nothing that says who they are. Said by `grant.rs`
     /// (`Core::issue_to_holder`) and `caller.rs` (`Core::who_am_i`).
     LoginRequired,
-    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`).
+    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`), and by
+    /// `api_key.rs` (`Admin::own_api_keys`) to somebody without an account here.
     NotPermitted,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {

@@ -100,6 +100,8 @@ pub enum Method {
     Token,
     /// By a session's cookie.
     Cookie,
+    /// By an API key.
+    ApiKey,
 }
 
 /// A secret told once. Not `Clone`.
@@ -207,6 +209,8 @@ pub enum Answer {
     Granted(Granted),
     /// Answers `Verb::Logout`.
     Done,
+    /// Answers `Verb::ApiKeys`.
+    ApiKeys(Vec<ToldApiKey>),
     /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
     PublicKeys(String),
 }
@@ -220,12 +224,29 @@ pub struct Granted {
     pub tokens: Vec<IssuedToken>,
 }
 
+/// An API key, as its owner is told of it.
+#[derive(Debug)]
+pub struct ToldApiKey {
+    /// The whole text, where it was just made; it is not told again.
+    pub key: Option<Secret>,
+    /// Its first letters.
+    pub prefix: String,
+    /// What it is to be used with.
+    pub environment: String,
+    /// What kind of key it is.
+    pub kind: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends, if it does.
+    pub expires_at: Option<Timestamp>,
+}
+
 impl Answer {
     /// The grant. Any other answer to a question that grants would be our own bug, told as `Unavailable`.
     pub fn granted(self) -> Result<Granted, Refusal> {
         match self {
             Answer::Granted(granted) => Ok(granted),
-            Answer::Done | Answer::PublicKeys(_) => Err(unexpected()),
+            Answer::Done | Answer::ApiKeys(_) | Answer::PublicKeys(_) => Err(unexpected()),
         }
     }
 
@@ -233,7 +254,15 @@ impl Answer {
     pub fn done(self) -> Result<(), Refusal> {
         match self {
             Answer::Done => Ok(()),
-            Answer::Granted(_) | Answer::PublicKeys(_) => Err(unexpected()),
+            Answer::Granted(_) | Answer::ApiKeys(_) | Answer::PublicKeys(_) => Err(unexpected()),
+        }
+    }
+
+    /// The API keys. As [`Answer::granted`].
+    pub fn api_keys(self) -> Result<Vec<ToldApiKey>, Refusal> {
+        match self {
+            Answer::ApiKeys(keys) => Ok(keys),
+            Answer::Granted(_) | Answer::Done | Answer::PublicKeys(_) => Err(unexpected()),
         }
     }
 
@@ -241,7 +270,7 @@ impl Answer {
     pub fn public_keys(self) -> Result<String, Refusal> {
         match self {
             Answer::PublicKeys(keys) => Ok(keys),
-            Answer::Granted(_) | Answer::Done => Err(unexpected()),
+            Answer::Granted(_) | Answer::Done | Answer::ApiKeys(_) => Err(unexpected()),
         }
     }
 }

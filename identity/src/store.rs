@@ -8,6 +8,7 @@
 use async_trait::async_trait;
 
 use crate::account::{Account, AccountId, Client, ClientId, NameKey, Status};
+use crate::api_key::ApiKey;
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
@@ -49,6 +50,19 @@ pub struct Token {
     pub presented_at: Option<Timestamp>,
     /// When a token that grew from it was first presented; some time after that it is no longer good. None: never.
     pub superseded_at: Option<Timestamp>,
+}
+
+/// API keys that are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewApiKeys {
+    /// Whose they are.
+    pub account: AccountId,
+    /// The keys.
+    pub keys: Vec<ApiKey>,
+    /// The environment whose other keys are cancelled, where they take their place.
+    pub in_place_of: Option<String>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A session with the tokens that may still speak for it.
@@ -221,6 +235,8 @@ pub enum Change {
     Account(AccountId),
     /// A client was changed or removed.
     Client(ClientId),
+    /// What has this hash, and speaks for an account by itself, is no longer good.
+    Revoked(TokenHash),
 }
 
 /// What Gatepost remembers.
@@ -293,9 +309,19 @@ pub trait Store: Send + Sync + 'static {
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
     /// Whether [`Store::revoke`] was said of this token.
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
-    /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions that ended before
-    /// `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
+    /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
+    /// before `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
+
+    /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. Stale
+    /// where the account is gone.
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError>;
+    /// The API key with this hash.
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
+    /// The newest 1000 API keys of an account, newest first. They go with it.
+    async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
+    /// Cancels an API key that was not. Appends `Change::Revoked`.
+    async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
 
     /// Lines of the feed after number `after`, oldest first, with their numbers; at most `limit`.
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError>;

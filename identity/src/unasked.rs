@@ -197,6 +197,7 @@ impl Core {
                     self.anew(session, account, client, secure, was)
                 });
             }
+            Change::Revoked(hash) => self.live.revoked(&hash),
             Change::Account(_) | Change::Client(_) => {}
         }
         Ok(())

@@ -150,6 +150,7 @@ impl Codec {
                 format!("client {id}{}", secret.unwrap_or_default())
             }
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
+            Credential::ApiKey(key) => format!("API key {}", text(key)),
             Credential::Code { code } => format!("code {}", text(code)),
             Credential::Token { any_of } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));

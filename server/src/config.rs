@@ -104,12 +104,15 @@ impl Default for Written {
             password: Password::default(),
             throttle: Throttle::default(),
             session: Session::default(),
-            provider: vec![WrittenProvider {
-                name: "local".to_owned(),
-                kind: Kind::Local,
-                aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
-                issuers: Vec::new(),
-            }],
+            provider: vec![
+                WrittenProvider {
+                    name: "local".to_owned(),
+                    kind: Kind::Local,
+                    aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
+                    issuers: Vec::new(),
+                },
+                WrittenProvider { name: "apikey".to_owned(), kind: Kind::ApiKey, aliases: Vec::new(), issuers: Vec::new() },
+            ],
         }
     }
 }
@@ -303,6 +306,7 @@ fn usual_algorithms() -> Vec<String> {
 enum Kind {
     Local,
     Token,
+    ApiKey,
 }
 
 /// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
@@ -514,6 +518,10 @@ impl Written {
                 Kind::Local if !provider.issuers.is_empty() => {
                     return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind local has none"));
                 }
+                Kind::ApiKey if !provider.issuers.is_empty() => {
+                    return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind apikey has none"));
+                }
+                Kind::ApiKey => ProviderKind::ApiKey,
                 Kind::Local => ProviderKind::Local,
                 Kind::Token => ProviderKind::Token(provider.issuers(&place, origins)?),
             };

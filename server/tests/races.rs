@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use gatepost::clock::RealClock;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Status};
 use gatepost_identity::admin::{ClientChange, NewClient, NewUser, Operator, UserChange};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::{SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
@@ -28,8 +29,8 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession,
-    TokenHash, Which, Written,
+    Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError,
+    StoredSession, TokenHash, Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use gatepost_identity::{Identity, Settings, World};
@@ -106,6 +107,10 @@ handed_on! {
         revoke(token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> ();
         is_revoked(token: &TokenHash) -> bool;
         forget(now: Timestamp, ended: Timestamp) -> ();
+        add_api_keys(new: NewApiKeys, audit: AuditEntry) -> Written;
+        api_key(hash: &TokenHash) -> Option<ApiKey>;
+        api_keys(of: AccountId) -> Vec<ApiKey>;
+        cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();
         feed(after: u64, limit: usize) -> Vec<(u64, Change)>;
         feed_end() -> u64;
         audit(entries: Vec<AuditEntry>) -> ();
@@ -126,7 +131,9 @@ impl Core {
         let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false };
         let settings = Settings {
             passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
-            providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: Vec::new() }],
+            providers: [("local", ProviderKind::Local), ("apikey", ProviderKind::ApiKey)]
+                .map(|(name, kind)| Provider { name: name.to_owned(), kind, aliases: Vec::new() })
+                .into(),
             scopes: vec![scope("a"), scope("b")],
             ..Settings::default()
         };
@@ -349,6 +356,36 @@ async fn who_shows_a_cookie_again_asks_nothing_of_the_store_but_the_feed() {
         core.request(vec![cookie], Verb::WhoAmI).await.expect("signed in");
     }
     // The feed is read where nobody has for a second; here that is the task of whoever asks.
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+}
+
+#[tokio::test]
+async fn an_api_key_that_was_cancelled_while_it_was_read_stays_cancelled() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let (key, text) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+    let identity = core.identity.clone();
+    store.after("api_key", async move {
+        identity.admin(OPERATOR).cancel_api_key("ann", &key.prefix).await.unwrap();
+    });
+    for _ in 0..3 {
+        let shown = vec![Credential::ApiKey(text.clone())];
+        assert_eq!(core.request(shown, Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+    }
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn who_shows_an_api_key_again_asks_nothing_of_the_store_but_the_feed() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let (_, text) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+    let show = async || core.request(vec![Credential::ApiKey(text.clone())], Verb::WhoAmI).await;
+    show().await.unwrap();
+    let asked = store.asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        show().await.unwrap();
+    }
     assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
 }
 

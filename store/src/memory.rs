@@ -8,13 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession,
-    Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, SigningKey, Store, StoreError,
+    StoredSession, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 
@@ -35,6 +36,7 @@ struct State {
     tokens: BTreeMap<TokenHash, Token>,
     grants: BTreeMap<TokenHash, Grant>,
     revoked: BTreeMap<TokenHash, Timestamp>,
+    api_keys: BTreeMap<TokenHash, ApiKey>,
     feed: VecDeque<(u64, Change)>,
     audit: Vec<AuditRow>,
     throttle: BTreeMap<u32, ThrottleRow>,
@@ -153,6 +155,13 @@ impl State {
         Ok(Written::Done)
     }
 
+    fn cancel(&mut self, hash: &TokenHash, at: Timestamp) {
+        self.api_keys.entry(*hash).and_modify(|key| {
+            key.cancelled_at.get_or_insert(at);
+        });
+        self.tell(Change::Revoked(*hash));
+    }
+
     fn tell(&mut self, change: Change) {
         let number = self.feed_end() + 1;
         self.feed.push_back((number, change));
@@ -260,6 +269,7 @@ impl Store for Memory {
         }
         state.end(&Which::Account(id), Reason::Revoked, audit.at);
         state.accounts.remove(&id);
+        state.api_keys.retain(|_, key| key.account != id);
         state.tell(Change::Account(id));
         state.append(audit);
         Ok(Written::Done)
@@ -446,6 +456,9 @@ impl Store for Memory {
         state.revoked.retain(|_, until| *until >= now);
         state.tokens.retain(|_, token| token.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
+        state
+            .api_keys
+            .retain(|_, key| [key.cancelled_at, key.expires_at].into_iter().flatten().min().is_none_or(|end| end >= ended));
         let State { grants, sessions, .. } = &mut *state;
         grants.retain(|_, grant| match grant.redeemed {
             Some(redeemed) => sessions.contains_key(&redeemed.session),
@@ -453,6 +466,43 @@ impl Store for Memory {
         });
         let surplus = state.feed.len().saturating_sub(FEED);
         state.feed.drain(..surplus);
+        Ok(())
+    }
+
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if !state.accounts.contains_key(&new.account) {
+            return Ok(Written::Stale);
+        }
+        if new.keys.iter().any(|key| state.api_keys.contains_key(&key.hash)) {
+            return Err(twice("API key"));
+        }
+        if let Some(environment) = &new.in_place_of {
+            let replaced =
+                |key: &&ApiKey| key.account == new.account && key.environment == *environment && key.cancelled_at.is_none();
+            let replaced: Vec<TokenHash> = state.api_keys.values().filter(replaced).map(|key| key.hash).collect();
+            replaced.iter().for_each(|hash| state.cancel(hash, new.at));
+        }
+        state.api_keys.extend(new.keys.into_iter().map(|key| (key.hash, key)));
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.state().api_keys.get(hash).cloned())
+    }
+
+    async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account == of).cloned().collect();
+        keys.sort_by_key(|key| (std::cmp::Reverse(key.created_at), key.hash));
+        keys.truncate(1000);
+        Ok(keys)
+    }
+
+    async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.cancel(&hash, at);
+        state.append(audit);
         Ok(())
     }
 

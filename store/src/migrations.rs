@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_signing_keys.sql"),
     include_str!("../migrations/0005_rights.sql"),
     include_str!("../migrations/0006_cookies.sql"),
+    include_str!("../migrations/0007_api_keys.sql"),
 ];
 
 /// What stands between a file and the present schema.

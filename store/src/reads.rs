@@ -3,6 +3,7 @@
 //! What takes more than one statement takes one transaction, so that it never sees half of a write.
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::session::{Session, SessionId};
@@ -59,6 +60,15 @@ pub(crate) fn clients(connection: &Connection, page: &Page<ClientId>) -> Result<
 
 pub(crate) fn grant(connection: &Connection, hash: &TokenHash) -> Result<Option<Grant>, Failure> {
     one(connection, &format!("SELECT {} FROM grants WHERE hash = ?1", rows::GRANT), [hash], rows::grant)
+}
+
+pub(crate) fn api_key(connection: &Connection, hash: &TokenHash) -> Result<Option<ApiKey>, Failure> {
+    one(connection, &format!("SELECT {} FROM api_keys WHERE hash = ?1", rows::API_KEY), [hash], rows::api_key)
+}
+
+pub(crate) fn api_keys(connection: &Connection, of: AccountId) -> Result<Vec<ApiKey>, Failure> {
+    let sql = format!("SELECT {} FROM api_keys WHERE account = ?1 ORDER BY created_at DESC, hash LIMIT 1000", rows::API_KEY);
+    all(connection, &sql, [of.0.into_bytes()], rows::api_key)
 }
 
 pub(crate) fn session_by_token(

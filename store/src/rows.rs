@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
@@ -200,6 +201,23 @@ pub(crate) fn grant(row: &Row<'_>) -> Result<Grant, Failure> {
     })
 }
 
+/// The columns of [`api_key`].
+pub(crate) const API_KEY: &str = "hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at";
+
+pub(crate) fn api_key(row: &Row<'_>) -> Result<ApiKey, Failure> {
+    let cells = Cells { table: "api_keys", row };
+    Ok(ApiKey {
+        hash: cells.cell(0)?,
+        prefix: cells.cell(1)?,
+        account: AccountId(cells.uuid(2)?),
+        environment: cells.cell(3)?,
+        kind: cells.cell(4)?,
+        created_at: cells.at(5)?,
+        expires_at: cells.at_or_never(6)?,
+        cancelled_at: cells.at_or_never(7)?,
+    })
+}
+
 /// The columns of [`change`].
 pub(crate) const CHANGE: &str = "number, kind, id, detail";
 
@@ -210,6 +228,7 @@ pub(crate) fn change_cells(change: &Change) -> (&'static str, Value, Value) {
         Change::SessionEnded(id, reason) => ("session", blob(id.0), Value::Text(reason.word().to_owned())),
         Change::TokensEnded(id, hashes) => ("tokens", blob(id.0), Value::Blob(hashes.concat())),
         Change::Account(id) => ("account", blob(id.0), Value::Null),
+        Change::Revoked(hash) => ("revoked", Value::Blob(hash.to_vec()), Value::Null),
         Change::Client(id) => ("client", Value::Text(id.as_str().to_owned()), Value::Null),
     }
 }
@@ -228,6 +247,7 @@ pub(crate) fn change(row: &Row<'_>) -> Result<(u64, Change), Failure> {
             Change::TokensEnded(SessionId(cells.uuid(2)?), hashes.to_vec())
         }
         "account" => Change::Account(AccountId(cells.uuid(2)?)),
+        "revoked" => Change::Revoked(cells.cell(2)?),
         "client" => Change::Client(cells.parsed(2, client_id)?),
         _ => return Err(cells.bad(format!("{kind:?} is not a kind of change"))),
     };

@@ -4,6 +4,8 @@
 //! A verb looks first and writes then. What it was decided by (versions, tokens, names that are free) is read in the same
 //! transaction as the write, so that nothing comes in between.
 
+pub(crate) mod keys;
+
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::clock::Timestamp;
@@ -480,6 +482,8 @@ pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) 
     run(connection, "DELETE FROM tokens WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
+    let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";
+    run(connection, &format!("DELETE FROM api_keys WHERE {over} < ?1"), [ended.millis()])?;
     run(connection, "DELETE FROM revoked WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1", [FEED])
 }

@@ -39,7 +39,8 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 
 /// What the kept files hold, and every later one shall.
 mod kept {
-    use gatepost_identity::store::Redeemed;
+    use gatepost_identity::api_key::ApiKey;
+    use gatepost_identity::store::{NewApiKeys, Redeemed};
 
     use super::*;
 
@@ -144,6 +145,29 @@ mod kept {
 
     pub(super) async fn check_cookie(store: &Sqlite) {
         assert_eq!(store.session(session_id(7)).await, Ok(Some(cookie())));
+    }
+
+    /// From schema 7 on.
+    pub(super) fn api_key() -> ApiKey {
+        ApiKey {
+            hash: hash(1),
+            prefix: "aB3_-xyz".to_owned(),
+            account: account_id(2),
+            environment: "live".to_owned(),
+            kind: "secret".to_owned(),
+            created_at: at(1),
+            expires_at: Some(at(90)),
+            cancelled_at: None,
+        }
+    }
+
+    pub(super) async fn write_api_key(store: &Sqlite) {
+        let new = NewApiKeys { account: account_id(2), keys: vec![api_key()], in_place_of: None, at: at(1) };
+        assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(Written::Done));
+    }
+
+    pub(super) async fn check_api_key(store: &Sqlite) {
+        assert_eq!(store.api_key(&hash(1)).await, Ok(Some(api_key())));
     }
 
     pub(super) async fn write(store: &Sqlite) {
@@ -268,8 +292,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 6 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 6; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 7 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 7; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -518,6 +542,18 @@ async fn the_kept_file_of_schema_6_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_7_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(7), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -529,6 +565,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write_key(&running.store).await;
     kept::write_rights(&running.store).await;
     kept::write_cookie(&running.store).await;
+    kept::write_api_key(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -539,6 +576,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0004_signing_keys.sql"),
         include_str!("../migrations/0005_rights.sql"),
         include_str!("../migrations/0006_cookies.sql"),
+        include_str!("../migrations/0007_api_keys.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -4,6 +4,7 @@
 //! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
 
 mod ask;
+mod keys;
 mod print;
 mod users;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use self::keys::ApiKey;
 use self::users::User;
 use crate::config::{Config, Sources, parse_span};
 use crate::operator::{Operation, Told};
@@ -63,6 +65,9 @@ enum Command {
     /// Grants: codes that let a user in once, without a password
     #[command(subcommand)]
     Grant(Grant),
+    /// API keys: texts that speak for a user with each request
+    #[command(subcommand)]
+    Apikey(ApiKey),
     /// Sessions
     #[command(subcommand)]
     Session(Session),
@@ -248,6 +253,8 @@ fn run_command(cli: Cli) -> Result<(), String> {
                 let life = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
                 answer(config, json, Operation::GrantMint { client, user, provider, scopes, life }).await
             }
+            Command::Apikey(ApiKey::List(of)) => rows(config, json, of.operation()).await,
+            Command::Apikey(command) => answer(config, json, command.operation()).await,
             Command::Session(Session::End { id, user }) => {
                 let operation = match (id, user) {
                     (Some(id), _) => Operation::SessionEnd { id },
@@ -339,6 +346,17 @@ async fn list(config: Config, json: bool, key: &str, page: impl Fn(Option<String
     };
     asking.close().await;
     result
+}
+
+/// Lists what comes in one page.
+async fn rows(config: Config, json: bool, operation: Operation) -> Result<(), String> {
+    let mut asking = ask::Asker::open(config).await?;
+    let answered = asking.ask(operation).await;
+    asking.close().await;
+    let Value::Array(rows) = answered? else { return Err("the server answered with something else than rows".to_owned()) };
+    let mut printed = print::Rows::new(json);
+    printed.add(rows)?;
+    printed.end()
 }
 
 async fn tail(config: Config, lines: u64, follow: bool, json: bool) -> Result<(), String> {

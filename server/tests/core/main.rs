@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there, in its helpers too")]
 
+mod api_keys;
 mod borrowed;
 mod budgets;
 mod grants;
@@ -33,7 +34,9 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Caller, Event, Granted, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind};
+use gatepost_identity::reply::{
+    Answer, Caller, Event, Granted, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind, ToldApiKey,
+};
 use gatepost_identity::scope::{Right, Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::store::{OneNode, Store};

@@ -535,3 +535,22 @@ fn a_users_names_and_rights_are_set_shown_and_taken_away() {
     }
     assert_eq!(shown(fields), expected, "and nothing is changed");
 }
+
+#[test]
+fn an_api_key_is_shown_once_listed_by_its_first_letters_and_revoked() {
+    let home = Home::with_ann(CHEAP);
+    let made = home.operator(&["apikey", "add", "ann", "--environment", "test", "--expires", "2099-01-31", "--json"], "").json();
+    let text = made["key"].as_str().expect("its text").to_owned();
+    assert_eq!((text.len(), &made["environment"], &made["kind"]), (32, &json!("test"), &json!("secret")));
+    let listed = || home.operator(&["apikey", "list", "ann", "--json"], "").json();
+    let key = listed()[0].clone();
+    assert_eq!((key["prefix"].as_str(), &key["expires_at"]), (Some(&text[..8]), &json!("2099-01-31T00:00:00Z")));
+    assert!(!listed().to_string().contains(&text) && key["cancelled_at"].is_null());
+    for (_, bytes) in home.files() {
+        assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "only its hash is kept");
+    }
+    assert_eq!(home.operator(&["apikey", "revoke", "ann", "nonsense"], "").complaint(), "there is no such API key");
+    home.operator(&["apikey", "revoke", "ann", &text[..8]], "").ok();
+    assert!(listed()[0]["cancelled_at"].is_string());
+    assert_eq!(home.operator(&["apikey", "add", "bob"], "").complaint(), "there is no such user");
+}

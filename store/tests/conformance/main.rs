@@ -2,6 +2,7 @@
 //! one store to it holds all of them to.
 
 mod accounts;
+mod api_keys;
 mod grants;
 mod lines;
 mod sessions;
@@ -12,6 +13,7 @@ use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, To
 use gatepost_store::Memory;
 
 use crate::accounts::*;
+use crate::api_keys::*;
 use crate::grants::*;
 use crate::lines::*;
 use crate::sessions::*;
@@ -86,6 +88,9 @@ held_by_both! {
     what_ends_all_sessions_of_somebody_takes_the_grants_that_were_not_redeemed,
     grants_are_forgotten_with_their_time_or_with_their_session,
     a_token_of_somebody_elses_is_revoked_until_it_ends,
+    an_api_key_reads_back_as_it_was_written,
+    a_new_api_key_takes_the_place_of_those_of_its_environment,
+    an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time,
     the_feed_keeps_its_newest_ten_thousand_lines,
     the_feed_is_read_in_pages,
     the_audit_is_a_chain,
