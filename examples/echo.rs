@@ -65,7 +65,7 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         last_connection: AtomicU64::new(0),
         sockets: AtomicUsize::new(0),
         questions: AtomicUsize::new(0),
-        lost_services: Mutex::default(),
+        services: Mutex::default(),
     });
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
     let site = Arc::new(Site { world: Arc::clone(&world), mounts, proxies: Proxies::default() });

@@ -16,7 +16,7 @@ use crate::jwt::{Claims, Issuer, verify};
 use crate::live::Lent;
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Method, Principal, TokenKind};
-use crate::scope::{ScopeRequest, Scopes, resolve};
+use crate::scope::{ScopeRequest, Scopes, resolve, selected};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::Token;
@@ -59,8 +59,16 @@ impl Core {
             spelling: request.spelling.unwrap_or(session.spelling),
             expires_at: Some(self.settings.sessions.connection_ends(now, Some(token.expires_at), None)),
         };
-        let (attachment, principal) = self.attach(principal, Some(token.hash), (None, 0), context)?;
-        self.audit.note(self.entry(now, "borrow", context, about));
+        let held = context.connection.is_some_and(|connection| self.live.prolong(connection, &token.hash, &principal));
+        let (attachment, principal) = match held {
+            // Nothing is new but the end, and the audit has its line.
+            true => (None, principal),
+            false => {
+                let attached = self.attach(principal, Some(token.hash), (None, 0), context)?;
+                self.audit.note(self.entry(now, "borrow", context, about));
+                attached
+            }
+        };
         let told = IssuedToken { kind: TokenKind::Restore, secret: secret.clone(), expires_at: Some(token.expires_at) };
         Ok(Grant { granted: Granted { principal, tokens: vec![told] }, attachment, held: HeldEvents::nothing() })
     }
@@ -115,6 +123,7 @@ impl Core {
             return Ok(());
         }
         let id = session_id(now, &*self.entropy);
+        let (scopes, spelling) = selected(&self.settings.scopes, &claims.scopes.unwrap_or_default());
         let client = claims.client.as_deref().unwrap_or(&claims.issuer);
         let session = Session {
             id,
@@ -123,18 +132,16 @@ impl Core {
             account: None,
             client: ClientId::parse(client).map_err(|_| Refusal::InvalidCredentials)?,
             requested: ScopeRequest::Maximum,
-            spelling: 0,
+            spelling: spelling.unwrap_or(0),
             source: context.peer.address,
             started_at: now,
             used_at: now,
             expires_at: None,
             ended: None,
         };
-        let named = claims.scopes.unwrap_or_default();
-        let known = self.settings.scopes.iter().map(|line| &line.scope);
         let lent = Lent {
             signed,
-            scopes: known.filter(|scope| named.iter().any(|name| name == scope.as_str())).cloned().collect(),
+            scopes,
             person: Arc::new(AccountSummary {
                 id: None,
                 issuer: Some(claims.issuer),

@@ -219,7 +219,7 @@ impl<S: Wire> Future for Talking<S> {
             Ok(()) => Poll::Pending,
             Err(Over) => {
                 if let Some(relay) = &mut this.relay {
-                    relay.part();
+                    relay.part(&this.world, this.world.clock.instant());
                 }
                 // Over TLS the end is said too (RFC 8446 section 6.1), as far as the socket takes it at once.
                 drop(Pin::new(this.stream.get_mut()).poll_shutdown(waking));
@@ -251,8 +251,8 @@ impl<S: Wire> Talking<S> {
                 }
                 continue;
             }
-            if let Some(relay) = &mut self.relay {
-                relay.flush(instant, waking);
+            if self.flush_relay(instant, waking) {
+                continue;
             }
             let sent = self.flush(instant, waking)?;
             if sent && (heard == Reading::HeldBack || reading == Reading::HeldBack) {
@@ -311,7 +311,7 @@ impl<S: Wire> Talking<S> {
                 }
                 (Upward::Part, _) => {
                     if let Some(relay) = &mut self.relay {
-                        relay.part();
+                        relay.part(&self.world, instant);
                     }
                 }
                 (Upward::Forward(_), None) => tracing::error!(gate = self.gate, "a message was passed on to no service"),
@@ -324,7 +324,7 @@ impl<S: Wire> Talking<S> {
         if !self.is_open() {
             // Nobody is there to hear it.
             if let Some(mut relay) = self.relay.take() {
-                relay.part();
+                relay.part(&self.world, instant);
             }
             return Reading::Waits;
         }
@@ -346,6 +346,16 @@ impl<S: Wire> Talking<S> {
         Reading::Took
     }
 
+    /// Sends what waits for the service. `true`: so much had waited that the peer was not listened to, and now it can be again;
+    /// nobody else would look at its socket.
+    fn flush_relay(&mut self, instant: Instant, waking: &mut Waking<'_>) -> bool {
+        let (most, _) = self.talk.limits().unsent;
+        let Some(relay) = &mut self.relay else { return false };
+        let was_full = relay.is_full(most);
+        relay.flush(instant, waking);
+        was_full && !relay.is_full(most)
+    }
+
     /// Reads and handles one message.
     fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<Reading, Over> {
         if let Phase::Draining { .. } = self.phase {
@@ -356,6 +366,8 @@ impl<S: Wire> Talking<S> {
         }
         let (most, _) = self.talk.limits().unsent;
         if self.relay.as_ref().is_some_and(|relay| relay.is_full(most)) {
+            // The peer is not listened to, so its silence is ours.
+            self.heard_at = instant;
             return Ok(Reading::Waits);
         }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.

@@ -158,7 +158,7 @@ impl Server {
             last_connection: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
-            lost_services: Mutex::default(),
+            services: Mutex::default(),
         });
         let (listener, http) = listen(config.http).await?;
         let mut secure = None;

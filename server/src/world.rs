@@ -2,12 +2,14 @@
 //!
 //! It asks the core for whoever drives a connection, and decides nothing.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waking, Poll};
+use std::time::{Duration, Instant};
 
 use gatepost_identity::Identity;
 use gatepost_identity::clock::{Clock, Entropy};
@@ -16,6 +18,8 @@ use gatepost_identity::reply::Outcome;
 use tokio::sync::oneshot;
 
 use crate::wheel::Wheel;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What every connection needs.
 pub struct World {
@@ -33,8 +37,8 @@ pub struct World {
     pub sockets: AtomicUsize,
     /// Questions that the core has not answered yet.
     pub questions: AtomicUsize,
-    /// Gates whose service cannot be reached, as far as is known.
-    pub lost_services: Mutex<Vec<&'static str>>,
+    /// The services behind the gates, by the gate's name.
+    pub services: Mutex<HashMap<&'static str, Service>>,
 }
 
 impl World {
@@ -77,21 +81,33 @@ impl World {
 
     /// Says in the log when the service behind a gate goes, and when it is back; not for each of the connections to it.
     pub(crate) fn sees_service(&self, gate: &'static str, lost: Option<&str>) {
-        let mut dark = self.lost_services.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = dark.iter().position(|name| *name == gate);
-        match (lost, known) {
-            (Some(why), None) => {
-                dark.push(gate);
-                tracing::warn!(gate, why, "the service behind {gate} is lost: {why}");
-            }
-            (None, Some(at)) => {
-                dark.swap_remove(at);
-                tracing::info!(gate, "the service behind {gate} is back");
-            }
-            (Some(why), Some(_)) => tracing::debug!(gate, why, "the service behind {gate} is lost: {why}"),
-            (None, None) => {}
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let service = services.entry(gate).or_default();
+        match lost {
+            Some(why) if !service.lost => tracing::warn!(gate, why, "the service behind {gate} is lost: {why}"),
+            Some(why) => tracing::debug!(gate, why, "the service behind {gate} is lost: {why}"),
+            None if service.lost => tracing::info!(gate, "the service behind {gate} is back"),
+            None => {}
+        }
+        service.lost = lost.is_some();
+    }
+
+    /// Says in the log that the service behind a gate does not want somebody; once a minute at most, since each of them comes again.
+    pub(crate) fn hears_refusal(&self, gate: &'static str, why: &str, instant: Instant) {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let service = services.entry(gate).or_default();
+        if service.refusal_said.is_none_or(|said| instant >= said + MINUTE) {
+            service.refusal_said = Some(instant);
+            tracing::warn!(gate, why, "the service behind {gate} refuses a connection: {why}");
         }
     }
+}
+
+/// What is known of the service behind a gate.
+#[derive(Debug, Default)]
+pub struct Service {
+    lost: bool,
+    refusal_said: Option<Instant>,
 }
 
 /// What became of a question at first. `Break`: it is answered. `Continue`: its answer is to come, or it has broken off and none

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use gatepost_identity::account::ClientId;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::{IssuedToken, NewToken, Principal, Spelled};
-use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest, Scopes};
+use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeName, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use serde::Serialize;
 
@@ -123,7 +123,19 @@ const WSAPI: &str = "http://api.paritech.com/wsapi";
 impl Catalogue {
     /// What the core must know of it.
     pub(super) fn definitions(&self) -> Vec<ScopeDefinition> {
-        let definition = |right: &Right| ScopeDefinition { scope: right.scope.clone(), secure_only: right.secure_only };
+        let name = |family: Family, name: &String| ScopeName {
+            name: name.clone(),
+            separator: family.separator(),
+            spelling: family.mark(),
+        };
+        let definition = |right: &Right| ScopeDefinition {
+            scope: right.scope.clone(),
+            secure_only: right.secure_only,
+            names: Family::ALL
+                .into_iter()
+                .flat_map(|family| right.names[family as usize].iter().map(move |one| name(family, one)))
+                .collect(),
+        };
         self.0.iter().map(definition).collect()
     }
 
@@ -265,9 +277,12 @@ pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
     if text.is_empty() || !text.is_ascii() {
         return None;
     }
-    let dense: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).collect();
-    let dense = Secret::new(dense);
-    let decoded = STANDARD.decode(dense.expose()).ok().filter(|bytes| !bytes.is_empty()).map(Secret::new);
+    let is_layout = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let decoded = match text.bytes().filter(is_layout).count() {
+        0 => STANDARD.decode(text),
+        _ => STANDARD.decode(Secret::new(text.bytes().filter(|byte| !is_layout(byte)).collect::<Vec<u8>>()).expose()),
+    };
+    let decoded = decoded.ok().filter(|bytes| !bytes.is_empty()).map(Secret::new);
     Some(decoded.into_iter().chain([Secret::new(text)]).collect())
 }
 

@@ -128,7 +128,7 @@ pub fn send(mounts: &[Mount], now: Timestamp, sent: Sent<'_>) -> Result<Served, 
         secure: fields.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https"),
         headers: fields,
         upgrade: sent.upgrade,
-        body: bytes::Bytes::copy_from_slice(sent.body),
+        body: sent.body.to_vec().into(),
     };
     Ok(Arc::clone(&mount.exchange).receive(now, sent.seed, request))
 }

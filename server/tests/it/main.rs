@@ -17,6 +17,7 @@ mod keys;
 mod operators;
 mod peer;
 mod persona;
+mod played;
 mod process;
 mod proxy;
 mod relay;

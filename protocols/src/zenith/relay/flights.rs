@@ -39,18 +39,29 @@ impl Flight {
 pub(super) struct Flights {
     all: VecDeque<Flight>,
     bytes: usize,
+    /// How many the peer was told an error of.
+    told: usize,
     /// The nearest deadline.
     due: Option<Timestamp>,
 }
 
 impl Flights {
-    /// Keeps a request.
+    /// Keeps a request. Whoever uses an id again has taken an error for the answer to it; and one that an error has answered is
+    /// kept for a result that most never have, and makes room where there is none.
     ///
     /// # Errors
     /// There are `most` of them already, or too many bytes of them.
     pub(super) fn keep(&mut self, flight: Flight, most: usize) -> Result<(), Flight> {
-        if self.all.len() >= most || self.bytes + flight.bytes() > MOST_BYTES {
-            return Err(flight);
+        let again = |one: &Flight| one.told && one.is(flight.controller, &flight.transaction) && one.topic == flight.topic;
+        if self.told > 0 && self.all.iter().any(again) {
+            self.take(again);
+        }
+        while self.all.len() >= most || self.bytes + flight.bytes() > MOST_BYTES {
+            let oldest = Some(()).filter(|()| self.told > 0).and_then(|()| self.all.iter().position(|one| one.told));
+            match oldest {
+                Some(place) => self.end(place),
+                None => return Err(flight),
+            }
         }
         self.bytes += flight.bytes();
         self.due = Some(self.due.map_or(flight.deadline, |due| due.min(flight.deadline)));
@@ -69,6 +80,7 @@ impl Flights {
     /// The peer is told an error of the request that [`Flights::find`] has found.
     pub(super) fn told(&mut self, place: usize) {
         if let Some(flight) = self.all.get_mut(place) {
+            self.told += usize::from(!flight.told);
             flight.told = true;
         }
     }
@@ -77,6 +89,7 @@ impl Flights {
     pub(super) fn end(&mut self, place: usize) {
         if let Some(flight) = self.all.remove(place) {
             self.bytes -= flight.bytes();
+            self.told -= usize::from(flight.told);
             self.settle();
         }
     }
@@ -109,6 +122,7 @@ impl Flights {
         self.all = left.into();
         self.settle();
         self.bytes = self.all.iter().map(Flight::bytes).sum();
+        self.told = self.all.iter().filter(|flight| flight.told).count();
         taken
     }
 
@@ -172,6 +186,24 @@ mod tests {
         let place = flights.find(0, "3", None).expect("it is there");
         flights.end(place);
         assert_eq!(flights.due(), Some(at(30)));
+    }
+
+    #[test]
+    fn what_an_error_has_answered_yields_to_the_next() {
+        let mut flights = Flights::default();
+        for (transaction, most) in [("1", 2), ("2", 2)] {
+            flights.keep(flight(0, "A", transaction, 5), most).expect("there is room");
+            flights.told(flights.find(0, transaction, None).expect("it is there"));
+        }
+        flights.keep(flight(0, "A", "2", 5), 2).expect("the id is used again");
+        assert_eq!(
+            names(&flights.all.iter().map(|one| flight(0, &one.topic, &one.transaction, 5)).collect::<Vec<_>>()),
+            ["0:A:1", "0:A:2"]
+        );
+        flights.keep(flight(0, "A", "3", 5), 2).expect("the one with an error yields");
+        flights.keep(flight(0, "A", "4", 5), 2).expect_err("nobody else does");
+        assert_eq!(names(&flights.abandon()), ["0:A:2", "0:A:3"]);
+        assert_eq!((flights.told, flights.bytes), (0, 0));
     }
 
     #[test]

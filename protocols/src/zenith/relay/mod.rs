@@ -42,7 +42,7 @@ const FAULT: &str = "Fault";
 const NO_RESULT: &str = "Operation.NoResult";
 
 /// How long a reason of the service's may be to be told on, in bytes: it is told once for everybody who waits.
-const LONGEST_REASON: usize = 1024;
+const LONGEST_REASON: usize = 128;
 
 /// The connection to the service, as far as is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +160,9 @@ impl Relay {
     pub(super) fn cancel(&mut self, controller: usize, envelope: &Envelope<'_>, out: &mut Outbox) {
         let Some(transaction) = envelope.transaction() else { return };
         if self.flights.forget(controller, transaction) {
-            let (action, transaction, data) = (Some("Cancel"), Some(transaction), envelope.data.map(RawValue::get));
-            out.forward(Up { place: envelope.place(), action, transaction, data, confirm: false }.write());
+            // No topic and no Data go up with it: nobody has asked whether the peer may use them.
+            let place = Place { controller: self.routes.name(controller), topic: None };
+            out.forward(Up { place, action: Some("Cancel"), transaction: Some(transaction), data: None, confirm: false }.write());
         }
     }
 
@@ -343,7 +344,7 @@ impl Relay {
             (Action::Error, None, None) if self.holder.is_some() => out.send(text.to_owned()),
             (Action::Error, None, Some(topic)) if self.may(controller, topic) => {
                 if let Some(number) = self.table.find(controller, topic) {
-                    self.table.told(number);
+                    self.table.told(number, envelope.data.filter(|data| data.get().len() <= LONGEST_REASON));
                 }
                 out.send(text.to_owned());
             }
@@ -358,9 +359,18 @@ impl Relay {
 
     /// The service has answered a Sub: confirmed, or not.
     fn answered(&mut self, controller: usize, topic: &str, envelope: &Envelope<'_>, out: &mut Outbox) {
-        let Some(number) = self.table.find(controller, topic) else { return };
+        let Some(number) = self.table.find(controller, topic) else {
+            if envelope.confirm {
+                // It holds what was given up meanwhile, and would hold it for ever.
+                self.unsubscribe_up(controller, topic, out);
+            }
+            return;
+        };
         if !envelope.confirm {
-            self.end(number, reason(envelope).unwrap_or(FAULT.into()), false, out);
+            // Where it gives no reason, the error that it told before does.
+            let told = self.table.told_reason(number);
+            let why = reason(envelope).or(told.as_deref().map(Why::Said)).unwrap_or(FAULT.into());
+            self.end(number, why, false, out);
         } else if self.table.confirmed(number, self.routes.name(controller), out) {
             self.unsubscribe_up(controller, topic, out);
         }
@@ -448,9 +458,63 @@ fn is_same(one: Option<&Principal>, other: Option<&Principal>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
     let same_rights = |one: &Scopes, other: &Scopes| one.iter().all(|scope| other.contains(scope));
     let same = match (&one.account, &other.account) {
-        (Some(one), Some(other)) => one.subject == other.subject,
+        // A subject is unique among the people of its issuer only.
+        (Some(one), Some(other)) => (one.id, &one.issuer, &one.subject) == (other.id, &other.issuer, &other.subject),
         (None, None) => one.client == other.client,
         (Some(_), None) | (None, Some(_)) => false,
     };
     same && same_rights(&one.scopes, &other.scopes) && same_rights(&other.scopes, &one.scopes)
+}
+
+#[cfg(test)]
+mod tests {
+    use gatepost_identity::account::{AccountId, AccountSummary, ClientId};
+    use gatepost_identity::scope::Scope;
+    use gatepost_identity::session::SessionId;
+
+    use super::*;
+
+    fn somebody(here: bool, issuer: Option<&str>, subject: Option<&str>, client: &str, scopes: &str) -> Principal {
+        let account = subject.map(|subject| AccountSummary {
+            id: here.then(|| AccountId(Default::default())),
+            issuer: issuer.map(str::to_owned),
+            subject: subject.to_owned(),
+            name: subject.to_owned(),
+            email: None,
+            display_name: None,
+            roles: Vec::new(),
+        });
+        Principal {
+            session: SessionId(Default::default()),
+            account: account.map(Arc::new),
+            client: ClientId::parse(client).expect("an id"),
+            scopes: scopes.split_whitespace().map(|name| Scope::parse(name).expect("a scope")).collect(),
+            spelling: 0,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn the_same_is_the_same_person_with_the_same_rights() {
+        let person = |issuer, subject, scopes| Some(somebody(false, issuer, Some(subject), "app", scopes));
+        let check = |one: Option<Principal>, other: Option<Principal>, same| {
+            assert_eq!(is_same(one.as_ref(), other.as_ref()), same, "{one:?} and {other:?}");
+            assert_eq!(is_same(other.as_ref(), one.as_ref()), same, "{other:?} and {one:?}");
+        };
+        check(None, None, true);
+        check(person(None, "ann", "a"), None, false);
+        check(person(None, "ann", "a b"), person(None, "ann", "b a"), true);
+        check(person(None, "ann", "a b"), person(None, "ann", "a"), false);
+        check(person(None, "ann", "a"), person(None, "bob", "a"), false);
+        check(person(Some("x"), "ann", "a"), person(Some("x"), "ann", "a"), true);
+        check(person(Some("x"), "ann", "a"), person(Some("y"), "ann", "a"), false);
+        check(person(Some("x"), "ann", "a"), person(None, "ann", "a"), false);
+        let client = |client| Some(somebody(false, None, None, client, "a"));
+        check(client("svc"), client("svc"), true);
+        check(client("svc"), client("app"), false);
+        check(client("app"), person(None, "ann", "a"), false);
+        let account = |client| Some(somebody(true, None, Some("ann"), client, "a"));
+        check(account("app"), account("svc"), true);
+        check(account("app"), person(None, "ann", "a"), false);
+    }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gatepost_identity::clock::Timestamp;
+use serde_json::value::RawValue;
 
 use crate::frame::Outbox;
 use crate::zenith::message::{self, Place, Why};
@@ -49,6 +50,8 @@ pub(super) struct Entry {
     waiting: Vec<Waiting>,
     /// Whether the service has told an error of it since it was last asked.
     told: bool,
+    /// Which.
+    reason: Option<Box<RawValue>>,
     /// When waiting for the service is over.
     deadline: Option<Timestamp>,
 }
@@ -207,7 +210,7 @@ impl Table {
             let (topic, data, deadline) = (Arc::from(topic), data.map(Box::from), Some(deadline));
             let numbers = self.numbers.get_mut(controller).ok_or(Full)?;
             numbers.insert(Arc::clone(&topic), self.last);
-            let entry = Entry { controller, topic, data, references: 1, waiting: vec![sub], told: false, deadline };
+            let entry = Entry { controller, topic, data, references: 1, waiting: vec![sub], told: false, reason: None, deadline };
             self.keep(self.last, entry);
             return Ok(Subscribed::First(self.last));
         };
@@ -263,8 +266,16 @@ impl Table {
     }
 
     /// The service has told an error of a topic. It is the error of what waits for an answer.
-    pub(super) fn told(&mut self, number: u64) {
-        self.change(number, |entry| entry.told = entry.deadline.is_some());
+    pub(super) fn told(&mut self, number: u64, reason: Option<&RawValue>) {
+        self.change(number, |entry| {
+            entry.told = entry.deadline.is_some();
+            entry.reason = reason.filter(|_| entry.told).map(RawValue::to_owned);
+        });
+    }
+
+    /// What that error said, where it can be quoted.
+    pub(super) fn told_reason(&self, number: u64) -> Option<Box<RawValue>> {
+        self.entry(number).filter(|entry| entry.told)?.reason.clone()
     }
 
     /// The service is asked for a topic again: what is held must be confirmed by `deadline`; what waits keeps its own, where it
@@ -461,7 +472,7 @@ mod tests {
         for _ in 0..2 {
             table.subscribe((0, "A"), None, false, AT).expect("there is room");
         }
-        table.told(1);
+        table.told(1, None);
         let end = |table: &mut Table, out: &mut Outbox| {
             let entry = table.remove(1).expect("it is there");
             entry.tell_end("C", Why::Code("Fault"), false, out);
@@ -472,7 +483,7 @@ mod tests {
         let mut table = Table::new(1, 9);
         table.subscribe((0, "A"), None, false, AT).expect("there is room");
         table.confirmed(1, "C", &mut out);
-        table.told(1);
+        table.told(1, None);
         assert_eq!(end(&mut table, &mut out), 2);
     }
 }
