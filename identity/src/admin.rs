@@ -4,6 +4,7 @@
 //! memory has followed before the operator is answered. What concerns users stands in `admin/users.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
+mod keys;
 mod users;
 
 use std::net::IpAddr;
@@ -426,6 +427,10 @@ pub(crate) fn written(written: Written) -> Result<(), Refusal> {
         Written::Done => Ok(()),
         Written::Stale => Err(changed_meanwhile()),
     }
+}
+
+fn no_such(what: &'static str) -> Refusal {
+    Refusal::NotFound(what)
 }
 
 fn changed_meanwhile() -> Refusal {

@@ -57,11 +57,13 @@ pub enum Verb {
         /// What is to be granted.
         request: GrantRequest,
     },
-    /// Tokens for whoever the connection holds, whatever is presented; only of a kind that is signed. Answered by
+    /// Tokens for whoever is presented, else for whoever the connection holds; only of a kind that is signed. Answered by
     /// `Answer::Granted`.
     Issue {
         /// Which.
         kinds: Vec<TokenKind>,
+        /// Of which only the binding is looked at: with [`Binding::TokenCookies`], a session whose cookie is presented ends.
+        request: GrantRequest,
     },
     /// Who speaks: whoever is presented, else whoever the connection holds. Answered by `Answer::Granted`, without tokens.
     WhoAmI,
@@ -102,8 +104,22 @@ pub enum Binding {
         /// Whether it did.
         remember: bool,
     },
+    /// An access and a refresh token, and no session: that of a cookie which is presented ends.
+    TokenCookies,
+    /// An access and a refresh token, and a session's cookie beside them.
+    Tokens {
+        /// As of [`Binding::Cookie`].
+        remember: bool,
+    },
     /// Nothing: what was proved is good for this one request.
     Request,
+}
+
+impl Binding {
+    /// Whether what is told takes the place of a cookie, although no session begins.
+    pub(crate) fn replaces_cookie(self) -> bool {
+        matches!(self, Binding::TokenCookies)
+    }
 }
 
 /// The name of a provider, as somebody wrote it. Compared by its canonical key.

@@ -10,7 +10,7 @@ use crate::password::Verdict;
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
-use crate::reply::{Method, Reason};
+use crate::reply::{Method, Reason, TokenKind};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Grant, Which};
@@ -34,11 +34,15 @@ pub enum Credential {
         /// As it was sent.
         secret: Option<Secret>,
     },
-    /// A token that we drew. Two readings of one string are one credential, tried in order.
+    /// A token. Two readings of one string are one credential, tried in order.
     Token {
         /// The readings.
         any_of: Vec<Secret>,
+        /// What it is to be good for.
+        kind: TokenKind,
     },
+    /// A refresh token: says who speaks where nothing before it does.
+    Refresh(Secret),
     /// The cookie of a session.
     Cookie(Secret),
     /// A key that speaks for an account by itself.
@@ -119,7 +123,9 @@ impl Core {
                 result
             }
             // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
-            Credential::Token { .. } | Credential::Cookie(_) | Credential::ApiKey(_) => Err(Refusal::InvalidCredentials),
+            Credential::Token { .. } | Credential::Refresh(_) | Credential::Cookie(_) | Credential::ApiKey(_) => {
+                Err(Refusal::InvalidCredentials)
+            }
         }
     }
 

@@ -102,6 +102,10 @@ pub enum Method {
     Cookie,
     /// By an API key.
     ApiKey,
+    /// By an access token.
+    Access,
+    /// By a refresh token.
+    Refresh,
 }
 
 /// A secret told once. Not `Clone`.
@@ -125,6 +129,10 @@ pub enum TokenKind {
         /// Whether the peer asked to be remembered.
         remember: bool,
     },
+    /// Speaks for an account with each request: signed, and good until its end.
+    Access,
+    /// Gets further access tokens: signed.
+    Refresh,
     /// Goes along to a service behind a gate and tells it who is there: signed, and good for a minute.
     Upstream {
         /// Whoever it is meant for.
@@ -144,6 +152,33 @@ pub enum NewToken<'a> {
     Cookie {
         /// 256 bits of chance.
         random: &'a [u8; 32],
+    },
+    /// Of kind [`TokenKind::Access`]. It carries its meaning, and the core signs it, as `JWT`. When it is shown, the core reads
+    /// `sub` (the account's subject), `iat`, `exp`, `nbf`, `aud` and `jti`, and no more.
+    Access {
+        /// Whom it speaks for.
+        principal: &'a Principal,
+        /// Whoever it is meant for; may be nobody in particular.
+        audience: &'a [String],
+        /// Its number: `jti`. No two have the same.
+        number: i64,
+        /// Its `iat`: a whole second.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
+    /// Of kind [`TokenKind::Refresh`]. As an access token, but signed as `JWTR`, and its number is below zero.
+    Refresh {
+        /// Whom it speaks for.
+        principal: &'a Principal,
+        /// Whoever it is meant for; may be nobody in particular.
+        audience: &'a [String],
+        /// Its number: `jti`.
+        number: i64,
+        /// Its `iat`: a whole second.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
     },
     /// Of kind [`TokenKind::Upstream`]. It carries its meaning, and the core signs it.
     Upstream {

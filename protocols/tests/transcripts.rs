@@ -141,7 +141,7 @@ impl Codec {
                 let (principal, token) = who(says, request.spelling)?;
                 let kind = match request.binding {
                     Binding::Cookie { remember } => TokenKind::Cookie { remember },
-                    Binding::Connection | Binding::Request => TokenKind::Restore,
+                    Binding::Connection | Binding::Request | Binding::TokenCookies | Binding::Tokens { .. } => TokenKind::Restore,
                 };
                 let expires_at = principal.expires_at;
                 let tokens = token.then(|| IssuedToken { secret: self.draw(&kind), kind, expires_at }).into_iter().collect();
@@ -159,7 +159,7 @@ impl Codec {
         let new = match kind {
             TokenKind::Restore => NewToken::Restore { random: &random },
             TokenKind::Cookie { .. } => NewToken::Cookie { random: &random },
-            TokenKind::Upstream { .. } => panic!("no script is told such a token"),
+            TokenKind::Upstream { .. } | TokenKind::Access | TokenKind::Refresh => panic!("no script is told such a token"),
         };
         let spell = self.gate.spell.expect("this gate tells tokens");
         let Spelled::Text(spelled) = spell(&new) else { panic!("it is no claim") };
@@ -188,7 +188,7 @@ impl Codec {
         match request.binding {
             Binding::Cookie { remember: false } => words.push("for a cookie".to_owned()),
             Binding::Cookie { remember: true } => words.push("for a cookie to be kept".to_owned()),
-            Binding::Connection | Binding::Request => {}
+            Binding::Connection | Binding::Request | Binding::TokenCookies | Binding::Tokens { .. } => {}
         }
         if matches!(request.binding, Binding::Cookie { .. }) {
             return words.join(" ");
@@ -222,7 +222,8 @@ impl Codec {
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::ApiKey(key) => format!("API key {}", text(key)),
             Credential::Code { code } => format!("code {}", text(code)),
-            Credential::Token { any_of } => {
+            Credential::Refresh(token) => format!("refresh token {}", text(token)),
+            Credential::Token { any_of, .. } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
                 match issued {
                     Some(number) => format!("issued token {}", number + 1),

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::access::AudienceSettings;
 use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
@@ -86,6 +87,7 @@ struct Written {
     password: Password,
     throttle: Throttle,
     session: Session,
+    token: Token,
     provider: Vec<WrittenProvider>,
 }
 
@@ -104,6 +106,7 @@ impl Default for Written {
             password: Password::default(),
             throttle: Throttle::default(),
             session: Session::default(),
+            token: Token::default(),
             provider: vec![
                 WrittenProvider {
                     name: "local".to_owned(),
@@ -237,6 +240,8 @@ struct Session {
     session_life: Span,
     cookie_life: Span,
     remembered_life: Span,
+    access_life: Span,
+    refresh_life: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -256,6 +261,8 @@ impl Default for Session {
             session_life: Span(default.session_life),
             cookie_life: Span(default.cookie_life),
             remembered_life: Span(default.remembered_life),
+            access_life: Span(default.access_life),
+            refresh_life: Span(default.refresh_life),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -266,6 +273,13 @@ impl Default for Session {
             keep_ended: Span(default.keep_ended),
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Token {
+    audiences: Vec<String>,
+    require_audience: bool,
 }
 
 #[derive(Deserialize)]
@@ -494,6 +508,8 @@ impl Written {
             ("session.session_life", session.session_life),
             ("session.cookie_life", session.cookie_life),
             ("session.remembered_life", session.remembered_life),
+            ("session.access_life", session.access_life),
+            ("session.refresh_life", session.refresh_life),
         ];
         if let Some((key, _)) = throttle_spans.iter().find(|(_, span)| span.0.is_zero()) {
             return Err(origins.complain(key, "must be longer than nothing"));
@@ -550,6 +566,8 @@ impl Written {
                 session_life: session.session_life.0,
                 cookie_life: session.cookie_life.0,
                 remembered_life: session.remembered_life.0,
+                access_life: session.access_life.0,
+                refresh_life: session.refresh_life.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,
@@ -565,6 +583,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })
     }

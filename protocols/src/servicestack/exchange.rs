@@ -370,7 +370,7 @@ fn began(granted: Granted, user_name: String, mut envelope: Envelope) -> Respons
     let Granted { principal, tokens } = granted;
     let session = tokens.into_iter().find_map(|token| match token.kind {
         TokenKind::Cookie { remember } => Some((token.secret, remember)),
-        TokenKind::Restore | TokenKind::Upstream { .. } => None,
+        TokenKind::Restore | TokenKind::Access | TokenKind::Refresh | TokenKind::Upstream { .. } => None,
     });
     let Some((session, remember)) = session else {
         // A grant without the token that was asked for would be our own bug.

@@ -11,7 +11,7 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     match token {
         NewToken::Cookie { random } => Spelled::Text(Secret::new(digits(*random))),
-        NewToken::Restore { .. } | NewToken::Upstream { .. } => Spelled::Never,
+        NewToken::Restore { .. } | NewToken::Upstream { .. } | NewToken::Access { .. } | NewToken::Refresh { .. } => Spelled::Never,
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use self::keys::ApiKey;
+use self::keys::{ApiKey, Key, Token};
 use self::users::User;
 use crate::config::{Config, Sources, parse_span};
 use crate::operator::{Operation, Told};
@@ -68,6 +68,12 @@ enum Command {
     /// API keys: texts that speak for a user with each request
     #[command(subcommand)]
     Apikey(ApiKey),
+    /// Keys that sign
+    #[command(subcommand)]
+    Key(Key),
+    /// Access and refresh tokens
+    #[command(subcommand)]
+    Token(Token),
     /// Sessions
     #[command(subcommand)]
     Session(Session),
@@ -255,6 +261,9 @@ fn run_command(cli: Cli) -> Result<(), String> {
             }
             Command::Apikey(ApiKey::List(of)) => rows(config, json, of.operation()).await,
             Command::Apikey(command) => answer(config, json, command.operation()).await,
+            Command::Key(Key::List) => rows(config, json, Operation::KeyList).await,
+            Command::Key(command) => answer(config, json, command.operation()?).await,
+            Command::Token(Token::Revoke { jti }) => answer(config, json, Operation::TokenRevoke { jti }).await,
             Command::Session(Session::End { id, user }) => {
                 let operation = match (id, user) {
                     (Some(id), _) => Operation::SessionEnd { id },
