@@ -31,8 +31,9 @@ use crate::servicestack::cookies::{Brought, Jar};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
-use crate::servicestack::format::{BodyFormat, Format};
+use crate::servicestack::format::BodyFormat;
 use crate::servicestack::message::{Authenticate, AuthenticateLogout, Operation, return_url};
+use crate::servicestack::metadata;
 use crate::servicestack::negotiate::{Chosen, Wishes, choose, choose_predefined};
 use crate::servicestack::refusal::failure;
 use crate::servicestack::response::AuthenticateResponse;
@@ -351,12 +352,19 @@ impl Service {
     /// Answers with a page that is the same for everybody.
     fn page(&self, which: Page, request: &Request) -> Response {
         const ONLY_READ: &[Method] = &[Method::GET, Method::HEAD];
+        const HTML: &str = "text/html; charset=utf-8";
         if !ONLY_READ.contains(&request.method) {
             return not_by_this_verb(ONLY_READ);
         }
         let query = form::query(request.query.as_deref().unwrap_or_default());
         match which {
-            Page::Login => page(login_page(&self.settings.base_path, query.peek("redirect")), Format::Html.content_type()),
+            Page::Login => page(login_page(&self.settings.base_path, query.peek("redirect")), HTML),
+            Page::Index => page(metadata::index(&self.settings), HTML),
+            Page::Operation(format) => match metadata::operation(&self.settings, format, query.peek("op").unwrap_or_default()) {
+                Some(text) => page(text, HTML),
+                None => nothing(),
+            },
+            Page::Types => page(metadata::types(), "text/javascript; charset=utf-8"),
         }
     }
 }

@@ -32,6 +32,7 @@ mod html;
 mod json;
 mod jsv;
 mod message;
+mod metadata;
 mod multipart;
 mod negotiate;
 mod refusal;

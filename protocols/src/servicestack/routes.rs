@@ -49,6 +49,12 @@ pub(super) struct Route {
 pub(super) enum Page {
     /// The form for a login.
     Login,
+    /// The list of operations.
+    Index,
+    /// An operation as it is spoken in a format.
+    Operation(Format),
+    /// The types, for JavaScript.
+    Types,
 }
 
 /// What reads is asked by these.
@@ -90,6 +96,12 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
             None => Found::Nothing,
         },
         [login] if is(login, "login") => Found::Page(Page::Login),
+        [metadata] if is(metadata, "metadata") && suffix.is_none() => Found::Page(Page::Index),
+        [format, metadata] if is(metadata, "metadata") => match Format::find(format) {
+            Some(format) => Found::Page(Page::Operation(format)),
+            None => Found::Nothing,
+        },
+        [types, language] if is(types, "types") && is(language, "mjs") => Found::Page(Page::Types),
         _ => Found::Nothing,
     }
 }
