@@ -1,8 +1,7 @@
-//! The `Authorization` header field, where it is of RFC 7617: a name and a password with every request.
+//! The `Authorization` header field: a name and a password, a key, or a token, with every request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use gatepost_identity::credential::Credential;
 use gatepost_identity::secret::Secret;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -11,35 +10,46 @@ use crate::servicestack::value::same;
 
 /// What the field says.
 #[derive(Debug)]
-pub(super) enum Basic {
-    /// Nothing of this scheme, or no name with a password.
+pub(super) enum Authorization {
+    /// Nothing of a scheme that is known, or no name.
     Nothing,
-    /// A name and a password.
-    Shown(Credential),
-    /// It is meant to be of this scheme and cannot be read, or there are several.
+    /// A name and a password (RFC 7617).
+    Basic(String, Secret),
+    /// A key in the place of a name, without a password.
+    Key(Secret),
+    /// A key or a token (RFC 6750).
+    Bearer(Secret),
+    /// It is meant to be one of them and cannot be read, or there are several.
     Broken,
 }
 
-impl Basic {
+impl Authorization {
     /// Reads the field.
-    pub(super) fn read(headers: &HeaderMap) -> Basic {
+    pub(super) fn read(headers: &HeaderMap) -> Authorization {
         let mut fields = headers.get_all(AUTHORIZATION).iter();
-        let Some(field) = fields.next() else { return Basic::Nothing };
+        let Some(field) = fields.next() else { return Authorization::Nothing };
         if fields.next().is_some() {
-            return Basic::Broken;
+            return Authorization::Broken;
         }
-        let Some((_, text)) = field.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(scheme, _)| same(scheme, "basic"))
-        else {
-            return Basic::Nothing;
+        let Some((scheme, text)) = field.to_str().ok().and_then(|text| text.split_once(' ')) else {
+            return Authorization::Nothing;
         };
-        let Some(text) = STANDARD.decode(text.trim()).ok().map(Secret::new) else { return Basic::Broken };
-        let Some(text) = text.expose_text() else { return Basic::Broken };
-        match text.split_once(':') {
-            Some((name, password)) if !password.is_empty() => {
-                Basic::Shown(Credential::Password { name: name.to_owned(), password: Secret::new(password) })
-            }
-            _ => Basic::Nothing,
+        match text.trim() {
+            "" => Authorization::Nothing,
+            text if same(scheme, "bearer") => Authorization::Bearer(Secret::new(text)),
+            text if same(scheme, "basic") => basic(text),
+            _ => Authorization::Nothing,
         }
+    }
+}
+
+fn basic(encoded: &str) -> Authorization {
+    let Some(text) = STANDARD.decode(encoded).ok().map(Secret::new) else { return Authorization::Broken };
+    let Some(text) = text.expose_text() else { return Authorization::Broken };
+    match text.split_once(':') {
+        Some((key, "")) if !key.is_empty() => Authorization::Key(Secret::new(key)),
+        Some((name, password)) if !password.is_empty() => Authorization::Basic(name.to_owned(), Secret::new(password)),
+        _ => Authorization::Nothing,
     }
 }
 
@@ -54,25 +64,32 @@ mod tests {
         for field in fields {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(field.as_bytes()).expect("a header's value"));
         }
-        let told = match Basic::read(&headers) {
-            Basic::Nothing => "nothing".to_owned(),
-            Basic::Broken => "broken".to_owned(),
-            Basic::Shown(Credential::Password { name, password }) => format!("{name} {}", password.expose_text().expect("text")),
-            Basic::Shown(other) => panic!("{other:?}"),
+        let text = |secret: &Secret| secret.expose_text().expect("text").to_owned();
+        let told = match Authorization::read(&headers) {
+            Authorization::Nothing => "nothing".to_owned(),
+            Authorization::Broken => "broken".to_owned(),
+            Authorization::Key(key) => format!("key {}", text(&key)),
+            Authorization::Bearer(token) => format!("bearer {}", text(&token)),
+            Authorization::Basic(name, password) => format!("{name} {}", text(&password)),
         };
         assert_eq!(told, expected, "{fields:?}");
     }
 
     #[test]
-    fn a_name_and_a_password_are_read() {
+    fn names_keys_and_tokens_are_read() {
         check(&[], "nothing");
-        check(&["Bearer eA=="], "nothing");
+        check(&["Bearer a.b.c"], "bearer a.b.c");
+        check(&["bearer  key "], "bearer key");
+        check(&["Bearer"], "nothing");
+        check(&["Bearer "], "nothing");
+        check(&["Digest x"], "nothing");
         check(&["Basic"], "nothing");
         let encoded = |text: &str| format!("basic {}", STANDARD.encode(text));
         check(&[&encoded("ada:p:w:1")], "ada p:w:1");
         check(&[&encoded("ä:ö")], "ä ö");
         check(&[&encoded("ada")], "nothing");
-        check(&[&encoded("key:")], "nothing");
+        check(&[&encoded("key:")], "key key");
+        check(&[&encoded(":")], "nothing");
         check(&[&encoded(":pw")], " pw");
         check(&["BASIC !!"], "broken");
         check(&["Basic /w=="], "broken");

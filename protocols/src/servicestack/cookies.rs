@@ -3,11 +3,15 @@
 //! ```text
 //! ss-id    a session until the browser ends      ss-opt   which of the two counts: `temp` or `perm`
 //! ss-pid   a session that is remembered          X-UAId   the id of the user, for scripts of the server's side
+//! ss-tok   an access token                       ss-reftok   a refresh token
 //! ```
 //!
 //! Whatever cannot be read is passed over: some clients keep pieces of dates as cookies and send them along. What goes out is a
 //! jar, in which the last word on a name counts. It refuses to know whether an id opens anything.
 
+use std::time::Duration;
+
+use gatepost_identity::reply::TokenKind;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
@@ -18,9 +22,13 @@ const TEMPORARY: &str = "ss-id";
 const PERMANENT: &str = "ss-pid";
 const OPTIONS: &str = "ss-opt";
 const USER: &str = "X-UAId";
+const ACCESS: &str = "ss-tok";
+const REFRESH: &str = "ss-reftok";
 
 /// The longest id that is looked at, in bytes. What we draw is shorter.
 const LONGEST: usize = 256;
+/// The longest token that is looked at, in bytes.
+const LONGEST_TOKEN: usize = 8192;
 /// How long a browser keeps what outlives it, in seconds: twenty years, as the framework has it. The session ends before.
 const KEPT: u32 = 20 * 365 * 24 * 60 * 60;
 
@@ -31,6 +39,8 @@ pub(super) struct Brought {
     temporary: Option<String>,
     permanent: Option<String>,
     remembered: bool,
+    access: Option<String>,
+    refresh: Option<String>,
 }
 
 impl Brought {
@@ -42,11 +52,17 @@ impl Brought {
             let value = field.filter(|value| !value.is_empty()).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
             value.filter(|value| value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
         };
+        let token = |name: &str| {
+            let value = self::cookie(headers, name).filter(|_| cookies).filter(|value| value.len() <= LONGEST_TOKEN);
+            value.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
+        };
         let options = find("X-ss-opt", OPTIONS).unwrap_or_default();
         Brought {
             temporary: find("X-ss-id", TEMPORARY),
             permanent: find("X-ss-pid", PERMANENT),
             remembered: options.split(',').any(|option| option == "perm"),
+            access: token(ACCESS),
+            refresh: token(REFRESH),
         }
     }
 
@@ -54,6 +70,16 @@ impl Brought {
     pub(super) fn session(&self) -> Option<&str> {
         let id = if self.remembered { &self.permanent } else { &self.temporary };
         id.as_deref()
+    }
+
+    /// The access token that it brought, by a cookie.
+    pub(super) fn access(&self) -> Option<&str> {
+        self.access.as_deref()
+    }
+
+    /// The refresh token that it brought, by a cookie.
+    pub(super) fn refresh(&self) -> Option<&str> {
+        self.refresh.as_deref()
     }
 
     /// Every id that it has.
@@ -81,6 +107,7 @@ pub(super) struct Jar {
 enum Kept {
     UntilItEnds(String),
     Long(String),
+    For(String, Duration),
     Deleted,
 }
 
@@ -114,6 +141,31 @@ impl Jar {
         self.put(USER, Kept::Long(escaped(user)));
     }
 
+    /// No session begins, but its place is taken: the ids are new and open nothing.
+    pub(super) fn begin_nothing(&mut self, remember: bool, user: &str) {
+        let empty = if remember { self.empty.permanent.clone() } else { self.empty.temporary.clone() };
+        self.begin(&empty, remember, user);
+    }
+
+    /// A token goes along, for as long as it is good. Of other kinds than the two nothing is kept.
+    pub(super) fn keep(&mut self, kind: &TokenKind, token: &str, life: Duration) {
+        match kind {
+            TokenKind::Access => self.put(ACCESS, Kept::For(token.to_owned(), life)),
+            TokenKind::Refresh => self.put(REFRESH, Kept::For(token.to_owned(), life)),
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Upstream { .. } => {}
+        }
+    }
+
+    /// A token that was brought is no good.
+    pub(super) fn drop_access(&mut self) {
+        self.put(ACCESS, Kept::Deleted);
+    }
+
+    /// As [`Jar::drop_access`].
+    pub(super) fn drop_refresh(&mut self) {
+        self.put(REFRESH, Kept::Deleted);
+    }
+
     /// Whatever session there was has ended.
     pub(super) fn end(&mut self) {
         for name in [TEMPORARY, PERMANENT, USER] {
@@ -130,10 +182,19 @@ impl Jar {
 
     /// Writes the header fields, one for each cookie, as ASP.NET spells them.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
+        let kept_tokens: Vec<&str> =
+            self.set.iter().filter(|(_, kept)| matches!(kept, Kept::For(..))).map(|(name, _)| *name).collect();
+        if self.open && !kept_tokens.is_empty() {
+            // Scripts cannot see the cookies, and are told that they are there.
+            if let Ok(names) = HeaderValue::try_from(kept_tokens.join(",")) {
+                headers.insert("X-Cookies", names);
+            }
+        }
         for (name, kept) in self.set.iter().filter(|_| self.open) {
             let (value, life) = match kept {
                 Kept::UntilItEnds(value) => (&**value, String::new()),
                 Kept::Long(value) => (&**value, format!("; max-age={KEPT}")),
+                Kept::For(value, life) => (&**value, format!("; max-age={}", life.as_secs())),
                 Kept::Deleted => ("", "; max-age=0".to_owned()),
             };
             let secure = if self.secure { "; secure" } else { "" };
@@ -221,7 +282,7 @@ mod tests {
         let nothing = Brought::default();
         let expected = ["ss-id=t; path=/; samesite=lax; httponly", "ss-pid=p; max-age=630720000; path=/; samesite=lax; httponly"];
         assert_eq!(written(&jar(&nothing, true, false)), expected);
-        let both = Brought { temporary: Some("a".to_owned()), permanent: Some("b".to_owned()), remembered: false };
+        let both = Brought { temporary: Some("a".to_owned()), permanent: Some("b".to_owned()), ..Brought::default() };
         assert!(written(&jar(&both, true, false)).is_empty());
         assert!(written(&jar(&nothing, false, false)).is_empty());
     }

@@ -17,7 +17,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::{Binding, Command, GrantRequest, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Granted, Principal, Reply, TokenKind};
+use gatepost_identity::reply::{Answer, Reply, TokenKind};
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, REFERER};
@@ -26,18 +26,21 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::http::{Request, Response};
 use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
-use crate::servicestack::authorization::Basic;
+use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed};
+use crate::servicestack::authorization::Authorization;
+use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, stale};
 use crate::servicestack::cookies::{Brought, Jar};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
-use crate::servicestack::format::BodyFormat;
-use crate::servicestack::message::{Authenticate, AuthenticateLogout, Operation, return_url};
+use crate::servicestack::format::{BodyFormat, Format};
+use crate::servicestack::message::{
+    ApiKeys, Authenticate, AuthenticateLogout, Carried, ConvertSessionToToken, GetAccessToken, Operation, return_url,
+};
 use crate::servicestack::metadata;
 use crate::servicestack::negotiate::{Chosen, Wishes, choose, choose_predefined};
 use crate::servicestack::refusal::failure;
-use crate::servicestack::response::AuthenticateResponse;
-use crate::servicestack::return_url::{Elsewhere, Here, marked};
+use crate::servicestack::return_url::{Elsewhere, Here};
 use crate::servicestack::routes::{self, Found, Page, Route};
 use crate::servicestack::settings::{Provider, Settings};
 use crate::servicestack::sharing::{Sharing, is_foreign};
@@ -50,10 +53,6 @@ use crate::{Exchange, Question, Seed, Step};
 const LONGEST_BODY: usize = 1024 * 1024;
 /// The verb that counts in the place of the request's own, for those who can send only a few.
 const OVERRIDE: &str = "X-Http-Method-Override";
-/// The picture of whoever has none.
-const NOBODYS_PICTURE: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Cpath \
-                               fill='%23789' d='M16 6a6 6 0 1 1 0 12 6 6 0 0 1 0-12zM4 29a12 9 0 0 1 24 0z'/%3E%3C/svg%3E";
-
 /// Attaches this gate to its paths.
 pub(super) fn mounts(section: &Section, public_url: Option<&str>) -> Result<Vec<Mount>, BadSetting> {
     let settings = Settings::read(section, public_url)?.map(Arc::new);
@@ -75,32 +74,34 @@ pub(super) struct Pending {
 /// What was asked.
 enum Asked {
     /// A login.
-    Login {
-        /// The name as it was typed.
-        user_name: String,
-        /// The provider as it was written.
-        provider: String,
-    },
+    Login(Login),
     /// Who speaks.
-    Session {
-        /// What is said where nobody does.
-        nobody: Nobody,
-        /// The id of the session that the request has shown.
-        shown: Option<String>,
-        /// Whether a provider was named.
-        named: bool,
-    },
+    Session(Speaks, Guarded),
     /// A logout.
     Logout,
+    /// An access token for a refresh token.
+    AccessToken {
+        /// Whether it goes into a cookie.
+        in_cookie: bool,
+        /// Whether the refresh token came in one.
+        from_cookie: bool,
+    },
+    /// Tokens for a session.
+    Tokens(Guarded),
+    /// The caller's keys.
+    Keys {
+        /// Whether they are new.
+        renew: bool,
+        guarded: Guarded,
+    },
 }
 
-/// What is said where nobody speaks.
-#[derive(Clone, Copy)]
-enum Nobody {
-    /// That nobody does: what was shown and is no good is as good as nothing.
-    IsLoggedIn,
-    /// To log in first, or what is wrong with the name and password in the header field, which have this place.
-    MayPass(Option<usize>),
+/// What stands between the question and whoever asks it.
+struct Guarded {
+    /// What was shown, in its order.
+    proofs: Vec<Proof>,
+    /// Whether nobody passes who is not let through. Otherwise what was shown and is no good is as good as nothing.
+    must: bool,
 }
 
 /// A request taken apart, before it is known what its members mean.
@@ -111,9 +112,8 @@ struct Call<'r> {
     /// Whether it may change nothing.
     reads: bool,
     brought: Brought,
-    basic: Basic,
-    /// What a "no" to its body says that it was read as.
-    media_type: &'static str,
+    authorization: Authorization,
+    carried: Carried,
 }
 
 impl Exchange for Service {
@@ -187,67 +187,131 @@ impl Exchange for Service {
             None => Fields::of_route(body, query, Fields::new(variables)),
         };
         let reads = is_reading(&method);
-        let call = Call { fields, target, reads, brought, basic: Basic::read(&request.headers), media_type };
-        match operation {
-            Operation::Authenticate => self.authenticate(call, envelope),
-            Operation::AuthenticateLogout => match AuthenticateLogout::read(call.fields) {
-                Ok(logout) => self.log_out(call.target.or(logout.return_url), &call.brought, envelope),
-                Err(why) => {
-                    let bad = Failure::BadBody { media_type, request: operation.name(), why };
-                    ControlFlow::Break(envelope.refuse(&bad))
-                }
+        let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
+        let carried = match Carried::read(fields.clone()) {
+            Ok(carried) => carried,
+            Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
+        };
+        let authorization = Authorization::read(&request.headers);
+        let call = Call { fields, target, reads, brought, authorization, carried };
+        let why = match operation {
+            Operation::Authenticate => match Authenticate::read(call.fields.clone()) {
+                Ok(login) => return self.authenticate(login, call, envelope),
+                Err(why) => why,
             },
-            // The core has nothing yet that could answer these.
-            Operation::Register
-            | Operation::AssignRoles
-            | Operation::UnAssignRoles
-            | Operation::ConvertSessionToToken
-            | Operation::GetAccessToken
-            | Operation::GetApiKeys
-            | Operation::RegenerateApiKeys => ControlFlow::Break(envelope.refuse(&Failure::UnknownOperation(&name))),
-        }
+            Operation::AuthenticateLogout => match AuthenticateLogout::read(call.fields.clone()) {
+                Ok(logout) => return self.log_out(call.target.or(logout.return_url), &call.brought, envelope),
+                Err(why) => why,
+            },
+            Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
+                Ok(get) => return self.refresh(get, &call.brought, envelope),
+                Err(why) => why,
+            },
+            Operation::ConvertSessionToToken => match ConvertSessionToToken::read(call.fields.clone()) {
+                Ok(convert) => return self.convert(&convert, call, envelope),
+                Err(why) => why,
+            },
+            Operation::GetApiKeys | Operation::RegenerateApiKeys => match ApiKeys::read(call.fields.clone()) {
+                Ok(keys) => return self.keys(keys, operation == Operation::RegenerateApiKeys, call, envelope),
+                Err(why) => why,
+            },
+            // No route leads to these yet.
+            Operation::Register | Operation::AssignRoles | Operation::UnAssignRoles => {
+                return ControlFlow::Break(envelope.refuse(&Failure::UnknownOperation(&name)));
+            }
+        };
+        ControlFlow::Break(envelope.refuse(&bad(why)))
     }
 
-    fn answer(&self, _now: Timestamp, pending: Pending, reply: Reply) -> Response {
-        let Pending { asked, envelope } = pending;
+    fn answer(&self, now: Timestamp, pending: Pending, reply: Reply) -> Response {
+        let Pending { asked, mut envelope } = pending;
         match asked {
-            Asked::Login { user_name, provider } => match reply.result.and_then(Answer::granted) {
-                Ok(granted) => began(granted, user_name, envelope),
-                Err(refusal) => envelope.refuse(&failure(&refusal, &provider)),
+            Asked::Login(login) => match reply.result.and_then(Answer::granted) {
+                Ok(granted) => began(now, granted, login, envelope),
+                Err(refusal) => envelope.refuse(&failure(&refusal, &login.provider)),
             },
-            Asked::Session { nobody, shown, named } => {
-                let failed = |place: usize| reply.caller.failed.iter().find(|(at, _)| *at == place).map(|(_, why)| why.clone());
-                if let Nobody::MayPass(Some(place)) = nobody
-                    && let Some(refusal) = failed(place)
-                {
-                    return envelope.refuse(&failure(&refusal, ""));
-                }
-                match (reply.result.and_then(Answer::granted), nobody) {
-                    (Ok(granted), _) => speaks(&granted.principal, shown, named, envelope),
-                    (Err(Refusal::LoginRequired), Nobody::MayPass(_)) => envelope.challenge(),
-                    (Err(refusal), Nobody::IsLoggedIn) if refusal.is_about_the_proof() => {
-                        envelope.refuse(&Failure::NotAuthenticated)
-                    }
-                    (Err(refusal), _) => envelope.refuse(&failure(&refusal, "")),
-                }
-            }
+            Asked::Session(speaks, guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) => answers::speaks(now, granted, speaks, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Tokens(guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) => converted(now, &granted.tokens, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
+                Ok(keys) => answers::keys(keys, renew, envelope),
+                Err(no) => no.told(envelope),
+            },
             Asked::Logout => match reply.result.and_then(Answer::done) {
                 Ok(()) => ended(envelope),
                 Err(refusal) => envelope.refuse(&failure(&refusal, "")),
+            },
+            Asked::AccessToken { in_cookie, from_cookie } => match reply.result.and_then(Answer::granted) {
+                Ok(granted) => refreshed(now, granted.tokens, in_cookie, envelope),
+                Err(refusal) => {
+                    if from_cookie && refusal.is_about_the_proof() {
+                        envelope.jar.drop_refresh();
+                    }
+                    match refusal {
+                        Refusal::InvalidCredentials | Refusal::LoginRequired => envelope.refuse(&Failure::BadRefreshToken),
+                        Refusal::InsecureTransport => envelope.refuse(&Failure::InsecureToken),
+                        refusal => envelope.refuse(&failure(&refusal, "")),
+                    }
+                }
             },
         }
     }
 }
 
-impl Service {
-    fn authenticate(&self, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
-        let login = match Authenticate::read(call.fields) {
-            Ok(login) => login,
-            Err(why) => {
-                let bad = Failure::BadBody { media_type: call.media_type, request: Operation::Authenticate.name(), why };
-                return ControlFlow::Break(envelope.refuse(&bad));
+/// Why somebody does not pass.
+enum No {
+    /// They are to log in first.
+    LogInFirst,
+    /// This.
+    Said(Failure<'static>),
+}
+
+impl No {
+    fn told(self, envelope: Envelope) -> Response {
+        match self {
+            No::LogInFirst => envelope.challenge(),
+            No::Said(failure) => envelope.refuse(&failure),
+        }
+    }
+}
+
+impl Guarded {
+    /// What whoever has asked is told; whatever else comes, the browser learns which of its tokens are no good, and gets those
+    /// that were made on the way.
+    fn passed<T>(
+        &self,
+        now: Timestamp,
+        reply: Reply,
+        answer: fn(Answer) -> Result<T, Refusal>,
+        envelope: &mut Envelope,
+    ) -> Result<T, No> {
+        for proof in stale(&self.proofs, &reply.caller) {
+            if proof == Proof::AccessCookie { envelope.jar.drop_access() } else { envelope.jar.drop_refresh() }
+        }
+        reply.caller.renewed.iter().for_each(|token| keep(now, token, envelope));
+        if self.must
+            && let Some(failure) = fault(&self.proofs, &reply.caller)
+        {
+            return Err(No::Said(failure));
+        }
+        reply.result.and_then(answer).map_err(|refusal| {
+            let nobody = refusal == Refusal::LoginRequired || refusal.is_about_the_proof();
+            match (nobody, self.must) {
+                (true, true) => No::LogInFirst,
+                (true, false) => No::Said(Failure::NotAuthenticated),
+                (false, _) => No::Said(failure(&refusal, "")),
             }
-        };
+        })
+    }
+}
+
+impl Service {
+    fn authenticate(&self, login: Authenticate, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
         let named = login.provider.as_deref();
         if named.is_some_and(|name| same(name, "logout")) {
             return self.log_out(call.target.or(login.return_url), &call.brought, envelope);
@@ -264,9 +328,13 @@ impl Service {
         }
         let is_question = provider.is_none() && login.user_name.is_none();
         match provider.unwrap_or(self.settings.first()) {
-            Provider::Basic => self.who_speaks(call.basic, &call.brought, true, provider.is_some(), envelope),
-            Provider::Credentials if is_question => self.who_speaks(call.basic, &call.brought, false, false, envelope),
-            Provider::Credentials => self.log_in(login, &call.brought, envelope),
+            Provider::Credentials if !is_question => self.log_in(login, &call.brought, envelope),
+            of_every_request => {
+                let must = of_every_request != Provider::Credentials;
+                let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
+                let no_tokens = login.ignores_jwt();
+                self.who_speaks(call, must, provider.is_some(), in_cookies, no_tokens, envelope)
+            }
         }
     }
 
@@ -274,54 +342,105 @@ impl Service {
         if let Some(lack) = login.lacks() {
             return ControlFlow::Break(envelope.refuse(&lack));
         }
+        let remember = login.remember_me == Some(true);
+        let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
+        let binding = match (self.settings.has(Provider::Jwt) && !login.ignores_jwt(), in_cookies) {
+            (false, _) => Binding::Cookie { remember },
+            (true, true) => Binding::TokenCookies,
+            (true, false) => Binding::Tokens { remember },
+        };
         let (Some(user_name), Some(password)) = (login.user_name, login.password) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoCredentials { user_name: true, password: true }));
         };
-        let mut presented = vec![self.client()];
+        let mut presented = vec![Credential::Client { id: Some(self.settings.client.clone()), secret: None }];
         presented.extend(brought.session().map(|session| Credential::Cookie(Secret::new(session))));
         let verb = Verb::Authenticate {
             provider: None,
             credential: Credential::Password { name: user_name.clone(), password },
-            request: GrantRequest {
-                scope: ScopeRequest::Nothing,
-                binding: Binding::Cookie { remember: login.remember_me == Some(true) },
-                spelling: None,
-            },
+            request: for_nothing(binding),
         };
-        let asked = Asked::Login { user_name, provider: login.provider.unwrap_or_default() };
-        ask(Command { presented, verb }, asked, envelope)
+        let asked = Login { user_name, provider: login.provider.unwrap_or_default(), remember, in_cookies };
+        ask(Command { presented, verb }, Asked::Login(asked), envelope)
     }
 
     /// `must`: whoever speaks is let through, and nobody else is.
-    fn who_speaks(&self, basic: Basic, brought: &Brought, must: bool, named: bool, envelope: Envelope) -> Step<Pending> {
-        let mut presented = vec![self.client()];
-        let mut place = None;
-        match basic {
-            Basic::Shown(credential) if self.settings.has(Provider::Basic) => {
-                place = Some(presented.len());
-                presented.push(credential);
-            }
-            Basic::Broken if must => return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword)),
-            Basic::Shown(_) | Basic::Broken | Basic::Nothing => {}
+    fn who_speaks(
+        &self,
+        call: Call<'_>,
+        must: bool,
+        named: bool,
+        in_cookies: bool,
+        no_tokens: bool,
+        envelope: Envelope,
+    ) -> Step<Pending> {
+        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        if broken && must {
+            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
-        presented.extend(brought.session().map(|session| Credential::Cookie(Secret::new(session))));
-        let nobody = if must { Nobody::MayPass(place) } else { Nobody::IsLoggedIn };
-        let asked = Asked::Session { nobody, shown: brought.session().map(str::to_owned), named };
-        ask(Command { presented, verb: Verb::WhoAmI }, asked, envelope)
+        let earns = self.settings.has(Provider::Jwt) && !no_tokens && earns_tokens(&proofs);
+        let verb = match earns {
+            true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
+            false => Verb::WhoAmI,
+        };
+        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies };
+        ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
+    }
+
+    fn convert(&self, convert: &ConvertSessionToToken, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+        // Tokens go into cookies, so that there is nothing to be shown on a page.
+        if envelope.chosen.format == Format::Html {
+            envelope.chosen = Format::Json.into();
+        }
+        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        if broken {
+            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
+        }
+        let binding = if convert.preserve_session { Binding::Request } else { Binding::TokenCookies };
+        let kinds = vec![TokenKind::Access, TokenKind::Refresh];
+        let command = Command { presented: credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
+        ask(command, Asked::Tokens(Guarded { proofs, must: true }), envelope)
+    }
+
+    fn refresh(&self, get: GetAccessToken, brought: &Brought, envelope: Envelope) -> Step<Pending> {
+        let from_cookie = get.refresh_token.is_none();
+        let Some(token) = get.refresh_token.or_else(|| brought.refresh().map(Secret::new)) else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
+        };
+        let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
+        let verb = Verb::Issue { kinds: vec![TokenKind::Access], request: for_nothing(Binding::Request) };
+        let command = Command { presented: vec![Credential::Refresh(token)], verb };
+        ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
+    }
+
+    fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+        if renew && call.reads {
+            return ControlFlow::Break(not_by_this_verb(&[Method::POST, Method::PUT]));
+        }
+        let Some(environment) = keys.environment else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoEnvironment));
+        };
+        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        if broken {
+            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
+        }
+        let command = Command { presented: credentials, verb: Verb::ApiKeys { environment, renew } };
+        ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
     }
 
     fn log_out(&self, target: Option<String>, brought: &Brought, mut envelope: Envelope) -> Step<Pending> {
         if self.aim(&mut envelope, target.as_deref()).is_err() {
             return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
         }
-        // Both ids, whichever of them counts: nothing that this browser holds opens anything afterwards.
-        let presented = brought.all().map(|id| Credential::Cookie(Secret::new(id))).collect();
+        // All that this browser holds, whichever of it counts: nothing of it opens anything afterwards.
+        let mut presented: Vec<Credential> = brought.all().map(|id| Credential::Cookie(Secret::new(id))).collect();
+        if self.settings.has(Provider::Jwt) {
+            let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
+            presented.extend(brought.access().map(access));
+            presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
+            envelope.jar.drop_access();
+            envelope.jar.drop_refresh();
+        }
         ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
-    }
-
-    /// The client that every login comes through. It has no secret.
-    fn client(&self) -> Credential {
-        Credential::Client { id: Some(self.settings.client.clone()), secret: None }
     }
 
     fn here(&self) -> Here<'_> {
@@ -369,70 +488,19 @@ impl Service {
     }
 }
 
+impl Call<'_> {
+    fn shown(&self, settings: &Settings) -> (Shown, bool) {
+        Shown::of(settings, &self.authorization, &self.carried, &self.brought)
+    }
+}
+
+/// A wish for nothing that has a name here: this wire knows no scopes.
+fn for_nothing(binding: Binding) -> GrantRequest {
+    GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None }
+}
+
 fn ask(command: Command, asked: Asked, envelope: Envelope) -> Step<Pending> {
     ControlFlow::Continue(Question { command, pending: Pending { asked, envelope } })
-}
-
-/// A session has begun.
-fn began(granted: Granted, user_name: String, mut envelope: Envelope) -> Response {
-    let Granted { principal, tokens } = granted;
-    let session = tokens.into_iter().find_map(|token| match token.kind {
-        TokenKind::Cookie { remember } => Some((token.secret, remember)),
-        TokenKind::Restore | TokenKind::Access | TokenKind::Refresh | TokenKind::Upstream { .. } => None,
-    });
-    let Some((session, remember)) = session else {
-        // A grant without the token that was asked for would be our own bug.
-        return envelope.refuse(&failure(&Refusal::Unavailable, ""));
-    };
-    let mut dto = described(&principal);
-    if let Some(session) = session.expose_text() {
-        envelope.jar.begin(session, remember, dto.user_id.as_deref().unwrap_or_default());
-    }
-    dto.session_id = Some(session);
-    dto.user_name = Some(user_name);
-    dto.referrer_url.clone_from(&envelope.browser.target);
-    let target = envelope.browser.target.clone();
-    envelope.answer_or_go(target, &dto.dto())
-}
-
-/// Somebody speaks who is logged in already.
-fn speaks(principal: &Principal, shown: Option<String>, named: bool, envelope: Envelope) -> Response {
-    let mut dto = described(principal);
-    // What is good for one request is told an id that opens nothing.
-    let session = shown.filter(|_| principal.session.is_some()).unwrap_or_else(|| envelope.jar.empty_session().to_owned());
-    dto.session_id = Some(Secret::new(session));
-    dto.referrer_url = envelope.browser.target.clone().or_else(|| envelope.browser.referer.clone());
-    let target = dto.referrer_url.as_deref().filter(|_| named).map(|target| marked(target, "s", "0"));
-    envelope.answer_or_go(target, &dto.dto())
-}
-
-/// Whatever session there was has ended.
-fn ended(mut envelope: Envelope) -> Response {
-    envelope.jar.end();
-    let referer = envelope.browser.referer.clone().filter(|page| !page.ends_with("/auth/logout"));
-    let target = envelope.browser.target.clone().or(referer);
-    envelope.answer_or_go(target, &AuthenticateResponse::default().dto())
-}
-
-/// What an answer says of somebody.
-fn described(principal: &Principal) -> AuthenticateResponse {
-    let account = principal.account.as_deref();
-    let full_name = |first: &Option<String>, last: &Option<String>| {
-        let parts: Vec<&str> = [first, last].into_iter().filter_map(|part| part.as_deref()).collect();
-        Some(parts.join(" ")).filter(|name| !name.is_empty())
-    };
-    AuthenticateResponse {
-        user_id: account.map(|account| account.subject.clone()),
-        user_name: account.map(|account| account.name.clone()),
-        display_name: account.and_then(|account| {
-            let name = || Some(account.name.clone()).filter(|name| !name.is_empty());
-            account.display_name.clone().or_else(name).or_else(|| full_name(&account.first_name, &account.last_name))
-        }),
-        profile_url: Some(account.and_then(|account| account.profile_url.clone()).unwrap_or_else(|| NOBODYS_PICTURE.to_owned())),
-        roles: Some(principal.rights.roles.clone()),
-        permissions: Some(principal.rights.permissions.clone()),
-        ..AuthenticateResponse::default()
-    }
 }
 
 /// The verb that counts: a header field's, or, of a request that is sent by POST, a field's in its query or form.

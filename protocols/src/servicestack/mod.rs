@@ -18,7 +18,10 @@
     expect(dead_code, reason = "what registers and renews is read and written here, and not offered before the core can")
 )]
 
+mod answers;
 mod authorization;
+mod caller;
+mod claims;
 mod cookies;
 mod csv;
 mod dto;

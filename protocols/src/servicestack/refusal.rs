@@ -12,6 +12,8 @@ pub(super) fn failure<'a>(refusal: &Refusal, provider: &'a str) -> Failure<'a> {
         Refusal::Expired => Failure::TokenExpired,
         Refusal::Revoked => Failure::TokenRevoked,
         Refusal::NotYetValid => Failure::TokenNotYetValid,
+        // Whom it was meant for is not repeated.
+        Refusal::WrongAudience => Failure::WrongAudience(""),
         Refusal::UnknownProvider => Failure::UnknownProvider(provider),
         Refusal::InsecureTransport => Failure::InsecurePassword,
         Refusal::LoginRequired => Failure::NotAuthenticated,
@@ -23,8 +25,7 @@ pub(super) fn failure<'a>(refusal: &Refusal, provider: &'a str) -> Failure<'a> {
         // wrong where it is not.
         Refusal::InvalidClient => Failure::Unavailable { retry_after: None },
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-        Refusal::WrongAudience
-        | Refusal::ScopeNotGranted
+        Refusal::ScopeNotGranted
         | Refusal::TooManySessions
         | Refusal::AlreadyExists(_)
         | Refusal::NotFound(_)
@@ -47,6 +48,7 @@ mod tests {
             (Refusal::Expired, 401, "TokenException", None),
             (Refusal::Revoked, 401, "TokenException", None),
             (Refusal::NotYetValid, 401, "TokenException", None),
+            (Refusal::WrongAudience, 401, "TokenException", None),
             (Refusal::LoginRequired, 401, "Unauthorized", None),
             (Refusal::UnknownProvider, 404, "NotFound", None),
             (Refusal::InsecureTransport, 403, "Forbidden", None),
@@ -56,7 +58,6 @@ mod tests {
             (Refusal::TimedOut, 503, "ServiceUnavailable", None),
             (Refusal::Unavailable, 503, "ServiceUnavailable", None),
             (Refusal::InvalidClient, 503, "ServiceUnavailable", None),
-            (Refusal::WrongAudience, 503, "ServiceUnavailable", None),
             (Refusal::ScopeNotGranted, 503, "ServiceUnavailable", None),
             (Refusal::TooManySessions, 503, "ServiceUnavailable", None),
             (Refusal::AlreadyExists("name"), 503, "ServiceUnavailable", None),

@@ -59,6 +59,8 @@ pub(super) enum Page {
 
 /// What reads is asked by these.
 const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
+/// What takes something away is not asked by following a link.
+const CHANGING: [Method; 2] = [Method::POST, Method::PUT];
 /// A request by its name takes any verb there is for one.
 const ANY: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
@@ -76,12 +78,19 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
     };
     let predefined = |name: &str, format| {
         let route = Route { predefined: Some(format), ..route(&ANY) };
-        match Operation::find(name) {
+        match Operation::find(name).filter(|operation| settings.offers(*operation)) {
             Some(operation) => Found::Operation(operation, route),
             None => Found::NoOperation(name.to_owned(), route),
         }
     };
     let is = |part: &str, literal: &str| same(part, literal);
+    let own = |operation, verbs, environment: Option<&str>| match settings.offers(operation) {
+        true => {
+            let variables = environment.map(|environment| ("Environment", environment.to_owned())).into_iter().collect();
+            Found::Operation(operation, Route { variables, ..route(verbs) })
+        }
+        false => Found::Nothing,
+    };
     let is_auth = |part: &str| is(part, "auth") || (settings.authenticate_alias && is(part, "authenticate"));
     match *parts.as_slice() {
         [auth] if is_auth(auth) => Found::Operation(Operation::Authenticate, route(&READING)),
@@ -89,6 +98,16 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
         [auth, provider] if is_auth(auth) => {
             let variables = vec![("provider", provider.to_owned())];
             Found::Operation(Operation::Authenticate, Route { variables, ..route(&READING) })
+        }
+        [path] if is(path, "access-token") => own(Operation::GetAccessToken, &ANY, None),
+        [path] if is(path, "session-to-token") => own(Operation::ConvertSessionToToken, &ANY, None),
+        [keys] if is(keys, "apikeys") => own(Operation::GetApiKeys, &ANY, None),
+        [keys, regenerate] if is(keys, "apikeys") && is(regenerate, "regenerate") => {
+            own(Operation::RegenerateApiKeys, &CHANGING, None)
+        }
+        [keys, environment] if is(keys, "apikeys") => own(Operation::GetApiKeys, &ANY, Some(environment)),
+        [keys, regenerate, environment] if is(keys, "apikeys") && is(regenerate, "regenerate") => {
+            own(Operation::RegenerateApiKeys, &CHANGING, Some(environment))
         }
         [api, name] if is(api, "api") && !settings.base_path.contains("api") => predefined(name, Format::Json),
         [format, reply, name] if is(reply, "reply") || is(reply, "oneway") => match Format::find(format) {

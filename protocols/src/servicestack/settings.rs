@@ -6,6 +6,7 @@ use http::uri::PathAndQuery;
 use serde::Deserialize;
 
 use crate::section::{BadSetting, Section};
+use crate::servicestack::message::Operation;
 use crate::servicestack::style::{DateFormat, TextCase};
 use crate::servicestack::value::same;
 
@@ -17,6 +18,10 @@ pub(super) enum Provider {
     Credentials,
     /// A name and a password in the header field of every request, which is good for that request.
     Basic,
+    /// A key with every request, which is good for that request.
+    ApiKey,
+    /// Signed tokens: told at a login, and shown with every request.
+    Jwt,
 }
 
 impl Provider {
@@ -25,6 +30,8 @@ impl Provider {
         match self {
             Provider::Credentials => "credentials",
             Provider::Basic => "basic",
+            Provider::ApiKey => "apikey",
+            Provider::Jwt => "jwt",
         }
     }
 }
@@ -40,6 +47,7 @@ struct Written {
     providers: Vec<Provider>,
     origins: Vec<String>,
     authenticate_alias: bool,
+    use_token_cookie: bool,
 }
 
 impl Default for Written {
@@ -49,9 +57,10 @@ impl Default for Written {
             base_path: String::new(),
             text_case: TextCase::Pascal,
             date_format: DateFormat::Wcf,
-            providers: vec![Provider::Credentials, Provider::Basic],
+            providers: vec![Provider::Credentials, Provider::Basic, Provider::ApiKey],
             origins: Vec::new(),
             authenticate_alias: false,
+            use_token_cookie: true,
         }
     }
 }
@@ -73,6 +82,8 @@ pub(super) struct Settings {
     pub(super) origins: Origins,
     /// Whether `/authenticate` is another name for `/auth`.
     pub(super) authenticate_alias: bool,
+    /// Whether tokens go into cookies rather than into answers, where a request does not say.
+    pub(super) use_token_cookie: bool,
     /// Where others find this server: an origin in lower case.
     pub(super) public_url: Option<String>,
 }
@@ -149,6 +160,7 @@ impl Settings {
             providers,
             origins,
             authenticate_alias: written.authenticate_alias,
+            use_token_cookie: written.use_token_cookie,
             public_url: public_url.map(str::to_owned),
         }))
     }
@@ -161,6 +173,17 @@ impl Settings {
     /// Whether this provider vouches here.
     pub(super) fn has(&self, provider: Provider) -> bool {
         self.providers.contains(&provider)
+    }
+
+    /// Whether an operation is there at all.
+    pub(super) fn offers(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Authenticate | Operation::AuthenticateLogout => true,
+            Operation::GetAccessToken | Operation::ConvertSessionToToken => self.has(Provider::Jwt),
+            Operation::GetApiKeys | Operation::RegenerateApiKeys => self.has(Provider::ApiKey),
+            // The core has nothing yet that could answer these.
+            Operation::Register | Operation::AssignRoles | Operation::UnAssignRoles => false,
+        }
     }
 
     /// The provider of a name, in any case; `login` is `credentials` by an older name.
@@ -187,7 +210,8 @@ mod tests {
         assert_eq!((settings.first(), settings.origins.clone()), (Provider::Credentials, Origins::Nobodys));
         assert_eq!(settings.provider("LOGIN"), Some(Provider::Credentials));
         assert_eq!(settings.provider("Basic"), Some(Provider::Basic));
-        assert_eq!(settings.provider("local"), None);
+        assert_eq!((settings.provider("local"), settings.provider("jwt")), (None, None));
+        assert!(settings.has(Provider::ApiKey) && settings.use_token_cookie);
     }
 
     #[test]

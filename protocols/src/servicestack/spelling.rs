@@ -4,6 +4,7 @@ use gatepost_identity::reply::{NewToken, Spelled};
 use gatepost_identity::secret::Secret;
 
 use crate::Seed;
+use crate::servicestack::claims::{self, Common};
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -11,7 +12,15 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     match token {
         NewToken::Cookie { random } => Spelled::Text(Secret::new(digits(*random))),
-        NewToken::Restore { .. } | NewToken::Upstream { .. } | NewToken::Access { .. } | NewToken::Refresh { .. } => Spelled::Never,
+        NewToken::Access { principal, audience, number, issued_at, expires_at } => {
+            let common = Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at };
+            Spelled::Signed { typ: "JWT", claims: claims::access(&common) }
+        }
+        NewToken::Refresh { principal, audience, number, issued_at, expires_at } => {
+            let common = Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at };
+            Spelled::Signed { typ: "JWTR", claims: claims::refresh(&common) }
+        }
+        NewToken::Restore { .. } | NewToken::Upstream { .. } => Spelled::Never,
     }
 }
 
