@@ -2,8 +2,7 @@
 //!
 //! A token carries its meaning in its claims, in its gate's spelling, and no record is kept of it: it is good while its account is
 //! in force, was not cut off since, and the token was not revoked by its number. What is granted is what the account may do now,
-//! whatever the claims say. The checks come in the order of `docs/protocols` and a cause is named only once the signature has
-//! verified. One that was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
+//! whatever the claims say. A cause is named only once the signature has verified. One that was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
 //!
 //! ```text
 //! parts, type, algorithm -> signature -> end -> beginning -> revoked -> account's cut-off -> audience -> account in force
@@ -340,7 +339,11 @@ impl Core {
     /// Says of a signed token that is shown that it is no longer good. One that is not ours is left as it is.
     pub(crate) async fn revoke_shown(&self, any_of: &[Secret], what: Use, context: &Context) -> Result<(), Refusal> {
         for token in any_of {
-            let Ok((signed, account)) = self.signed(token, what, self.clock.now()).await else { continue };
+            let (signed, account) = match self.signed(token, what, self.clock.now()).await {
+                Ok(found) => found,
+                Err(refusal) if refusal.is_about_the_proof() => continue,
+                Err(refusal) => return Err(refusal),
+            };
             let now = self.clock.now();
             let about = About { account: Some(account.id), ..About::default() };
             let entry: AuditEntry = self.entry(now, "logout", context, &about);

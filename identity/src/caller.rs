@@ -20,6 +20,7 @@ use crate::refusal::Refusal;
 use crate::reply::{Answer, Caller, Granted, Method, Outcome, Principal, Reason, TokenKind};
 use crate::scope::ScopeRequest;
 use crate::secret::Secret;
+use crate::session::Session;
 use crate::store::{Rehashed, Which};
 
 /// What a request that proves itself asks for: all that it can have, and nothing that lasts.
@@ -58,10 +59,14 @@ impl Core {
             };
             self.by(context, self.revoke_shown(any_of, what, context)).await?;
         }
+        if presented.is_empty() {
+            let held = context.connection.and_then(|connection| self.live.held_by(connection));
+            return self.end_each(held.into_iter().collect(), "logout", context).await;
+        }
         self.end_cookies(presented, "logout", context).await
     }
 
-    /// Ends the sessions whose cookies are presented; else, where nothing is, the one that the connection holds.
+    /// Ends the sessions whose cookies are presented.
     pub(crate) async fn end_cookies(
         &self,
         presented: &[Credential],
@@ -77,10 +82,11 @@ impl Core {
                 ending.push(found.session);
             }
         }
-        if presented.is_empty() {
-            ending.extend(context.connection.and_then(|connection| self.live.held_by(connection)));
-        }
-        for session in ending {
+        self.end_each(ending, action, context).await
+    }
+
+    async fn end_each(&self, sessions: Vec<Arc<Session>>, action: &'static str, context: &Context) -> Result<(), Refusal> {
+        for session in sessions {
             let now = self.clock.now();
             let about = About { account: session.account, client: Some(session.client.clone()), ..About::default() };
             let entry = self.entry(now, action, context, &about);

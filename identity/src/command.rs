@@ -5,9 +5,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::account::Rights;
 use crate::credential::Credential;
+use crate::register::Profile;
 use crate::reply::TokenKind;
-use crate::scope::ScopeRequest;
+use crate::scope::{Right, ScopeRequest};
 
 /// Identifies one connection for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +72,24 @@ pub enum Verb {
     /// Ends the sessions that are presented, else the one that the connection holds. Whoever has none is signed out as well.
     /// Answered by `Answer::Done`.
     Logout,
+    /// An account for somebody who has none. Answered by `Answer::Registered`.
+    Register {
+        /// Who they are.
+        profile: Box<Profile>,
+        /// What they are to be granted at once, if anything.
+        request: Option<GrantRequest>,
+    },
+    /// Gives rights to an account, and takes others. Answered by `Answer::Rights`: all that it has then.
+    ChangeRights {
+        /// The name or address of the account.
+        account: String,
+        /// What it is given.
+        add: Rights,
+        /// What is taken from it.
+        remove: Rights,
+        /// What whoever speaks must have to do so.
+        right: Right,
+    },
     /// The API keys of whoever speaks. Answered by `Answer::ApiKeys`.
     ApiKeys {
         /// For this environment.

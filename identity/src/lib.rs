@@ -24,6 +24,7 @@ pub mod password;
 pub mod policy;
 pub mod provider;
 pub mod refusal;
+pub mod register;
 pub mod reply;
 pub mod scope;
 pub mod secret;
@@ -206,6 +207,10 @@ impl Identity {
             Verb::WhoAmI => core.who_am_i(&presented, context).await,
             Verb::Logout => core.log_out(&presented, context).await,
             Verb::ApiKeys { environment, renew } => core.api_keys_of_caller(&presented, &environment, renew, context).await,
+            Verb::Register { profile, request } => core.register(&presented, *profile, request.as_ref(), context).await,
+            Verb::ChangeRights { account, add, remove, right } => {
+                core.change_rights(&presented, &account, (&add, &remove), &right, context).await
+            }
             Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring().public_keys(core.clock.now())))),
         }
     }

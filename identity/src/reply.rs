@@ -244,6 +244,15 @@ pub enum Answer {
     Granted(Granted),
     /// Answers `Verb::Logout`.
     Done,
+    /// Answers `Verb::Register`.
+    Registered {
+        /// The account that was made.
+        account: Arc<AccountSummary>,
+        /// What was granted, where that was asked for and could be.
+        granted: Option<Granted>,
+    },
+    /// Answers `Verb::ChangeRights`.
+    Rights(Rights),
     /// Answers `Verb::ApiKeys`.
     ApiKeys(Vec<ToldApiKey>),
     /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
@@ -279,34 +288,32 @@ pub struct ToldApiKey {
 impl Answer {
     /// The grant. Any other answer to a question that grants would be our own bug, told as `Unavailable`.
     pub fn granted(self) -> Result<Granted, Refusal> {
-        match self {
-            Answer::Granted(granted) => Ok(granted),
-            Answer::Done | Answer::ApiKeys(_) | Answer::PublicKeys(_) => Err(unexpected()),
-        }
+        if let Answer::Granted(granted) = self { Ok(granted) } else { Err(unexpected()) }
     }
 
     /// That it is done. As [`Answer::granted`].
     pub fn done(self) -> Result<(), Refusal> {
-        match self {
-            Answer::Done => Ok(()),
-            Answer::Granted(_) | Answer::ApiKeys(_) | Answer::PublicKeys(_) => Err(unexpected()),
-        }
+        if let Answer::Done = self { Ok(()) } else { Err(unexpected()) }
+    }
+
+    /// The account that was made, and what was granted beside it. As [`Answer::granted`].
+    pub fn registered(self) -> Result<(Arc<AccountSummary>, Option<Granted>), Refusal> {
+        if let Answer::Registered { account, granted } = self { Ok((account, granted)) } else { Err(unexpected()) }
+    }
+
+    /// The rights. As [`Answer::granted`].
+    pub fn rights(self) -> Result<Rights, Refusal> {
+        if let Answer::Rights(rights) = self { Ok(rights) } else { Err(unexpected()) }
     }
 
     /// The API keys. As [`Answer::granted`].
     pub fn api_keys(self) -> Result<Vec<ToldApiKey>, Refusal> {
-        match self {
-            Answer::ApiKeys(keys) => Ok(keys),
-            Answer::Granted(_) | Answer::Done | Answer::PublicKeys(_) => Err(unexpected()),
-        }
+        if let Answer::ApiKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }
 
-    /// The keys. As [`Answer::granted`].
+    /// The public keys. As [`Answer::granted`].
     pub fn public_keys(self) -> Result<String, Refusal> {
-        match self {
-            Answer::PublicKeys(keys) => Ok(keys),
-            Answer::Granted(_) | Answer::Done | Answer::ApiKeys(_) => Err(unexpected()),
-        }
+        if let Answer::PublicKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Operation {
         expires_at: Option<i64>,
         /// Password.
         password: Option<Told>,
+        /// Since when what was signed for the user counts, in milliseconds since the Unix epoch; none: from now on.
+        signed_since: Option<i64>,
     },
     /// Users, a page at a time.
     UserList {
@@ -429,6 +431,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             scopes,
             expires_at,
             password,
+            signed_since,
         } => {
             let new = NewUser {
                 name,
@@ -443,6 +446,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
                 scopes,
                 expires_at: expires_at.map(Timestamp::from_millis),
                 password: password.map(Told::secret),
+                signed_since: signed_since.map(Timestamp::from_millis),
             };
             Ok(user(&admin.add_user(new).await?))
         }
