@@ -11,8 +11,24 @@ pub(super) enum Part<'a> {
 }
 
 /// Words that make `<..>` a placeholder; anything else between angle brackets is text.
-const WORDS: [&str; 13] =
-    ["token", "id", "none", "picture", "date", "basicdate", "span", "version", "deep", "long", "strings", "bom", "cr"];
+const WORDS: [&str; 16] = [
+    "key",
+    "jwt",
+    "any",
+    "token",
+    "id",
+    "none",
+    "picture",
+    "date",
+    "basicdate",
+    "span",
+    "version",
+    "deep",
+    "long",
+    "strings",
+    "bom",
+    "cr",
+];
 
 /// Takes a text apart.
 pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
@@ -40,10 +56,13 @@ pub(super) fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, S
     for part in parts(pattern) {
         let length = match part {
             Part::Literal(literal) => rest.starts_with(literal).then_some(literal.len()),
-            Part::Placeholder(word @ ("token" | "id" | "none"), name) => {
+            Part::Placeholder(word @ ("token" | "id" | "none" | "key" | "jwt"), name) => {
                 let length = match word {
                     "token" => token(rest),
                     "id" => id(rest, 43),
+                    "key" => Some(letters(rest, is_url_safe)).filter(|length| *length == 32),
+                    "jwt" => Some(letters(rest, |byte| is_url_safe(byte) || byte == b'.'))
+                        .filter(|length| rest[..*length].matches('.').count() == 2),
                     _ => id(rest, 11),
                 };
                 length.filter(|length| {
@@ -55,6 +74,7 @@ pub(super) fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, S
                     }
                 })
             }
+            Part::Placeholder("any", _) => rest.find('"'),
             Part::Placeholder("picture", _) => {
                 const END: &str = "%3C/svg%3E";
                 rest.find(END).filter(|_| rest.starts_with("data:image/svg+xml,")).map(|at| at + END.len())
@@ -80,6 +100,15 @@ fn token(text: &str) -> Option<usize> {
     (digits && token[43] == b'=').then_some(44)
 }
 
+fn is_url_safe(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+/// How many of these a text begins with.
+fn letters(text: &str, is_one: impl Fn(u8) -> bool) -> usize {
+    text.bytes().take_while(|byte| is_one(*byte)).count()
+}
+
 /// So many letters and digits, and no more of them.
 fn id(text: &str, length: usize) -> Option<usize> {
     let found = text.bytes().take_while(u8::is_ascii_alphanumeric).count();
@@ -92,6 +121,9 @@ pub(super) fn spelled(token: &str, spelling: &str) -> Option<String> {
     Some(match spelling {
         "" => token.to_owned(),
         "unpadded" => unpadded.to_owned(),
+        // In the place of a name, without a password.
+        "basic" => base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{token}:")),
+        "cut" => token[..token.len() - 1].to_owned(),
         "url" => unpadded.replace('+', "-").replace('/', "_"),
         // The last letter stands for four bits and two zeros, so that the letter behind it stands for the same four.
         "trailing" => {

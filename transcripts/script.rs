@@ -482,7 +482,7 @@ impl Run<'_> {
         for part in parts(text) {
             match part {
                 Part::Literal(literal) => out.push_str(literal),
-                Part::Placeholder("token" | "id" | "none", what) => {
+                Part::Placeholder("token" | "id" | "none" | "key" | "jwt", what) => {
                     let (name, spelling) = what.split_once(' ').unwrap_or((what, ""));
                     let token = self.tokens.get(name).ok_or(format!("no line before has shown <token {name}>"))?;
                     out.push_str(&spelled(token, spelling).ok_or(format!("{spelling:?} is no way to spell a token"))?);

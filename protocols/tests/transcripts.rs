@@ -14,12 +14,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::account::Rights;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::{Binding, Command, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{
-    Answer, Caller, Event, Granted, IssuedToken, NewToken, Principal, Reason, Reply, Spelled, TokenKind,
+    Answer, Caller, Event, Granted, IssuedToken, NewToken, Principal, Reason, Reply, Spelled, TokenKind, ToldApiKey,
 };
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
@@ -46,6 +47,8 @@ struct Codec {
     issued: Vec<Secret>,
     /// How many requests there were, so that no two come with the same chance.
     requests: u8,
+    /// How many tokens were signed.
+    signatures: u32,
     connections: BTreeMap<u32, Open>,
 }
 
@@ -86,6 +89,8 @@ enum Says {
         until: Option<Timestamp>,
         token: bool,
         once: bool,
+        /// Whether another access token was made on the way.
+        renews: bool,
     },
     /// That it is done.
     Done,
@@ -96,6 +101,7 @@ impl Codec {
         Codec {
             gate,
             requests: 0,
+            signatures: 0,
             mounts: Vec::new(),
             now: scripted::START,
             prepared: VecDeque::new(),
@@ -112,7 +118,7 @@ impl Codec {
             return Err(format!("the core should have been asked {announced}\n  and was asked {asked}"));
         }
         let who = |says: Says, spelling: Option<u8>| match says {
-            Says::Yes { who, scopes, family, until, token, once } => {
+            Says::Yes { who, scopes, family, until, token, once, renews: _ } => {
                 let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
                 let family = family.or(spelling).unwrap_or(0);
                 let principal = scripted::principal(&who, &scopes, family, until).ok_or(format!("{who} is not of the cast"))?;
@@ -122,9 +128,11 @@ impl Codec {
             Says::No(_) | Says::Done => Err(format!("it was asked {asked}, and that is no answer")),
         };
         let result = match (command.verb, says) {
-            (Verb::WhoAmI, Says::No(refusal)) => {
+            (Verb::WhoAmI | Verb::Issue { .. } | Verb::ApiKeys { .. }, Says::No(refusal)) => {
                 // What was shown and is no good has a place, but for a cookie, which is no claim.
-                let is_claim = |shown: &&Credential| matches!(shown, Credential::Password { .. } | Credential::ApiKey(_));
+                let is_claim = |shown: &&Credential| {
+                    matches!(shown, Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. })
+                };
                 let place = command.presented.iter().position(|shown| is_claim(&shown));
                 let failed = place.filter(|_| refusal != Refusal::LoginRequired).map(|place| (place, refusal.clone()));
                 let caller = Caller { failed: failed.into_iter().collect(), ..Caller::default() };
@@ -132,24 +140,76 @@ impl Codec {
             }
             (_, Says::No(refusal)) => Err(refusal),
             (Verb::Logout, Says::Done) => Ok(Answer::Done),
-            (Verb::WhoAmI, says) => {
+            (Verb::ApiKeys { environment, renew }, Says::Done) => {
+                let text = format!("{:0>32}", self.requests);
+                Ok(Answer::ApiKeys(vec![ToldApiKey {
+                    key: renew.then(|| Secret::new(text.as_str())),
+                    prefix: text[..8].to_owned(),
+                    environment,
+                    kind: "secret".to_owned(),
+                    created_at: self.now,
+                    expires_at: None,
+                }]))
+            }
+            (Verb::Register { profile, .. }, says) => {
+                let mut account = scripted::principal("bob", &[], 0, None).and_then(|bob| bob.account).expect("of the cast");
+                let made = std::sync::Arc::make_mut(&mut account);
+                made.name = profile.name.or(profile.email).unwrap_or_default();
+                made.subject = format!("u-{}", made.name);
+                let granted = match says {
+                    Says::Done => None,
+                    says => {
+                        let (principal, _) = who(says, None)?;
+                        let kind = TokenKind::Cookie { remember: false };
+                        let token = IssuedToken { secret: self.draw(&kind), kind, expires_at: None };
+                        Some(Granted { principal: Principal { account: Some(account.clone()), ..principal }, tokens: vec![token] })
+                    }
+                };
+                Ok(Answer::Registered { account, granted })
+            }
+            (Verb::ChangeRights { add, .. }, Says::Done) => Ok(Answer::Rights(add)),
+            (Verb::Issue { kinds, .. }, says) => {
                 let (principal, _) = who(says, None)?;
-                let caller = Caller { principal: Some(principal.clone()), ..Caller::default() };
+                let tokens = kinds.into_iter().map(|kind| self.signed(kind)).collect();
+                Ok(Answer::Granted(Granted { principal, tokens }))
+            }
+            (Verb::WhoAmI, says) => {
+                let renews = matches!(says, Says::Yes { renews: true, .. });
+                let (principal, _) = who(says, None)?;
+                let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
+                let caller = Caller { principal: Some(principal.clone()), renewed, ..Caller::default() };
                 return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens: Vec::new() })) });
             }
             (Verb::Authenticate { request, .. }, says) => {
                 let (principal, token) = who(says, request.spelling)?;
+                if request.binding == Binding::TokenCookies {
+                    let tokens = [TokenKind::Access, TokenKind::Refresh].map(|kind| self.signed(kind)).into();
+                    let principal = Principal { session: None, ..principal };
+                    return Ok(Reply::of(Ok(Answer::Granted(Granted { principal, tokens }))));
+                }
                 let kind = match request.binding {
-                    Binding::Cookie { remember } => TokenKind::Cookie { remember },
-                    Binding::Connection | Binding::Request | Binding::TokenCookies | Binding::Tokens { .. } => TokenKind::Restore,
+                    Binding::Cookie { remember } | Binding::Tokens { remember } => TokenKind::Cookie { remember },
+                    Binding::Connection | Binding::Request | Binding::TokenCookies => TokenKind::Restore,
                 };
                 let expires_at = principal.expires_at;
-                let tokens = token.then(|| IssuedToken { secret: self.draw(&kind), kind, expires_at }).into_iter().collect();
+                let mut tokens: Vec<IssuedToken> =
+                    token.then(|| IssuedToken { secret: self.draw(&kind), kind, expires_at }).into_iter().collect();
+                if matches!(request.binding, Binding::Tokens { .. }) {
+                    tokens.extend([TokenKind::Access, TokenKind::Refresh].map(|kind| self.signed(kind)));
+                }
                 Ok(Answer::Granted(Granted { principal, tokens }))
             }
             (verb, _) => return Err(format!("{verb:?} was asked, and that is no answer")),
         };
         Ok(Reply::of(result))
+    }
+
+    /// A token as the core would have signed it: its claims are the gate's, and its signature is nobody's.
+    fn signed(&mut self, kind: TokenKind) -> IssuedToken {
+        self.signatures += 1;
+        let life = if kind == TokenKind::Access { 14 } else { 365 } * 86_400;
+        let secret = Secret::new(format!("header.claims.signature{}", self.signatures));
+        IssuedToken { kind, secret, expires_at: Some(self.now.after(Duration::from_secs(life))) }
     }
 
     fn draw(&mut self, kind: &TokenKind) -> Secret {
@@ -177,6 +237,20 @@ impl Codec {
             Verb::Authenticate { provider, credential, request } => (provider, credential, request),
             Verb::WhoAmI => return format!("who shows {}", presented()),
             Verb::Logout => return format!("to end {}", presented()),
+            Verb::Issue { kinds, .. } => return format!("{kinds:?} for {}", presented()),
+            Verb::ApiKeys { environment, renew } => {
+                return format!("{} {environment} keys of {}", if *renew { "new" } else { "the" }, presented());
+            }
+            Verb::Register { .. } => return format!("to register beside {}", presented()),
+            Verb::ChangeRights { account, add, remove, right } => {
+                let roles = |rights: &Rights| rights.roles.join(" ");
+                return format!(
+                    "to give {account} [{}] and take [{}], which needs {right:?}, by {}",
+                    roles(add),
+                    roles(remove),
+                    presented()
+                );
+            }
             other => panic!("no gate asks this: {other:?}"),
         };
         let mut words = vec![self.credential(credential)];
@@ -283,7 +357,7 @@ impl Codec {
     fn grants(&self, words: &[&str]) -> Result<Says, String> {
         let [who, words @ ..] = words else { return Err("to whom?".to_owned()) };
         let (mut family, mut until, mut token, mut scopes) = (None, Some(self.now.after(scripted::LIFE)), true, Vec::new());
-        let mut once = false;
+        let (mut once, mut renews) = (false, false);
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
@@ -295,10 +369,11 @@ impl Codec {
                 }
                 "tokenless" => token = false,
                 "once" => once = true,
+                "renewed" => renews = true,
                 scope => scopes.push(scope.to_owned()),
             }
         }
-        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token, once })
+        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token, once, renews })
     }
 }
 
@@ -334,6 +409,11 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InsecureTransport" => Refusal::InsecureTransport,
         "TooManySessions" => Refusal::TooManySessions,
         "LoginRequired" => Refusal::LoginRequired,
+        "AlreadySignedIn" => Refusal::AlreadySignedIn,
+        "NameTaken" => Refusal::AlreadyExists("name"),
+        "EmailTaken" => Refusal::AlreadyExists("email"),
+        "NoUser" => Refusal::NotFound("user"),
+        "Invalid" => Refusal::Invalid(Vec::new()),
         "NotPermitted" => Refusal::NotPermitted,
         "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
         "Busy" => Refusal::Busy { retry_after },

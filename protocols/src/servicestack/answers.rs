@@ -1,14 +1,14 @@
 //! What the core's positive answers become on this wire.
 
+use gatepost_identity::account::AccountSummary;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::{Granted, IssuedToken, Principal, TokenKind, ToldApiKey};
 use gatepost_identity::secret::Secret;
 
 use crate::http::Response;
 use crate::servicestack::envelope::Envelope;
-use crate::servicestack::failure::Failure;
 use crate::servicestack::response::{
-    ApiKeysResponse, AuthenticateResponse, ConvertSessionToTokenResponse, GetAccessTokenResponse, UserApiKey,
+    ApiKeysResponse, AuthenticateResponse, ConvertSessionToTokenResponse, GetAccessTokenResponse, RegisterResponse, UserApiKey,
 };
 use crate::servicestack::return_url::marked;
 
@@ -33,23 +33,36 @@ pub(super) fn began(now: Timestamp, granted: Granted, login: Login, mut envelope
     let Granted { principal, tokens } = granted;
     let mut dto = described(&principal);
     let user = dto.user_id.clone().unwrap_or_default();
-    let (sessions, tokens): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|token| matches!(token.kind, TokenKind::Cookie { .. }));
-    match sessions.into_iter().next() {
-        Some(session) => {
-            envelope.jar.begin(session.secret.expose_text().unwrap_or_default(), login.remember, &user);
-            dto.session_id = Some(session.secret);
-        }
-        None if tokens.is_empty() => return envelope.refuse(&Failure::Unavailable { retry_after: None }),
-        None => {
-            envelope.jar.begin_nothing(login.remember, &user);
-            dto.session_id = Some(Secret::new(envelope.jar.empty_session()));
-        }
-    }
+    dto.session_id = begin(&tokens, login.remember, &user, &mut envelope);
     hand_over(now, tokens, login.in_cookies, &mut dto, &mut envelope);
     dto.user_name = Some(login.user_name);
     dto.referrer_url.clone_from(&envelope.browser.target);
     let target = envelope.browser.target.clone();
     envelope.answer_or_go(target, &dto.dto())
+}
+
+/// An account was made, and its owner logged in where they asked for it.
+pub(super) fn registered(
+    now: Timestamp,
+    account: &AccountSummary,
+    granted: Option<Granted>,
+    login: Login,
+    mut envelope: Envelope,
+) -> Response {
+    let target = envelope.browser.target.clone();
+    let mut dto = AuthenticateResponse {
+        user_id: Some(account.subject.clone()),
+        user_name: Some(login.user_name),
+        referrer_url: target.clone(),
+        ..AuthenticateResponse::default()
+    };
+    if let Some(Granted { principal, tokens }) = granted {
+        dto.roles = Some(principal.rights.roles);
+        dto.permissions = Some(principal.rights.permissions);
+        dto.session_id = begin(&tokens, login.remember, &account.subject, &mut envelope);
+        hand_over(now, tokens, login.in_cookies, &mut dto, &mut envelope);
+    }
+    envelope.answer_or_go(target, &RegisterResponse { login: dto, redirect_url: None }.dto())
 }
 
 /// What is said of somebody who speaks beside who it is.
@@ -73,6 +86,16 @@ pub(super) fn speaks(now: Timestamp, granted: Granted, speaks: Speaks, mut envel
     dto.referrer_url = envelope.browser.target.clone().or_else(|| envelope.browser.referer.clone());
     let target = dto.referrer_url.as_deref().filter(|_| speaks.named).map(|target| marked(target, "s", "0"));
     envelope.answer_or_go(target, &dto.dto())
+}
+
+/// Gives the browser the session that has begun, or ids that open nothing where tokens hold it. Answers the id to be told.
+fn begin(tokens: &[IssuedToken], remember: bool, user: &str, envelope: &mut Envelope) -> Option<Secret> {
+    let session = tokens.iter().find(|token| matches!(token.kind, TokenKind::Cookie { .. })).map(|token| &token.secret);
+    match session.and_then(Secret::expose_text) {
+        Some(text) => envelope.jar.begin(text, remember, user),
+        None => envelope.jar.begin_nothing(remember, user),
+    }
+    Some(session.cloned().unwrap_or_else(|| Secret::new(envelope.jar.empty_session())))
 }
 
 /// Tokens go into cookies, or into the answer.

@@ -13,12 +13,14 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use gatepost_identity::account::Rights;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::{Binding, Command, GrantRequest, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
+use gatepost_identity::register::Profile;
 use gatepost_identity::reply::{Answer, Reply, TokenKind};
-use gatepost_identity::scope::ScopeRequest;
+use gatepost_identity::scope::{Right, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, REFERER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -26,7 +28,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::http::{Request, Response};
 use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
-use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed};
+use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
 use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, stale};
 use crate::servicestack::cookies::{Brought, Jar};
@@ -35,11 +37,13 @@ use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
 use crate::servicestack::format::{BodyFormat, Format};
 use crate::servicestack::message::{
-    ApiKeys, Authenticate, AuthenticateLogout, Carried, ConvertSessionToToken, GetAccessToken, Operation, return_url,
+    ApiKeys, Authenticate, AuthenticateLogout, Carried, ChangeRoles, ConvertSessionToToken, GetAccessToken, Operation, Register,
+    return_url,
 };
 use crate::servicestack::metadata;
 use crate::servicestack::negotiate::{Chosen, Wishes, choose, choose_predefined};
 use crate::servicestack::refusal::failure;
+use crate::servicestack::response::{FieldError, RolesResponse};
 use crate::servicestack::return_url::{Elsewhere, Here};
 use crate::servicestack::routes::{self, Found, Page, Route};
 use crate::servicestack::settings::{Provider, Settings};
@@ -53,6 +57,9 @@ use crate::{Exchange, Question, Seed, Step};
 const LONGEST_BODY: usize = 1024 * 1024;
 /// The verb that counts in the place of the request's own, for those who can send only a few.
 const OVERRIDE: &str = "X-Http-Method-Override";
+/// The role of those who change the roles of others.
+const ADMIN: &str = "Admin";
+
 /// Attaches this gate to its paths.
 pub(super) fn mounts(section: &Section, public_url: Option<&str>) -> Result<Vec<Mount>, BadSetting> {
     let settings = Settings::read(section, public_url)?.map(Arc::new);
@@ -79,6 +86,15 @@ enum Asked {
     Session(Speaks, Guarded),
     /// A logout.
     Logout,
+    /// An account, and a login with it.
+    Register(Login),
+    /// Roles for somebody, or away from them.
+    Roles {
+        /// Whose.
+        user_name: String,
+        /// Whether they are taken away.
+        unassigned: bool,
+    },
     /// An access token for a refresh token.
     AccessToken {
         /// Whether it goes into a cookie.
@@ -215,10 +231,14 @@ impl Exchange for Service {
                 Ok(keys) => return self.keys(keys, operation == Operation::RegenerateApiKeys, call, envelope),
                 Err(why) => why,
             },
-            // No route leads to these yet.
-            Operation::Register | Operation::AssignRoles | Operation::UnAssignRoles => {
-                return ControlFlow::Break(envelope.refuse(&Failure::UnknownOperation(&name)));
-            }
+            Operation::Register => match Register::read(call.fields.clone()) {
+                Ok(register) => return self.register(register, call, envelope),
+                Err(why) => why,
+            },
+            Operation::AssignRoles | Operation::UnAssignRoles => match ChangeRoles::read(call.fields.clone()) {
+                Ok(change) => return self.change_roles(change, operation == Operation::UnAssignRoles, call, envelope),
+                Err(why) => why,
+            },
         };
         ControlFlow::Break(envelope.refuse(&bad(why)))
     }
@@ -241,6 +261,23 @@ impl Exchange for Service {
             Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
                 Ok(keys) => answers::keys(keys, renew, envelope),
                 Err(no) => no.told(envelope),
+            },
+            Asked::Register(login) => match reply.result.and_then(Answer::registered) {
+                Ok((account, granted)) => registered(now, &account, granted, login, envelope),
+                Err(refusal) => envelope.refuse(&failure(&refusal, "")),
+            },
+            Asked::Roles { user_name, unassigned } => match reply.result.and_then(Answer::rights) {
+                Ok(rights) => {
+                    let dto = RolesResponse {
+                        unassigned,
+                        all_roles: Some(rights.roles),
+                        all_permissions: Some(rights.permissions),
+                        status: None,
+                    };
+                    envelope.answer(&dto.dto())
+                }
+                Err(refusal) if refusal.is_about_the_proof() => envelope.refuse(&Failure::NotAuthenticated),
+                Err(refusal) => envelope.refuse(&failure(&refusal, &user_name)),
             },
             Asked::Logout => match reply.result.and_then(Answer::done) {
                 Ok(()) => ended(envelope),
@@ -344,11 +381,7 @@ impl Service {
         }
         let remember = login.remember_me == Some(true);
         let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
-        let binding = match (self.settings.has(Provider::Jwt) && !login.ignores_jwt(), in_cookies) {
-            (false, _) => Binding::Cookie { remember },
-            (true, true) => Binding::TokenCookies,
-            (true, false) => Binding::Tokens { remember },
-        };
+        let binding = self.binding(!login.ignores_jwt(), remember, in_cookies);
         let (Some(user_name), Some(password)) = (login.user_name, login.password) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoCredentials { user_name: true, password: true }));
         };
@@ -425,6 +458,61 @@ impl Service {
         }
         let command = Command { presented: credentials, verb: Verb::ApiKeys { environment, renew } };
         ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
+    }
+
+    fn register(&self, register: Register, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+        if self.aim(&mut envelope, call.target.as_deref()).is_err() {
+            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
+        }
+        let faults = register.faults();
+        let Some(password) = register.password.filter(|_| faults.is_empty()) else {
+            return ControlFlow::Break(envelope.refuse(&Failure::Invalid(faults)));
+        };
+        let in_cookies = self.settings.use_token_cookie;
+        let request = register.auto_login.then(|| for_nothing(self.binding(true, false, in_cookies)));
+        // Keys are made at once, as clients expect; their texts are told to whoever renews them.
+        let environments = ["live", "test"].iter().filter(|_| self.settings.has(Provider::ApiKey));
+        let user_name = register.user_name.clone().or_else(|| register.email.clone()).unwrap_or_default();
+        let profile = Profile {
+            name: register.user_name,
+            email: register.email,
+            display_name: register.display_name,
+            first_name: register.first_name,
+            last_name: register.last_name,
+            password,
+            environments: environments.map(|name| (*name).to_owned()).collect(),
+        };
+        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
+        let command = Command { presented: credentials, verb: Verb::Register { profile: Box::new(profile), request } };
+        let login = Login { user_name, provider: String::new(), remember: false, in_cookies };
+        ask(command, Asked::Register(login), envelope)
+    }
+
+    fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+        let Some(user_name) = change.user_name else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoUserName));
+        };
+        let rights = match Rights::parse(change.roles, change.permissions) {
+            Ok(rights) => rights,
+            Err(what) => {
+                let fault = FieldError::new("ArgumentException", "Roles", what.to_string());
+                return ControlFlow::Break(envelope.refuse(&Failure::Invalid(vec![fault])));
+            }
+        };
+        let (add, remove) = if unassigned { (Rights::default(), rights) } else { (rights, Rights::default()) };
+        let right = Right::Role(ADMIN.to_owned());
+        let verb = Verb::ChangeRights { account: user_name.clone(), add, remove, right };
+        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
+        ask(Command { presented: credentials, verb }, Asked::Roles { user_name, unassigned }, envelope)
+    }
+
+    /// What holds what a login begins.
+    fn binding(&self, tokens: bool, remember: bool, in_cookies: bool) -> Binding {
+        match (self.settings.has(Provider::Jwt) && tokens, in_cookies) {
+            (false, _) => Binding::Cookie { remember },
+            (true, true) => Binding::TokenCookies,
+            (true, false) => Binding::Tokens { remember },
+        }
     }
 
     fn log_out(&self, target: Option<String>, brought: &Brought, mut envelope: Envelope) -> Step<Pending> {

@@ -3,9 +3,10 @@
 use gatepost_identity::refusal::Refusal;
 
 use crate::servicestack::failure::Failure;
+use crate::servicestack::response::FieldError;
 
-/// The words for a refusal. `provider` is the name that was asked for, for the sentence about it.
-pub(super) fn failure<'a>(refusal: &Refusal, provider: &'a str) -> Failure<'a> {
+/// The words for a refusal. `about` is the name that was asked for, of a provider or of a user, for the sentence about it.
+pub(super) fn failure<'a>(refusal: &Refusal, about: &'a str) -> Failure<'a> {
     match refusal {
         Refusal::InvalidCredentials => Failure::WrongPassword,
         Refusal::AccountUnavailable => Failure::Locked,
@@ -14,7 +15,7 @@ pub(super) fn failure<'a>(refusal: &Refusal, provider: &'a str) -> Failure<'a> {
         Refusal::NotYetValid => Failure::TokenNotYetValid,
         // Whom it was meant for is not repeated.
         Refusal::WrongAudience => Failure::WrongAudience(""),
-        Refusal::UnknownProvider => Failure::UnknownProvider(provider),
+        Refusal::UnknownProvider => Failure::UnknownProvider(about),
         Refusal::InsecureTransport => Failure::InsecurePassword,
         Refusal::LoginRequired => Failure::NotAuthenticated,
         Refusal::NotPermitted => Failure::MissingRole,
@@ -24,12 +25,17 @@ pub(super) fn failure<'a>(refusal: &Refusal, provider: &'a str) -> Failure<'a> {
         // The client that logins come through is the operator's to provide: whoever logs in is not told that their password is
         // wrong where it is not.
         Refusal::InvalidClient => Failure::Unavailable { retry_after: None },
+        Refusal::AlreadySignedIn => Failure::AlreadyLoggedIn,
+        Refusal::AlreadyExists("email") => {
+            Failure::Invalid(vec![FieldError::new("AlreadyExists", "Email", "Email already exists")])
+        }
+        Refusal::AlreadyExists(_) => {
+            Failure::Invalid(vec![FieldError::new("AlreadyExists", "UserName", "Username already exists")])
+        }
+        Refusal::Invalid(_) => Failure::BadUserName,
+        Refusal::NotFound(_) => Failure::UnknownUser(about),
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-        Refusal::ScopeNotGranted
-        | Refusal::TooManySessions
-        | Refusal::AlreadyExists(_)
-        | Refusal::NotFound(_)
-        | Refusal::Invalid(_) => Failure::Unavailable { retry_after: None },
+        Refusal::ScopeNotGranted | Refusal::TooManySessions => Failure::Unavailable { retry_after: None },
     }
 }
 
@@ -60,9 +66,11 @@ mod tests {
             (Refusal::InvalidClient, 503, "ServiceUnavailable", None),
             (Refusal::ScopeNotGranted, 503, "ServiceUnavailable", None),
             (Refusal::TooManySessions, 503, "ServiceUnavailable", None),
-            (Refusal::AlreadyExists("name"), 503, "ServiceUnavailable", None),
-            (Refusal::NotFound("client"), 503, "ServiceUnavailable", None),
-            (Refusal::Invalid(Vec::new()), 503, "ServiceUnavailable", None),
+            (Refusal::AlreadySignedIn, 405, "NotSupportedException", None),
+            (Refusal::AlreadyExists("name"), 400, "AlreadyExists", None),
+            (Refusal::AlreadyExists("email"), 400, "AlreadyExists", None),
+            (Refusal::NotFound("user"), 404, "NotFound", None),
+            (Refusal::Invalid(Vec::new()), 400, "ArgumentException", None),
         ];
         for (refusal, status, code, retry) in rows {
             let failure = failure(&refusal, "x");

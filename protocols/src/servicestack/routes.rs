@@ -99,6 +99,9 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
             let variables = vec![("provider", provider.to_owned())];
             Found::Operation(Operation::Authenticate, Route { variables, ..route(&READING) })
         }
+        [path] if is(path, "register") => own(Operation::Register, &CHANGING, None),
+        [path] if is(path, "assignroles") => own(Operation::AssignRoles, &CHANGING, None),
+        [path] if is(path, "unassignroles") => own(Operation::UnAssignRoles, &CHANGING, None),
         [path] if is(path, "access-token") => own(Operation::GetAccessToken, &ANY, None),
         [path] if is(path, "session-to-token") => own(Operation::ConvertSessionToToken, &ANY, None),
         [keys] if is(keys, "apikeys") => own(Operation::GetApiKeys, &ANY, None),

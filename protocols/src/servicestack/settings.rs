@@ -48,6 +48,7 @@ struct Written {
     origins: Vec<String>,
     authenticate_alias: bool,
     use_token_cookie: bool,
+    registration: bool,
 }
 
 impl Default for Written {
@@ -61,6 +62,7 @@ impl Default for Written {
             origins: Vec::new(),
             authenticate_alias: false,
             use_token_cookie: true,
+            registration: false,
         }
     }
 }
@@ -84,6 +86,8 @@ pub(super) struct Settings {
     pub(super) authenticate_alias: bool,
     /// Whether tokens go into cookies rather than into answers, where a request does not say.
     pub(super) use_token_cookie: bool,
+    /// Whether anybody may make an account.
+    registration: bool,
     /// Where others find this server: an origin in lower case.
     pub(super) public_url: Option<String>,
 }
@@ -161,6 +165,7 @@ impl Settings {
             origins,
             authenticate_alias: written.authenticate_alias,
             use_token_cookie: written.use_token_cookie,
+            registration: written.registration,
             public_url: public_url.map(str::to_owned),
         }))
     }
@@ -179,10 +184,10 @@ impl Settings {
     pub(super) fn offers(&self, operation: Operation) -> bool {
         match operation {
             Operation::Authenticate | Operation::AuthenticateLogout => true,
+            Operation::AssignRoles | Operation::UnAssignRoles => true,
+            Operation::Register => self.registration,
             Operation::GetAccessToken | Operation::ConvertSessionToToken => self.has(Provider::Jwt),
             Operation::GetApiKeys | Operation::RegenerateApiKeys => self.has(Provider::ApiKey),
-            // The core has nothing yet that could answer these.
-            Operation::Register | Operation::AssignRoles | Operation::UnAssignRoles => false,
         }
     }
 
