@@ -304,7 +304,9 @@ fn continued(before: Option<String>, line: &str) -> String {
 
 fn handshake(method: &str, upgrade: bool, rest: &str) -> Result<Handshake, String> {
     let (first, offered) = rest.split_once(" offering ").map_or((rest, None), |(first, offered)| (first, Some(offered)));
-    let (connection, target) = first.split_once(' ').unwrap_or(("1", first));
+    // An address may hold a placeholder with a blank in it.
+    let is_number = |(connection, _): &(&str, &str)| !connection.starts_with('/');
+    let (connection, target) = first.split_once(' ').filter(is_number).unwrap_or(("1", first));
     let connection = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
     let headers = offered.map(|offered| ("Sec-WebSocket-Protocol".to_owned(), offered.to_owned()));
     Ok(Handshake {

@@ -131,7 +131,10 @@ impl Codec {
             (Verb::WhoAmI | Verb::Issue { .. } | Verb::ApiKeys { .. }, Says::No(refusal)) => {
                 // What was shown and is no good has a place, but for a cookie, which is no claim.
                 let is_claim = |shown: &&Credential| {
-                    matches!(shown, Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. })
+                    matches!(
+                        shown,
+                        Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_)
+                    )
                 };
                 let place = command.presented.iter().position(|shown| is_claim(&shown));
                 let failed = place.filter(|_| refusal != Refusal::LoginRequired).map(|place| (place, refusal.clone()));

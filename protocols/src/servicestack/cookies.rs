@@ -194,7 +194,7 @@ impl Jar {
             let (value, life) = match kept {
                 Kept::UntilItEnds(value) => (&**value, String::new()),
                 Kept::Long(value) => (&**value, format!("; max-age={KEPT}")),
-                Kept::For(value, life) => (&**value, format!("; max-age={}", life.as_secs())),
+                Kept::For(value, life) => (&**value, format!("; max-age={}", life.as_millis().div_ceil(1000))),
                 Kept::Deleted => ("", "; max-age=0".to_owned()),
             };
             let secure = if self.secure { "; secure" } else { "" };
