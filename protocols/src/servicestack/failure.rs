@@ -41,35 +41,18 @@ pub(super) enum Failure<'a> {
     TokenRevoked,
     /// A token is meant for somebody else.
     WrongAudience(&'a str),
-    /// A claim that is a time is none.
-    NotATimestamp(&'a str),
-    /// A token is signed in another way.
-    WrongAlgorithm {
-        /// What it says.
-        found: &'a str,
-        /// What is right.
-        expected: &'a str,
-    },
     /// A token on a connection that others could read.
     InsecureToken,
-    /// The provider of tokens was asked for a login without one.
-    TokenProviderCalled,
     /// No refresh token came.
     NoRefreshToken,
     /// What came is no refresh token.
     BadRefreshToken,
-    /// The refresh token's account is gone.
-    UserGone,
     /// No such API key.
     UnknownKey,
     /// The API key was cancelled.
     KeyCancelled,
     /// The API key's time is over.
     KeyExpired,
-    /// The API key is nobody's.
-    KeyWithoutUser,
-    /// The API key's account is gone.
-    KeyUserGone,
     /// An API key on a connection that others could read.
     InsecureKey,
     /// A password on a connection that others could read.
@@ -78,8 +61,6 @@ pub(super) enum Failure<'a> {
     NoEnvironment,
     /// A role is missing.
     MissingRole,
-    /// A permission is missing.
-    MissingPermission,
     /// Roles of nobody are to be changed.
     NoUserName,
     /// Roles of somebody unknown are to be changed.
@@ -88,14 +69,8 @@ pub(super) enum Failure<'a> {
     Invalid(Vec<FieldError>),
     /// A registration by somebody who is logged in.
     AlreadyLoggedIn,
-    /// Somebody else has the name, found out late.
-    UserNameTaken(&'a str),
-    /// Somebody else has the address, found out late.
-    EmailTaken(&'a str),
     /// A name that no account can have.
     BadUserName,
-    /// Neither a name nor an address.
-    NoName,
     /// A body that cannot be read.
     BadBody {
         /// The media type that it was read as.
@@ -172,33 +147,21 @@ impl Failure<'_> {
             /* 11 */ Failure::TokenNotYetValid => row(401, TOKEN, "Token not valid yet"),
             /* 12 */ Failure::TokenRevoked => row(401, TOKEN, "Token has been invalidated"),
             /* 13 */ Failure::WrongAudience(audience) => row(401, TOKEN, format!("Invalid Audience: {}", safe(audience))),
-            /* 14 */
-            Failure::NotATimestamp(claim) => row(401, TOKEN, format!("Claim '{}' must be a Unix Timestamp", safe(claim))),
-            /* 15 */
-            Failure::WrongAlgorithm { found, expected } => {
-                row(401, TOKEN, format!("Invalid algorithm '{}', expected '{expected}'", safe(found)))
-            }
             /* 18 */
             Failure::InsecureToken => {
                 row(403, FORBIDDEN, "Sending JWT over insecure connection forbidden when RequireSecureConnection=true")
             }
-            /* 19 */
-            Failure::TokenProviderCalled => row(405, "NotImplementedException", "JWT Authenticate() should not be called directly"),
             /* 20 */ Failure::NoRefreshToken => row(400, ARGUMENT_NULL, NULL).about("refreshToken"),
             /* 21 */ Failure::BadRefreshToken => row(400, ARGUMENT, "Token is invalid"),
-            /* 24 */ Failure::UserGone => row(404, NOT_FOUND, "User does not exist"),
             /* 25 */ Failure::UnknownKey => row(404, NOT_FOUND, "API Key does not exist"),
             /* 27 */ Failure::KeyCancelled => row(403, FORBIDDEN, "API Key has been cancelled"),
             /* 28 */ Failure::KeyExpired => row(403, FORBIDDEN, "API Key has expired"),
-            /* 29 */ Failure::KeyWithoutUser => row(409, "Conflict", "Invalid API Key"),
-            /* 30 */ Failure::KeyUserGone => row(401, UNAUTHORIZED, "User for API Key does not exist"),
             /* 31 */
             Failure::InsecureKey => {
                 row(403, FORBIDDEN, "Sending API Key over insecure connection forbidden when RequireSecureConnection=true")
             }
             /* 32 */ Failure::NoEnvironment => row(400, ARGUMENT_NULL, NULL).about("Environment"),
             /* 35 */ Failure::MissingRole => row(403, FORBIDDEN, "Invalid Role"),
-            /* 35 */ Failure::MissingPermission => row(403, FORBIDDEN, "Invalid Permission"),
             /* 37 */ Failure::NoUserName => row(400, ARGUMENT_NULL, NULL).about("UserName"),
             /* 38 */ Failure::UnknownUser(name) => row(404, NOT_FOUND, *name),
             // The word and the sentence are the first fault's own.
@@ -208,10 +171,7 @@ impl Failure<'_> {
             Failure::AlreadyLoggedIn => {
                 row(405, NOT_SUPPORTED, "Updating existing User is not enabled. Sign out to register a new User.")
             }
-            /* 41 */ Failure::UserNameTaken(name) => row(400, ARGUMENT, format!("User '{name}' already exists")),
-            /* 41 */ Failure::EmailTaken(email) => row(400, ARGUMENT, format!("Email '{email}' already exists")),
             /* 41 */ Failure::BadUserName => row(400, ARGUMENT, "Username contains invalid characters").about("UserName"),
-            /* 41 */ Failure::NoName => row(400, ARGUMENT, "Username or Email is required"),
             // The quote that does not open stands in the framework's own sentence.
             /* 42 */
             Failure::BadBody { media_type, request, why } => row(
@@ -239,7 +199,7 @@ impl Failure<'_> {
     /// Whether the framework's service says it in so many words rather than by an exception that ends it: a browser is then sent
     /// back to where it came from.
     pub(super) fn is_explicit(&self) -> bool {
-        matches!(self.row().code, UNAUTHORIZED | NOT_FOUND | FORBIDDEN | "Conflict")
+        matches!(self.row().code, UNAUTHORIZED | NOT_FOUND | FORBIDDEN)
     }
 
     /// For how long whoever waits should wait: whole seconds, rounded up, at least one.
@@ -448,28 +408,18 @@ mod tests {
             (Failure::TokenNotYetValid, 401, "Token not valid yet"),
             (Failure::TokenRevoked, 401, "Token has been invalidated"),
             (Failure::WrongAudience("qux"), 401, "Invalid Audience: qux"),
-            (Failure::NotATimestamp("exp"), 401, "Claim 'exp' must be a Unix Timestamp"),
-            (Failure::WrongAlgorithm { found: "RS256", expected: "HS256" }, 401, "Invalid algorithm 'RS256', expected 'HS256'"),
             (Failure::InsecureToken, 403, "Sending JWT over insecure"),
-            (Failure::TokenProviderCalled, 405, "JWT Authenticate()"),
             (Failure::BadRefreshToken, 400, "Token is invalid"),
-            (Failure::UserGone, 404, "User does not exist"),
             (Failure::UnknownKey, 404, "API Key does not exist"),
             (Failure::KeyCancelled, 403, "API Key has been cancelled"),
             (Failure::KeyExpired, 403, "API Key has expired"),
-            (Failure::KeyWithoutUser, 409, "Invalid API Key"),
-            (Failure::KeyUserGone, 401, "User for API Key does not exist"),
             (Failure::InsecureKey, 403, "Sending API Key over insecure"),
             (Failure::NoEnvironment, 400, "Value cannot be null. (Parameter 'Environment')"),
             (Failure::MissingRole, 403, "Invalid Role"),
-            (Failure::MissingPermission, 403, "Invalid Permission"),
             (Failure::NoUserName, 400, "Value cannot be null. (Parameter 'UserName')"),
             (Failure::UnknownUser("bob"), 404, "bob"),
             (Failure::AlreadyLoggedIn, 405, "Updating existing User is not enabled."),
-            (Failure::UserNameTaken("x"), 400, "User 'x' already exists"),
-            (Failure::EmailTaken("x"), 400, "Email 'x' already exists"),
             (Failure::BadUserName, 400, "Username contains invalid characters (Parameter 'UserName')"),
-            (Failure::NoName, 400, "Username or Email is required"),
             (Failure::UnknownOperation("X[]"), 405, "The operation 'X' does not exist for this service"),
             (Failure::InsecurePassword, 403, "Sending a password over insecure"),
             (Failure::TooManyAttempts { retry_after: wait }, 429, "Too many attempts"),

@@ -258,7 +258,10 @@ mod tests {
                     continue;
                 }
                 let read = BodyFormat::of(content_type).read(body.as_bytes(), "Authenticate").unwrap();
-                assert!(matches!(read, Body::Object(fields) | Body::Form(fields) if fields.is_empty()), "{content_type}");
+                assert!(
+                    matches!(read, Body::Object(fields) | Body::Form(fields) if fields.names().next().is_none()),
+                    "{content_type}"
+                );
             }
         }
         assert_eq!(BodyFormat::of("text/plain").read(b"{\"a\":1}", "Authenticate"), Ok(Body::Object(Fields::default())));

@@ -78,10 +78,6 @@ pub(super) struct Authenticate {
     pub(super) password: Option<Secret>,
     /// Whether the session outlives the browser's.
     pub(super) remember_me: Option<bool>,
-    /// A token of another provider.
-    pub(super) access_token: Option<Secret>,
-    /// What belongs to it, by some providers.
-    pub(super) access_token_secret: Option<Secret>,
     /// Where a page goes afterwards; the last place that is looked at.
     pub(super) return_url: Option<String>,
     /// Whether tokens go into cookies rather than into the answer.
@@ -101,8 +97,6 @@ impl Authenticate {
             user_name: fields.text("UserName")?,
             password: fields.secret("Password")?,
             remember_me: fields.boolean("RememberMe")?,
-            access_token: fields.secret("AccessToken")?,
-            access_token_secret: fields.secret("AccessTokenSecret")?,
             return_url: fields.filled("ReturnUrl")?,
             use_token_cookie: fields.boolean("UseTokenCookie")?,
             meta: fields.map("Meta")?,
@@ -304,8 +298,6 @@ pub(super) struct Carried {
     pub(super) bearer_token: Option<Secret>,
     /// A refresh token.
     pub(super) refresh_token: Option<Secret>,
-    /// The id of a session.
-    pub(super) session_id: Option<Secret>,
 }
 
 impl Carried {
@@ -314,11 +306,7 @@ impl Carried {
     /// # Errors
     /// A member is of another type.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<Carried, Unreadable> {
-        Ok(Carried {
-            bearer_token: fields.secret("BearerToken")?,
-            refresh_token: fields.secret("RefreshToken")?,
-            session_id: fields.secret("SessionId")?,
-        })
+        Ok(Carried { bearer_token: fields.secret("BearerToken")?, refresh_token: fields.secret("RefreshToken")? })
     }
 }
 
@@ -361,8 +349,6 @@ mod tests {
         assert_eq!(login.user_name.as_deref(), Some("ada"));
         assert_eq!(exposed(&login.password), Some("pw"));
         assert_eq!(login.remember_me, Some(true));
-        assert_eq!(exposed(&login.access_token), Some("t"));
-        assert_eq!(exposed(&login.access_token_secret), Some("s"));
         assert_eq!(login.return_url.as_deref(), Some("/home"));
         assert_eq!(login.use_token_cookie, Some(false));
         assert!(login.ignores_jwt());
@@ -419,8 +405,8 @@ mod tests {
         assert_eq!(ApiKeys::read(query("environment=live")).unwrap().environment.as_deref(), Some("live"));
         assert_eq!(AuthenticateLogout::read(query("returnUrl=/x")).unwrap().return_url.as_deref(), Some("/x"));
         let carried = Carried::read(fields(r#"{"bearerToken":"b","refreshToken":"r","sessionId":"s"}"#)).unwrap();
-        let told = [&carried.bearer_token, &carried.refresh_token, &carried.session_id].map(exposed);
-        assert_eq!(told, [Some("b"), Some("r"), Some("s")]);
+        let told = [&carried.bearer_token, &carried.refresh_token].map(exposed);
+        assert_eq!(told, [Some("b"), Some("r")]);
         let register = "userName=ada&firstName=A&lastName=L&displayName=Ada&email=a@b&password=p&confirmPassword=p&autoLogin=true";
         let register = Register::read(query(register)).unwrap();
         let told = [&register.user_name, &register.first_name, &register.last_name, &register.display_name, &register.email];

@@ -13,11 +13,6 @@
 //!
 //! It refuses to know who anybody is, and every reader refuses what is deeper or more than [`value`] allows.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "what registers and renews is read and written here, and not offered before the core can")
-)]
-
 mod answers;
 mod authorization;
 mod caller;

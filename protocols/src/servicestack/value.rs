@@ -126,11 +126,6 @@ impl<'a> Fields<'a> {
         Fields([query, body].into_iter().flat_map(|layer| layer.0).collect())
     }
 
-    /// Whether nothing was said.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The names as they were sent.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| &**name)
