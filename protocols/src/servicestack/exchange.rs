@@ -446,9 +446,6 @@ impl Service {
     }
 
     fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        if renew && call.reads {
-            return ControlFlow::Break(not_by_this_verb(&[Method::POST, Method::PUT]));
-        }
         let Some(environment) = keys.environment else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoEnvironment));
         };

@@ -61,6 +61,18 @@ impl Operation {
         }
     }
 
+    /// Whether it gives or takes something, so that nobody is to be led to it by a link.
+    pub(super) fn changes(self) -> bool {
+        match self {
+            Operation::Register | Operation::AssignRoles | Operation::UnAssignRoles | Operation::RegenerateApiKeys => true,
+            Operation::Authenticate
+            | Operation::AuthenticateLogout
+            | Operation::ConvertSessionToToken
+            | Operation::GetAccessToken
+            | Operation::GetApiKeys => false,
+        }
+    }
+
     /// The operation whose request has that name, in any case.
     pub(super) fn find(name: &str) -> Option<Operation> {
         Operation::ALL.into_iter().find(|operation| same(operation.name(), name))

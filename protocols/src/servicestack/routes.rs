@@ -79,6 +79,7 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
     let predefined = |name: &str, format| {
         let route = Route { predefined: Some(format), ..route(&ANY) };
         match Operation::find(name).filter(|operation| settings.offers(*operation)) {
+            Some(operation) if operation.changes() => Found::Operation(operation, Route { verbs: &CHANGING, ..route }),
             Some(operation) => Found::Operation(operation, route),
             None => Found::NoOperation(name.to_owned(), route),
         }
