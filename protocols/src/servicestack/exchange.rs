@@ -549,7 +549,8 @@ impl Service {
             target: None,
             referer: referer.and_then(|referer| self.here().referer(referer, text(&request.headers, HOST))),
             stays: query.names().any(|name| same(name, "noredirect")),
-            here: is_reading(method).then(here),
+            // What holds a secret is not written into another address.
+            here: (is_reading(method) && !query.names().any(is_secret)).then(here),
         }
     }
 
@@ -595,6 +596,11 @@ fn verb(request: &Request, query: &Fields<'_>, form: Option<&Fields<'_>>) -> Met
     let named = named.or_else(|| field().filter(|_| request.method == Method::POST));
     let verb = named.map(str::to_ascii_uppercase).and_then(|named| Method::from_bytes(named.as_bytes()).ok());
     verb.unwrap_or_else(|| request.method.clone())
+}
+
+/// Whether a member of that name is nobody else's to see.
+fn is_secret(name: &str) -> bool {
+    ["Password", "ConfirmPassword", "BearerToken", "RefreshToken"].iter().any(|secret| same(name, secret))
 }
 
 fn is_reading(method: &Method) -> bool {
