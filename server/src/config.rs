@@ -692,9 +692,9 @@ mod tests {
         assert_eq!(config.http.port(), 9);
         assert_eq!(config.identity.insecure_gates, ["zenith"]);
         let config = load("require_secure = false", &[]).expect("good settings");
-        assert_eq!(config.identity.insecure_gates, ["zenith"]);
+        assert_eq!(config.identity.insecure_gates, ["zenith", "servicestack"]);
         let config = load("require_secure = false\n[zenith]\nrequire_secure = true", &[]).expect("good settings");
-        assert!(config.identity.insecure_gates.is_empty(), "a gate may override");
+        assert_eq!(config.identity.insecure_gates, ["servicestack"], "a gate may override");
     }
 
     #[test]
