@@ -9,6 +9,7 @@ pub mod http;
 pub mod mount;
 pub mod oauth;
 pub mod section;
+pub mod servicestack;
 pub mod zenith;
 
 use std::ops::ControlFlow;
@@ -25,7 +26,7 @@ use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
-pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE];
+pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE];
 
 /// One row of the table of gates.
 #[derive(Debug)]
@@ -36,8 +37,9 @@ pub struct Gate {
     pub spell: Option<Spell>,
     /// The scopes that it knows, in the order in which they are told.
     pub scopes: fn(&Section) -> Result<Vec<ScopeDefinition>, BadSetting>,
-    /// Where its exchanges attach.
-    pub mounts: fn(&Section) -> Result<Vec<Mount>, BadSetting>,
+    /// Where its exchanges attach. Beside its section it is told where others find this server, where that is known: an origin in
+    /// lower case.
+    pub mounts: fn(&Section, Option<&str>) -> Result<Vec<Mount>, BadSetting>,
 }
 
 /// What a message asks of the core: at most one for each message.

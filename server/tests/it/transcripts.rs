@@ -21,7 +21,7 @@ use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
 use crate::played::Played;
 
 /// Cheap hashes, in dotted keys, since a transcript's own settings stand behind them.
-const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\n";
+const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\nservicestack.client = \"app\"\n";
 
 /// A server with the cast in it.
 struct Real {
@@ -59,9 +59,15 @@ impl Stage for Real {
 
     fn connect(&mut self, wanted: &Handshake) -> Result<Answered, String> {
         let more: String = wanted.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let body = wanted.body.as_ref().map(|body| format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         let request = match wanted.upgrade {
             true => handshake(&wanted.target, &more),
-            false => format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n", wanted.target),
+            false => format!(
+                "{} {} HTTP/1.1\r\nHost: localhost\r\n{more}{}",
+                wanted.method,
+                wanted.target,
+                body.as_deref().unwrap_or("\r\n")
+            ),
         };
         let response = match Peer::request(self.server()?.http(), 0, &request) {
             Ok((peer, response)) => {
@@ -71,8 +77,11 @@ impl Stage for Real {
             Err(response) => response,
         };
         let fields = response.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let reason = response.head.lines().next().and_then(|line| line.splitn(3, ' ').nth(2)).unwrap_or_default();
         Ok(Answered {
             status: response.status,
+            reason: reason.to_owned(),
+            body: response.body.clone(),
             protocol: response.header("sec-websocket-protocol").map(str::to_owned),
             headers: fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect(),
         })
@@ -142,7 +151,8 @@ fn cast() -> &'static [(String, Vec<u8>)] {
         let every: Vec<&str> = every.iter().map(String::as_str).collect();
         let (market, trading) = ("--scope=Zenith/Market", "--scope=Zenith/Trading");
         let ann = ["user", "add", "ann", "--id", "u-ann", "--display-name", "Ann Example", market, trading];
-        home.operator(&ann, "pw\n").ok();
+        let more = ["--email=ann@example.org", "--role=Editor", "--permission=Print"];
+        home.operator(&[&ann[..], &more].concat(), "pw\n").ok();
         home.operator(&["user", "add", "bob", "--id", "u-bob", market], "pw\n").ok();
         home.operator(&[&["client", "add", "app"], &every[..]].concat(), "").ok();
         home.operator(&["client", "add", "svc", "--secret-stdin", market], "s3\n").ok();
@@ -155,10 +165,11 @@ fn cast() -> &'static [(String, Vec<u8>)] {
 
 #[test]
 fn transcripts_hold_on_the_real_binary() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts/zenith");
-    let scripts = script::load(&folder);
     let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
-    let mut stage = || -> Box<dyn Stage> { Box::new(Real { server: None, peers: BTreeMap::new(), played: None }) };
-    let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
-    writeln!(std::io::stdout(), "real binary: {held}").expect("standard output");
+    for gate in ["zenith", "servicestack"] {
+        let scripts = script::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts").join(gate));
+        let mut stage = || -> Box<dyn Stage> { Box::new(Real { server: None, peers: BTreeMap::new(), played: None }) };
+        let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
+        writeln!(std::io::stdout(), "{gate}, real binary: {held}").expect("standard output");
+    }
 }
