@@ -26,6 +26,7 @@ pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod store;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
