@@ -14,11 +14,15 @@
 //! how any of this is spelled.
 
 pub mod chain;
+mod guard;
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::clock::{Entropy, Timestamp, draw};
+pub use self::guard::{
+    Guard, LockOut, NewPassword, NewProtection, NotAPassword, Protection, Protections, ShownGuard, ShownProtection, draw_pin,
+    pin_matches,
+};
+use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::throttle::Settled;
@@ -83,77 +87,6 @@ pub enum Plan {
     Pro,
 }
 
-/// How a role is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protection {
-    /// By nothing.
-    Unsecured,
-    /// By a password, which somebody chose.
-    Password,
-    /// By a PIN, which was drawn here.
-    Pin,
-}
-
-impl Protection {
-    /// Whether there is a secret at all.
-    pub fn is_secured(self) -> bool {
-        self != Protection::Unsecured
-    }
-}
-
-/// How both roles are protected. A user is never secured where the administrator is not: whoever may do more would need less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protections {
-    administrator: Protection,
-    user: Protection,
-}
-
-impl Protections {
-    /// As every terminal begins.
-    pub const UNSECURED: Protections = Protections { administrator: Protection::Unsecured, user: Protection::Unsecured };
-
-    /// Both; `None` where the user alone would be secured.
-    pub fn new(administrator: Protection, user: Protection) -> Option<Protections> {
-        (administrator.is_secured() || !user.is_secured()).then_some(Protections { administrator, user })
-    }
-
-    /// That of one role.
-    pub fn of(self, role: TerminalRole) -> Protection {
-        match role {
-            TerminalRole::Administrator => self.administrator,
-            TerminalRole::User => self.user,
-        }
-    }
-}
-
-/// What guards a role, as it is kept.
-#[derive(Clone)]
-pub enum Guard {
-    /// Nothing.
-    Unsecured,
-    /// A password: its hash, as `password.rs` writes it.
-    Password(String),
-    /// A PIN, in clear, since an administrator may look it up.
-    Pin(Secret),
-}
-
-impl Guard {
-    /// Its kind.
-    pub fn protection(&self) -> Protection {
-        match self {
-            Guard::Unsecured => Protection::Unsecured,
-            Guard::Password(_) => Protection::Password,
-            Guard::Pin(_) => Protection::Pin,
-        }
-    }
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}(..)", self.protection())
-    }
-}
-
 /// A terminal as the core sees it.
 #[derive(Clone, Debug)]
 pub struct Terminal {
@@ -202,24 +135,6 @@ impl Terminal {
         };
         ShownProtection { administrator, user }
     }
-}
-
-/// How a terminal is protected, as far as whoever asks may know.
-#[derive(Clone, Debug)]
-pub struct ShownProtection {
-    /// The administrator.
-    pub administrator: ShownGuard,
-    /// The user.
-    pub user: ShownGuard,
-}
-
-/// How one role is protected, as far as whoever asks may know.
-#[derive(Clone, Debug)]
-pub struct ShownGuard {
-    /// Its kind.
-    pub protection: Protection,
-    /// The PIN, where there is one and whoever asks may know it.
-    pub pin: Option<Secret>,
 }
 
 /// Why a terminal says no. A cause is named only to someone who proved the secret, or who could read it off the terminal.
@@ -513,69 +428,6 @@ impl Comparison {
             Err(No::Shared(Refusal::Busy { .. } | Refusal::TimedOut | Refusal::Unavailable)) => Settled::Neither,
             Err(No::Shared(_) | No::MethodNotAllowed | No::PlanRequired | No::NotPermitted) => Settled::Failed,
         }
-    }
-}
-
-/// The letters and digits of a PIN: none that is taken for another when it is read aloud or off a screen.
-const PIN_LETTERS: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
-/// How many of them: thirty bits, behind a budget of a few guesses.
-const PIN_LENGTH: usize = 6;
-
-/// A fresh PIN.
-pub fn draw_pin(entropy: &dyn Entropy) -> Secret {
-    let random = zeroize::Zeroizing::new(draw::<PIN_LENGTH>(entropy));
-    let pin: Vec<u8> = random.iter().map(|byte| PIN_LETTERS[usize::from(byte % 32)]).collect();
-    Secret::new(pin)
-}
-
-/// Whether a string is this PIN, in whatever case it was typed. Blanks count.
-pub fn pin_matches(pin: &Secret, shown: &Secret) -> bool {
-    Secret::new(shown.expose().to_ascii_uppercase()).matches(&zeroize::Zeroizing::new(pin.expose().to_ascii_uppercase()))
-}
-
-/// What a role's protection is to become.
-#[derive(Debug)]
-pub enum NewProtection {
-    /// Nothing.
-    Unsecured,
-    /// This password, as it was typed.
-    Password(NewPassword),
-    /// A PIN, which is drawn here and told.
-    Pin,
-}
-
-impl NewProtection {
-    /// Its kind.
-    pub fn protection(&self) -> Protection {
-        match self {
-            NewProtection::Unsecured => Protection::Unsecured,
-            NewProtection::Password(_) => Protection::Password,
-            NewProtection::Pin => Protection::Pin,
-        }
-    }
-}
-
-/// A password for a role: 1 to 256 bytes.
-#[derive(Debug)]
-pub struct NewPassword(Secret);
-
-/// Why a text cannot be a role's password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a password is 1 to 256 bytes long")]
-pub struct NotAPassword;
-
-impl NewPassword {
-    /// Takes a text for a password.
-    ///
-    /// # Errors
-    /// [`NotAPassword`].
-    pub fn parse(text: Secret) -> Result<NewPassword, NotAPassword> {
-        if (1..=256).contains(&text.expose().len()) { Ok(NewPassword(text)) } else { Err(NotAPassword) }
-    }
-
-    /// What is to be hashed.
-    pub fn secret(&self) -> &Secret {
-        &self.0
     }
 }
 

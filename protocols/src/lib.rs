@@ -9,6 +9,7 @@ pub mod http;
 pub mod mount;
 pub mod oauth;
 pub mod section;
+pub mod trueconf;
 pub mod zenith;
 
 use std::ops::ControlFlow;

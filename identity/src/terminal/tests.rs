@@ -1,5 +1,6 @@
 //! The tables of the terminal, cell by cell: which answer follows from which protection, plan, string and role asked for.
 
+use super::guard::PIN_LETTERS;
 use super::*;
 use crate::clock::SystemEntropy;
 use TerminalRole::{Administrator, User};
