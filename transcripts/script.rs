@@ -1,12 +1,18 @@
 //! Transcripts: their format, and the one runner of them. `transcripts/README.md` explains the format to people.
 //!
 //! A script is run on a [`Stage`]: the pure codec with a scripted core, or the real binary over a socket. The runner knows
-//! no protocol but for one thing: at the end of a script it asks every open connection who is there, so that a frame nobody
-//! expected cannot hide behind the last line.
+//! no protocol but for what is in `wire.rs`: at the end of a script it asks every open connection something, so that a frame
+//! nobody expected cannot hide behind the last line.
+
+#[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+
+pub use self::wire::Wire;
+use self::wire::{SECRETS, secret, spelled};
 
 /// Where a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub enum Side {
 pub struct Script {
     /// The file's name.
     pub name: String,
+    /// The wire of the folder that it was loaded from; Zenith, where it was not.
+    pub wire: Wire,
     /// The ids of the cases that it shows.
     pub cases: Vec<String>,
     /// The one side it can run on, where the other cannot show it.
@@ -137,6 +145,8 @@ pub trait Stage {
 
 /// Reads every `*.txt` of a folder, in the order of their names.
 pub fn load(folder: &Path) -> Vec<Script> {
+    let wire = folder.file_name().and_then(|name| Wire::of(name.to_str()?));
+    let wire = wire.unwrap_or_else(|| panic!("{}: no wire has that name", folder.display()));
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read to its end").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
@@ -144,14 +154,16 @@ pub fn load(folder: &Path) -> Vec<Script> {
     let read = |path: &std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
+        let script = parse(&name, &text).unwrap_or_else(|error| panic!("{error}"));
+        Script { wire, ..script }
     };
     paths.iter().map(read).collect()
 }
 
 /// Reads one transcript.
 pub fn parse(name: &str, text: &str) -> Result<Script, String> {
-    let mut script = Script { name: name.to_owned(), cases: Vec::new(), only: None, settings: Vec::new(), steps: Vec::new() };
+    let wire = Wire::Zenith;
+    let mut script = Script { name: name.to_owned(), wire, cases: Vec::new(), only: None, settings: Vec::new(), steps: Vec::new() };
     if !text.starts_with("# ") {
         return Err(format!("{name}:1: a transcript begins with a sentence behind `# ` that says what it shows"));
     }
@@ -216,7 +228,8 @@ fn request(script: &mut Script) -> Result<(&mut Handshake, &mut Vec<Answer>), St
 
 fn handshake(upgrade: bool, rest: &str) -> Result<Handshake, String> {
     let (first, offered) = rest.split_once(" offering ").map_or((rest, None), |(first, offered)| (first, Some(offered)));
-    let (connection, target) = first.split_once(' ').unwrap_or(("1", first));
+    let numbered = first.split_once(' ').filter(|_| !first.starts_with('/'));
+    let (connection, target) = numbered.unwrap_or(("1", first));
     let connection = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
     let headers = offered.map(|offered| ("Sec-WebSocket-Protocol".to_owned(), offered.to_owned()));
     Ok(Handshake { connection, target: target.to_owned(), upgrade, headers: headers.into_iter().collect() })
@@ -256,7 +269,7 @@ fn expected(rest: &str) -> Result<Expected, String> {
 
 /// Runs a script. The error says in which line what was expected and what came.
 pub fn run(script: &Script, stage: &mut dyn Stage) -> Result<(), String> {
-    let mut run = Run { stage, tokens: BTreeMap::new(), open: BTreeMap::new() };
+    let mut run = Run { stage, wire: script.wire, tokens: BTreeMap::new(), open: BTreeMap::new() };
     run.stage.begin(&script.settings).map_err(|what| format!("{}: {what}", script.name))?;
     for (line, step) in &script.steps {
         run.step(step).map_err(|what| format!("{}:{line}: {what}", script.name))?;
@@ -266,6 +279,7 @@ pub fn run(script: &Script, stage: &mut dyn Stage) -> Result<(), String> {
 
 struct Run<'s> {
     stage: &'s mut dyn Stage,
+    wire: Wire,
     /// What `<token name>` stands for.
     tokens: BTreeMap<String, String>,
     /// Which connections there have been, and whether they still are.
@@ -303,8 +317,9 @@ impl Run<'_> {
             Some(true) => Ok(()),
             Some(false) => Err(format!("connection {connection} is closed")),
             None => {
-                let handshake = handshake(true, &format!("{connection} /Zenith?version=2.0 offering ZenithJson"))?;
-                self.request(&handshake, &[Answer::Status(101, Some("ZenithJson".to_owned()))])
+                let (target, protocol) = self.wire.opening();
+                let handshake = handshake(true, &format!("{connection} {target}"))?;
+                self.request(&handshake, &[Answer::Status(101, protocol.map(str::to_owned))])
             }
         }
     }
@@ -354,9 +369,9 @@ impl Run<'_> {
         for part in parts(text) {
             match part {
                 Part::Literal(literal) => out.push_str(literal),
-                Part::Placeholder("token", what) => {
+                Part::Placeholder(kind, what) if SECRETS.contains(&kind) => {
                     let (name, spelling) = what.split_once(' ').unwrap_or((what, ""));
-                    let token = self.tokens.get(name).ok_or(format!("no line before has shown <token {name}>"))?;
+                    let token = self.tokens.get(name).ok_or(format!("no line before has shown <{kind} {name}>"))?;
                     out.push_str(&spelled(token, spelling).ok_or(format!("{spelling:?} is no way to spell a token"))?);
                 }
                 Part::Placeholder("bom", _) => out.push('\u{feff}'),
@@ -379,14 +394,13 @@ impl Run<'_> {
         let open: Vec<u32> = self.open.iter().filter(|(_, open)| **open).map(|(connection, _)| *connection).collect();
         for connection in open {
             let transaction = 7_000_000 + u64::from(connection);
-            let question = format!(r#"{{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":{transaction}}}"#);
-            self.stage.send_text(connection, &question)?;
+            self.stage.send_text(connection, &self.wire.closing_question(transaction))?;
             let received = self.stage.next(connection)?;
             let answer = match &received {
                 Received::Text(text) => serde_json::from_str(text).unwrap_or(serde_json::Value::Null),
                 _ => serde_json::Value::Null,
             };
-            if answer["TransactionID"] != transaction || answer["Topic"] != "QueryIdentify" {
+            if !self.wire.is_closing_answer(&answer, transaction) {
                 return Err(format!("connection {connection} received something more: {received:?}"));
             }
         }
@@ -401,7 +415,7 @@ enum Part<'a> {
 }
 
 /// Words that make `<..>` a placeholder; anything else between angle brackets is text.
-const WORDS: [&str; 9] = ["token", "date", "basicdate", "span", "version", "deep", "long", "strings", "bom"];
+const WORDS: [&str; 8] = ["date", "basicdate", "span", "version", "deep", "long", "strings", "bom"];
 
 fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
@@ -410,7 +424,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
         at = open + 1;
         let Some(close) = text[at..].find('>').map(|found| at + found) else { break };
         let (word, rest) = text[at..close].split_once(' ').unwrap_or((&text[at..close], ""));
-        if WORDS.contains(&word) {
+        if WORDS.contains(&word) || SECRETS.contains(&word) {
             parts.push(Part::Literal(&text[from..open]));
             parts.push(Part::Placeholder(word, rest));
             from = close + 1;
@@ -428,7 +442,7 @@ fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, String>) -> 
     for part in parts(pattern) {
         let length = match part {
             Part::Literal(literal) => rest.starts_with(literal).then_some(literal.len()),
-            Part::Placeholder("token", name) => token(rest).filter(|length| {
+            Part::Placeholder(kind, name) if SECRETS.contains(&kind) => secret(kind, rest).filter(|length| {
                 let seen = &rest[..*length];
                 match tokens.get(name) {
                     Some(known) => known == seen,
@@ -448,31 +462,6 @@ fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, String>) -> 
         }
     }
     rest.is_empty()
-}
-
-/// The length of a Base-64 text of 32 bytes.
-fn token(text: &str) -> Option<usize> {
-    let token = text.as_bytes().get(..44)?;
-    let digits = token[..43].iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
-    (digits && token[43] == b'=').then_some(44)
-}
-
-/// A token in another spelling, by its name. All but `spaced` and `encoded` are spellings that the wire does not have.
-fn spelled(token: &str, spelling: &str) -> Option<String> {
-    let unpadded = token.trim_end_matches('=');
-    Some(match spelling {
-        "" => token.to_owned(),
-        "unpadded" => unpadded.to_owned(),
-        "url" => unpadded.replace('+', "-").replace('/', "_"),
-        // The last letter stands for four bits and two zeros, so that the letter behind it stands for the same four.
-        "trailing" => {
-            let (front, last) = unpadded.split_at(unpadded.len() - 1);
-            format!("{front}{}=", char::from(last.as_bytes()[0] + 1))
-        }
-        "spaced" => format!("{} {}", &token[..20], &token[20..]),
-        "encoded" => token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
-        _ => return None,
-    })
 }
 
 /// The length of `shape`, if `text` begins like it; a 9 stands for any digit.

@@ -23,7 +23,7 @@ use crate::Limits;
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::trueconf::answers::{Answers, Awaited};
 use crate::trueconf::ask::{Ask, Ending, Granted, Happened, Said};
-use crate::trueconf::message::{self, Answer, LONGEST, Member, Members, Request, object, text_of};
+use crate::trueconf::message::{self, Answer, LONGEST, Member, Members, Request, is_sound, object, text_of};
 use crate::trueconf::methods::{self, Does, Telling};
 use crate::trueconf::refusal::{Code, told};
 use crate::trueconf::request::{auth, set_auth_params, used_api_version};
@@ -320,8 +320,9 @@ impl Connection {
             }
             None => {
                 match onward(&self.terminal) {
-                    Some(body) => self.forward(now, method, request_id, &body, out),
-                    None => self.answers.say(answer.failed("unknown method"), out),
+                    // What bears the name of an event is one, to whoever reads it; nobody asks for it.
+                    Some(body) if method != "event" => self.forward(now, method, request_id, &body, out),
+                    _ => self.answers.say(answer.failed("unknown method"), out),
                 }
                 return None;
             }
@@ -344,8 +345,9 @@ impl Connection {
 
     /// Passes a request on to the device, under a number of ours.
     fn forward(&mut self, now: Timestamp, method: String, request_id: String, body: &str, out: &mut Outbox) {
-        if self.device_lost {
-            self.answers.say(Answer::to(&method, &request_id).failed(NO_DEVICE), out);
+        let no = if self.device_lost { Some(NO_DEVICE) } else { (!is_sound(body)).then_some("malformed request") };
+        if let Some(no) = no {
+            self.answers.say(Answer::to(&method, &request_id).failed(no), out);
             return;
         }
         let id = self.answers.wait(method, request_id, now.after(self.settings.device_answers_within), out);
@@ -354,7 +356,7 @@ impl Connection {
 
     /// A message of the device: the answer to a request that was passed on, or an event.
     fn heard(&mut self, now: Timestamp, text: &str, out: &mut Outbox) {
-        let Some(members) = message::members(text) else { return };
+        let Some(members) = message::members(text).filter(|_| is_sound(text)) else { return };
         let Member::Is(method) = text_of(&members, "method") else { return };
         if method != "event" {
             let Member::Is(id) = text_of(&members, "requestId") else { return };
@@ -367,6 +369,8 @@ impl Connection {
         if self.role(now).is_none() || OURS.contains(&&*name) {
             return;
         }
+        // An event answers nothing, whatever number it bears.
+        let members: Members<'_> = members.into_iter().filter(|(name, _)| name != "requestId").collect();
         let event = self.terminal.with_our_port(&members, None);
         if event.len() <= LONGEST {
             out.send(event);
@@ -473,4 +477,4 @@ fn shown(guard: ShownGuard) -> String {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -22,7 +22,7 @@ mod settings;
 mod spelling;
 
 pub use self::ask::{Ask, Ending, Granted, Happened, Proof, Said};
-pub use self::conversation::{Asked, Connection, Terminal};
+pub use self::conversation::{Asked, Connection, Pending, Terminal};
 pub use self::http::{Discovery, Files, Wanted};
 pub use self::opening::open;
 pub use self::settings::{Place, Settings, TerminalSettings};
