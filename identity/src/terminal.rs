@@ -10,11 +10,12 @@
 //! ```
 //!
 //! Everything up to the lock-out is [`Facts::consider`], everything after the comparison [`Comparison::judge`]; between them the
-//! caller asks the throttle and compares. How long things live and what ends them is in `terminal/chain.rs`. It refuses to know
-//! how any of this is spelled.
+//! caller asks the throttle and compares. How long things live and what ends them is in `terminal/chain.rs`, how many wrong strings
+//! are too many in `terminal/lockout.rs`, what guards a role in `terminal/guard.rs`. It refuses to know how any of this is spelled.
 
 pub mod chain;
 mod guard;
+pub mod lockout;
 
 use std::time::Duration;
 
@@ -390,6 +391,11 @@ impl Comparison {
     /// What is to be compared, in order.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
+    }
+
+    /// Whether a PIN is among them, so that a failure counts for the terminal as a whole.
+    pub fn has_pins(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.is_pin())
     }
 
     /// Without PINs: too many were guessed of this terminal, by whomever. A right PIN is answered as a wrong one until then, and

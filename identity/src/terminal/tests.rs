@@ -218,6 +218,14 @@ fn the_role_asked_for_is_compared_first_so_that_one_secret_for_both_gives_what_w
     assert_eq!(order("WN", true, Some(User)), [b, a, c]);
     assert_eq!(order("WU", true, None), [a, c]);
     assert_eq!(order("UU", true, None), [c]);
+    let has_pins = |protections, pin| match facts(protections, Plan::Pro, pin).consider(Shown::Text(Reading::Unshaped), None) {
+        Ok(Next::Compare(comparison)) => comparison.has_pins(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        [("WW", false), ("WN", false), ("NW", false), ("WW", true)].map(|(p, pin)| has_pins(p, pin)),
+        [false, true, true, true]
+    );
 }
 
 #[test]
