@@ -113,7 +113,7 @@ impl Chain {
         Chain { role: TerminalRole::User, ..self }
     }
 
-    /// When a token ends that is issued now; none: with the process. None ever outlives its chain.
+    /// When a token ends by itself that is issued now; none: with its chain, which no token outlives.
     pub fn token_ends(self, kind: TerminalToken, now: Timestamp, lives: &TerminalLives) -> Option<Timestamp> {
         match kind {
             TerminalToken::Connection => self.ends_at,
