@@ -11,11 +11,13 @@
 //!
 //! Everything up to the lock-out is [`Facts::consider`], everything after the comparison [`Comparison::judge`]; between them the
 //! caller asks the throttle and compares. How long things live and what ends them is in `terminal/chain.rs`, how many wrong strings
-//! are too many in `terminal/lockout.rs`, what guards a role in `terminal/guard.rs`. It refuses to know how any of this is spelled.
+//! are too many in `terminal/lockout.rs`, what guards a role in `terminal/guard.rs`, and what is in force in `terminal/sessions.rs`.
+//! It refuses to know how any of this is spelled.
 
 pub mod chain;
 mod guard;
 pub mod lockout;
+pub mod sessions;
 
 use std::time::Duration;
 

@@ -33,7 +33,7 @@ impl Discovery {
     pub fn new(control: u16, http: u16) -> Discovery {
         Discovery {
             body: format!(
-                "{{\"config\":{{\"websocket\":{{\"hostname\":null,\"port\":{control}}},\"http\":{{\"hostname\":null,\"port\":{http}}}}}}}"
+                r#"{{"config":{{"websocket":{{"hostname":null,"port":{control}}},"http":{{"hostname":null,"port":{http}}}}}}}"#
             ),
         }
     }

@@ -62,8 +62,8 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
     serde_json::from_str(text).ok()
 }
 
-/// Whether a text that is passed on is JSON down to its last member: not nested deeper than readers go, no half of a surrogate pair,
-/// no number that is none. What is only passed over here is not looked at so closely.
+/// Whether a text that is passed on is JSON down to its last member: not nested deeper than readers go, no half of a surrogate
+/// pair, no number that is none. What is only passed over here is not looked at so closely.
 pub(super) fn is_sound(text: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(text).is_ok()
 }

@@ -3,7 +3,7 @@
 //! A token looks like those of the devices themselves, since a client may keep it where it expects one:
 //!
 //! ```text
-//! 1*aB3dE5gH7jK9mN1p*1999999999*3041...   kind, 16 letters of chance, the end in Unix seconds, 16 bytes of chance in hexadecimal twice
+//! 1*aB3dE5gH7jK9mN1p*1999999999*3041...   kind, 16 letters of chance, the end in Unix seconds, 16 bytes in hexadecimal twice
 //! ```
 //!
 //! The form means nothing here: the core's record of the whole text decides. So nothing in it is signed, and whoever alters a
