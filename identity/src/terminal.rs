@@ -11,7 +11,7 @@
 //!
 //! Everything up to the lock-out is [`Facts::consider`], everything after the comparison [`Comparison::judge`]; between them the
 //! caller asks the throttle and compares. How long things live and what ends them is in `terminal/chain.rs`, how many wrong strings
-//! are too many in `terminal/lockout.rs`, what guards a role in `terminal/guard.rs`, and what is in force in `terminal/sessions.rs`.
+//! are too many in `terminal/lockout.rs`, what guards a role in `terminal/guard.rs`, what is in force in `terminal/sessions.rs`.
 //! It refuses to know how any of this is spelled.
 
 pub mod chain;

@@ -104,11 +104,11 @@ mod tests {
         assert_eq!(named(NOBODY), "auth setUsedApiVersion getAuthInfo");
         assert_eq!(
             named(USER),
-            "getTokenForHttpServer getOverlayHttpToken getAppState getSettings getSystemInfo getMonitorsInfo getHttpServerSettings \
-             getHttpServerState setAuthParams"
+            "getTokenForHttpServer getOverlayHttpToken getAppState getSettings getSystemInfo getMonitorsInfo \
+             getHttpServerSettings getHttpServerState setAuthParams"
         );
-        let documented = "clearTokens setSettings setHttpServerSettings startHttpServer stopHttpServer login logout connectToServer \
-                          connectToService activateLicense shutdown";
+        let documented = "clearTokens setSettings setHttpServerSettings startHttpServer stopHttpServer login logout \
+                          connectToServer connectToService activateLicense shutdown";
         for name in documented.split_whitespace() {
             assert_eq!(find(name).map(|row| row.needs), Some(ADMINISTRATOR), "{name}");
         }
