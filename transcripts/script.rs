@@ -7,6 +7,8 @@
 #[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
 mod wire;
 
+pub mod cases;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -49,6 +51,10 @@ pub enum Step {
     Send(u32, Sent),
     /// The peer must receive.
     Expect(u32, Expected),
+    /// The service behind the gate does something about a connection.
+    Service(u32, Service),
+    /// The service behind the gate must see this of a connection.
+    Upward(u32, Upward),
     /// The scripted core is told what comes; the text behind `core`.
     Core(String),
     /// An operator's command line.
@@ -99,6 +105,28 @@ pub enum Expected {
     Close(u16),
 }
 
+/// What the service behind the gate does.
+#[derive(Clone, Debug)]
+pub enum Service {
+    /// It sends a text message.
+    Says(String),
+    /// Its connection is gone.
+    Lost,
+    /// Its connection is open, for the first time or again.
+    Restored,
+}
+
+/// What the service behind the gate sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upward {
+    /// A text message.
+    Text(String),
+    /// The end of the connection, as the gate wants it.
+    Part,
+    /// Nothing, although it was waited for.
+    Nothing,
+}
+
 /// What a response was.
 #[derive(Clone, Debug)]
 pub struct Answered {
@@ -133,6 +161,10 @@ pub trait Stage {
     fn send_binary(&mut self, connection: u32, bytes: &[u8]) -> Result<(), String>;
     /// The next thing that the peer receives.
     fn next(&mut self, connection: u32) -> Result<Received, String>;
+    /// Does what the service behind the gate does.
+    fn service(&mut self, connection: u32, what: &Service) -> Result<(), String>;
+    /// The next thing that the service behind the gate sees.
+    fn upward(&mut self, connection: u32) -> Result<Upward, String>;
     /// What the scripted core does next. The real binary passes it over.
     fn core(&mut self, line: &str) -> Result<(), String>;
     /// Runs an operator's command line. The codec passes it over.
@@ -172,7 +204,7 @@ pub fn parse(name: &str, text: &str) -> Result<Script, String> {
             parse_line(&mut script, number, line).map_err(|what| format!("{name}:{number}: {what}"))?;
         }
     }
-    if !script.steps.iter().any(|(_, step)| matches!(step, Step::Expect(..) | Step::Request(..))) {
+    if !script.steps.iter().any(|(_, step)| matches!(step, Step::Expect(..) | Step::Upward(..) | Step::Request(..))) {
         return Err(format!("{name}: nothing is expected in it"));
     }
     Ok(script)
@@ -200,6 +232,16 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
         "core" => step(Step::Core(rest.to_owned())),
         "operator" => step(Step::Operator(rest.split_whitespace().map(str::to_owned).collect())),
         "stop" => step(Step::Stop),
+        "service" => {
+            let (connection, what) = rest.split_once(' ').unwrap_or(("1", rest));
+            let what = match what {
+                "lost" => Service::Lost,
+                "restored" => Service::Restored,
+                _ => return Err(format!("{what:?} is nothing that befalls a service: lost or restored")),
+            };
+            let connection = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
+            step(Step::Service(connection, what));
+        }
         "connect" | "get" => step(Step::Request(handshake(word == "connect", rest)?, Vec::new())),
         "with" => request(script)?.0.headers.push(field(rest)?),
         "answered" => {
@@ -209,11 +251,16 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
         _ => {
             let nothing = || format!("{word:?} begins no line");
             let number = |digits: &str| if digits.is_empty() { Ok(1) } else { digits.parse().map_err(|_| nothing()) };
-            match (word.strip_suffix('>'), word.strip_suffix('<')) {
-                (Some(connection), _) => step(Step::Send(number(connection)?, sent(exact)?)),
-                (_, Some(connection)) => step(Step::Expect(number(connection)?, expected(rest)?)),
-                (None, None) => return Err(nothing()),
-            }
+            let (connection, sign) = word.split_at(word.len() - word.chars().next_back().map_or(0, char::len_utf8));
+            let connection = number(connection)?;
+            step(match sign {
+                ">" => Step::Send(connection, sent(exact)?),
+                "<" => Step::Expect(connection, expected(rest)?),
+                "v" => Step::Service(connection, Service::Says(exact.to_owned())),
+                "^" if rest == "part" => Step::Upward(connection, Upward::Part),
+                "^" => Step::Upward(connection, Upward::Text(rest.to_owned())),
+                _ => return Err(nothing()),
+            });
         }
     }
     Ok(())
@@ -301,6 +348,15 @@ impl Run<'_> {
                 self.ensure_open(*connection)?;
                 let received = self.stage.next(*connection)?;
                 self.compare(*connection, expected, received)
+            }
+            Step::Service(connection, what) => {
+                self.ensure_open(*connection)?;
+                self.stage.service(*connection, what)
+            }
+            Step::Upward(connection, expected) => {
+                self.ensure_open(*connection)?;
+                let went = self.stage.upward(*connection)?;
+                if went == *expected { Ok(()) } else { Err(format!("expected to go up {expected:?}\n  went up {went:?}")) }
             }
             Step::Core(line) => {
                 let line = self.filled(line)?;
@@ -497,7 +553,14 @@ pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
                 };
                 (0..answers.len()).map(alter).collect()
             }
-            Step::Core(_) | Step::Send(..) | Step::Operator(_) | Step::Stop => Vec::new(),
+            Step::Upward(connection, Upward::Text(text)) => {
+                let spoiled = text.strip_suffix('}').map_or(format!("{text} "), |text| format!("{text},\"Spoiled\":true}}"));
+                vec![Step::Upward(*connection, Upward::Text(spoiled))]
+            }
+            Step::Upward(connection, Upward::Part | Upward::Nothing) => {
+                vec![Step::Upward(*connection, Upward::Text("{}".to_owned()))]
+            }
+            Step::Core(_) | Step::Send(..) | Step::Service(..) | Step::Operator(_) | Step::Stop => Vec::new(),
         };
         for altered in altered {
             let mut copy = script.clone();
@@ -514,7 +577,7 @@ pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
             });
         // Nor does it stop behind what nobody has waited for: it may stop before it has read the question.
         let overtaken = side == Side::Server && matches!(script.steps.get(index + 1), Some((_, Step::Stop)));
-        if matches!(step, Step::Expect(..)) && !unasked && !overtaken {
+        if matches!(step, Step::Expect(..) | Step::Upward(..)) && !unasked && !overtaken {
             let mut copy = script.clone();
             copy.steps.remove(index);
             all.push((format!("{}:{line}: left out", script.name), copy));
@@ -551,62 +614,4 @@ pub fn run_all(scripts: &[Script], side: Side, invert: bool, stage: &mut dyn FnM
         (true, false) => Ok(format!("{} transcripts held", here.len())),
         (true, true) => Ok(format!("inverted: {0} of {0} transcripts failed, as they must", here.len())),
     }
-}
-
-/// Holds the text of a `CASES` against the scripts of its folder, and against the tests that it names under `root`.
-pub fn check_cases(text: &str, root: &Path, scripts: &[Script]) -> Result<usize, String> {
-    let mut wanted: Vec<&str> = Vec::new();
-    let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (id, shown) = line.split_once(' ').unwrap_or((line, ""));
-        if id == "ids:" {
-            wanted.extend(shown.split_whitespace());
-            continue;
-        }
-        let shown: Vec<&str> = match shown.strip_prefix("not yet:") {
-            Some(reason) if !reason.trim().is_empty() => Vec::new(),
-            _ => shown.split(',').map(str::trim).collect(),
-        };
-        for name in &shown {
-            let holds = match name.strip_prefix("test:") {
-                Some(test) => test_exists(root, test.trim()),
-                None => scripts.iter().any(|script| script.name == *name && script.cases.iter().any(|case| case == id)),
-            };
-            if !holds {
-                wrong.push(format!("case {id}: {name:?} does not show it"));
-            }
-        }
-        if !wanted.contains(&id) {
-            wrong.push(format!("case {id}: not among the ids above it"));
-        }
-        if listed.insert(id, shown).is_some() {
-            wrong.push(format!("case {id}: listed twice"));
-        }
-    }
-    wrong.extend(wanted.iter().filter(|id| !listed.contains_key(*id)).map(|id| format!("case {id}: missing")));
-    for script in scripts {
-        for case in &script.cases {
-            if !listed.get(case.as_str()).is_some_and(|shown| shown.contains(&script.name.as_str())) {
-                wrong.push(format!("{}: CASES does not list it for case {case}", script.name));
-            }
-        }
-    }
-    if wrong.is_empty() { Ok(listed.values().filter(|shown| !shown.is_empty()).count()) } else { Err(wrong.join("\n")) }
-}
-
-fn test_exists(root: &Path, test: &str) -> bool {
-    let Some((path, name)) = test.rsplit_once("::") else { return false };
-    std::fs::read_to_string(root.join(path)).is_ok_and(|text| has_test(&text, name))
-}
-
-/// Whether there is a function of that name in a text of Rust that is a test, and one that is run.
-pub fn has_test(text: &str, name: &str) -> bool {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let begins = format!("fn {name}(");
-    lines.iter().enumerate().filter(|(_, line)| line.starts_with(&begins)).any(|(at, _)| {
-        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-        let attributes: Vec<&&str> = above.filter(|line| line.starts_with("#[")).collect();
-        attributes.iter().any(|line| **line == "#[test]") && !attributes.iter().any(|line| line.contains("ignore"))
-    })
 }

@@ -7,8 +7,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::Outcome;
 
@@ -53,9 +56,22 @@ fn opening(to: SocketAddr) -> String {
     )
 }
 
+async fn dial(from: Ipv4Addr, to: SocketAddr) -> Outcome<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let stream = socket.connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Bytes both ways.
+pub(crate) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line for S {}
+
 /// An open socket.
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     read: Vec<u8>,
 }
 
@@ -71,11 +87,33 @@ pub(crate) enum Login {
 impl Client {
     /// Opens a socket from this address.
     pub(crate) async fn connect(from: Ipv4Addr, to: SocketAddr) -> Outcome<Client> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((from, 0).into())?;
-        let mut stream = socket.connect(to).await?;
-        stream.set_nodelay(true)?;
+        Client::open(dial(from, to).await?, to).await
+    }
+
+    /// The same socket for a thread that blocks on it.
+    pub(crate) fn blocking(self) -> Outcome<Blocking> {
+        let stream = self.stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(Blocking { stream, read: vec![0; 64 * 1024], begin: 0, end: 0 })
+    }
+}
+
+impl Client<TlsStream<TcpStream>> {
+    /// Opens a socket over TLS from this address to a server whose certificate is for `host`.
+    pub(crate) async fn connect_secured(
+        from: Ipv4Addr,
+        to: SocketAddr,
+        tls: &TlsConnector,
+        host: ServerName<'static>,
+    ) -> Outcome<Client<TlsStream<TcpStream>>> {
+        Client::open(tls.connect(host, dial(from, to).await?).await?, to).await
+    }
+}
+
+impl<S: Line + 'static> Client<S> {
+    async fn open(mut stream: S, to: SocketAddr) -> Outcome<Client<S>> {
         stream.write_all(opening(to).as_bytes()).await?;
+        stream.flush().await?;
         let mut read = Vec::new();
         while !read.ends_with(b"\r\n\r\n") {
             if stream.read_buf(&mut read).await? == 0 {
@@ -88,9 +126,16 @@ impl Client {
         Ok(Client { stream, read: Vec::new() })
     }
 
+    /// The same socket, whatever it runs over.
+    pub(crate) fn boxed(self) -> Client<Box<dyn Line>> {
+        Client { stream: Box::new(self.stream), read: self.read }
+    }
+
     /// Sends a frame.
     pub(crate) async fn send(&mut self, frame: &[u8]) -> Outcome<()> {
-        Ok(self.stream.write_all(frame).await?)
+        self.stream.write_all(frame).await?;
+        // TLS may keep a record that the socket did not take at once.
+        Ok(self.stream.flush().await?)
     }
 
     /// The next text. Pings are answered on the way.
@@ -102,7 +147,7 @@ impl Client {
                 self.read.drain(..end);
                 match opcode {
                     TEXT => return Ok(String::from_utf8(payload)?),
-                    PING => self.stream.write_all(&frame(PONG, &payload)).await?,
+                    PING => self.send(&frame(PONG, &payload)).await?,
                     _ => return Err(format!("a frame of type {opcode} came: {}", String::from_utf8_lossy(&payload)).into()),
                 }
                 continue;
@@ -133,13 +178,6 @@ impl Client {
             Login::Granted(token) => Ok(token),
             Login::Busy => Err("the server is busy, but nothing else is going on".into()),
         }
-    }
-
-    /// The same socket for a thread that blocks on it.
-    pub(crate) fn blocking(self) -> Outcome<Blocking> {
-        let stream = self.stream.into_std()?;
-        stream.set_nonblocking(false)?;
-        Ok(Blocking { stream, read: vec![0; 64 * 1024], begin: 0, end: 0 })
     }
 }
 

@@ -1,15 +1,20 @@
 //! What an authenticated connection costs that says nothing: memory of the process, and CPU for the ping every half minute.
 //!
-//! Twice: where each connection has an account and a session of its own, and where sixty share a session, as those of one
-//! person would. Passwords are cheap here, since they are not what is measured.
+//! Three times: where each connection has an account and a session of its own, where sixty share a session, as those of one
+//! person would, and again each with its own, over TLS. Passwords are cheap here, since they are not what is measured.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::iter;
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 use crate::Outcome;
-use crate::client::{Client, text_frame};
+use crate::client::{Client, Line, text_frame};
 use crate::measure::{Goal, Table};
 use crate::process::{Server, many_descriptors};
 use crate::setup::{CHEAP_PASSWORDS, Installation, auth_owner, auth_token, source};
@@ -25,17 +30,62 @@ const SETTLE: Duration = Duration::from_secs(8);
 /// Two pings of every connection.
 const WATCHED: Duration = Duration::from_secs(60);
 
+/// Whom the certificate is for.
+const HOST: &str = "localhost";
+/// What a connection may cost, in kB, and one over TLS, which keeps keys and buffers of its own.
+const PLAIN: f64 = 4.0;
+const SECURED: f64 = 12.0;
+
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
     many_descriptors(CONNECTIONS as u64 + 500)?;
     let table = Table::begin(&format!("idle: {CONNECTIONS} authenticated connections, a ping every 30 s"))?;
-    watch(&table, CONNECTIONS, "each with its own session").await?;
-    watch(&table, CONNECTIONS / SHARING, &format!("{SHARING} to a session")).await
+    let server = Server::start(Installation::new(CHEAP_PASSWORDS, CONNECTIONS).await?)?;
+    watch(&table, server, None, CONNECTIONS, "each with its own session").await?;
+    let server = Server::start(Installation::new(CHEAP_PASSWORDS, CONNECTIONS / SHARING).await?)?;
+    watch(&table, server, None, CONNECTIONS / SHARING, &format!("{SHARING} to a session")).await?;
+    let (server, tls) = secured(CONNECTIONS).await?;
+    watch(&table, server, Some(&tls), CONNECTIONS, "over TLS").await
 }
 
-async fn watch(table: &Table, sessions: usize, how: &str) -> Outcome<()> {
-    let server = Server::start(Installation::new(CHEAP_PASSWORDS, sessions).await?)?;
+/// A server with a certificate made for this run, and a client's side of TLS that believes it and no other. No handshake is
+/// shortened by one before, as none would be among as many people.
+async fn secured(accounts: usize) -> Outcome<(Server, TlsConnector)> {
+    let made = rcgen::generate_simple_self_signed([HOST.to_owned()])?;
+    let installation = Installation::empty()?;
+    let certificate = installation.file("certificate.pem", &made.cert.pem())?;
+    let key = installation.file("key.pem", &made.signing_key.serialize_pem())?;
+    let tls = format!("https = '127.0.0.1:0'\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{CHEAP_PASSWORDS}");
+    installation.furnish(&tls, accounts).await?;
+    Ok((Server::start(installation)?, believing(made.cert.der().clone())?))
+}
+
+fn believing(certificate: CertificateDer<'static>) -> Outcome<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate)?;
+    let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.resumption = Resumption::disabled();
+    Ok(Arc::new(tls).into())
+}
+
+/// Opens one connection, over TLS where there is a client's side of it.
+async fn connect(number: usize, server: &Server, tls: Option<&TlsConnector>) -> Outcome<Client<Box<dyn Line>>> {
+    match (tls, server.secured) {
+        (None, _) => Ok(Client::connect(source(number), server.address).await?.boxed()),
+        (Some(tls), Some(address)) => {
+            let host = ServerName::try_from(HOST)?;
+            Ok(Client::connect_secured(source(number), address, tls, host).await?.boxed())
+        }
+        (Some(_), None) => Err("the server does not listen over TLS".into()),
+    }
+}
+
+async fn watch(table: &Table, server: Server, tls: Option<&TlsConnector>, sessions: usize, how: &str) -> Outcome<()> {
     let process = &server.process;
+    let goal = Goal::AtMost(if tls.is_some() { SECURED } else { PLAIN });
     let mut tokens = Vec::new();
     let mut connected = tokio::task::JoinSet::new();
     let mut empty = 0.0;
@@ -45,8 +95,9 @@ async fn watch(table: &Table, sessions: usize, how: &str) -> Outcome<()> {
             .map(|number| {
                 let token: Option<&String> = tokens_so_far.get(number % sessions);
                 let frame = text_frame(&token.map_or_else(|| auth_owner(number % sessions), |token| auth_token(token)));
+                let server = &server;
                 async move {
-                    let mut client = Client::connect(source(number), server.address).await?;
+                    let mut client = connect(number, server, tls).await?;
                     let token = client.granted(&frame).await?;
                     Outcome::Ok((client, token))
                 }
@@ -72,7 +123,7 @@ async fn watch(table: &Table, sessions: usize, how: &str) -> Outcome<()> {
     if connected.try_join_next().is_some() {
         return Err("a connection did not stay idle".into());
     }
-    table.figure(&format!("memory of a connection, {how}"), " kB", memory / 1000.0, Goal::AtMost(4.0))?;
-    table.figure("  the same a minute later", " kB", later / 1000.0, Goal::AtMost(4.0))?;
+    table.figure(&format!("memory of a connection, {how}"), " kB", memory / 1000.0, goal)?;
+    table.figure("  the same a minute later", " kB", later / 1000.0, goal)?;
     table.figure("  CPU over that minute, of one core", " %", cpu, Goal::AtMost(1.0))
 }

@@ -9,7 +9,9 @@
 //!      └─────────loopback──► a reference program its CPU from /proc
 //! ```
 
+mod bearer;
 mod client;
+mod disk;
 mod idle;
 mod login;
 mod measure;
@@ -17,7 +19,10 @@ mod overload;
 mod process;
 mod query;
 mod reference;
+mod relay;
+mod rolling;
 mod setup;
+mod sockets;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,13 +30,18 @@ use std::process::ExitCode;
 /// What can go wrong here is told to a person, and ends the measurement.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-const USAGE: &str = "usage: gatepost-bench [login | query | idle | overload]...   none: all of them, one after the other";
+const USAGE: &str = "usage: gatepost-bench [login | query | bearer | rolling | relay | idle | overload]...   none: all of them, one after \
+     the other";
+/// All of them.
+const NAMES: [&str; 7] = ["login", "query", "bearer", "rolling", "relay", "idle", "overload"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["reference-hash"] => reference::hash(),
-        ["reference-echo", answer] => reference::echo(answer),
+        ["reference-echo"] => reference::echo(None),
+        ["reference-echo", answer] => reference::echo(Some(answer)),
+        ["reference-disk", directory] => disk::run(directory),
         names => run(names),
     };
     match outcome {
@@ -44,12 +54,15 @@ fn main() -> ExitCode {
 }
 
 fn run(names: &[&str]) -> Outcome<()> {
-    let names = if names.is_empty() { &["login", "query", "idle", "overload"] } else { names };
+    let names = if names.is_empty() { &NAMES[..] } else { names };
     for name in names {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match *name {
             "login" => runtime.block_on(login::run())?,
             "query" => runtime.block_on(query::run())?,
+            "bearer" => runtime.block_on(bearer::run())?,
+            "rolling" => runtime.block_on(rolling::run())?,
+            "relay" => runtime.block_on(relay::run())?,
             "idle" => runtime.block_on(idle::run())?,
             "overload" => runtime.block_on(overload::run())?,
             _ => return Err(USAGE.into()),

@@ -82,7 +82,10 @@ pub(crate) struct Server {
     pub(crate) process: Process,
     /// Where it answers.
     pub(crate) address: SocketAddr,
-    _installation: Installation,
+    /// Where it answers over TLS, if it does.
+    pub(crate) secured: Option<SocketAddr>,
+    /// What it runs on.
+    pub(crate) installation: Installation,
 }
 
 impl Server {
@@ -95,9 +98,13 @@ impl Server {
         let Ok(ready) = process.hear() else {
             return Err(fs::read_to_string(installation.directory.join("log")).unwrap_or_default().into());
         };
-        let address = ready.split_once("\"http\":\"").and_then(|(_, rest)| rest.split_once('"')).map(|(address, _)| address);
-        let address = address.ok_or("the server did not say its address")?.parse()?;
-        Ok(Server { process, address, _installation: installation })
+        let said = |listener: &str| {
+            let (_, rest) = ready.split_once(&format!("\"{listener}\":\""))?;
+            rest.split_once('"').map(|(address, _)| address.parse())
+        };
+        let address = said("http").ok_or("the server did not say its address")??;
+        let secured = said("https").transpose()?;
+        Ok(Server { process, address, secured, installation })
     }
 }
 

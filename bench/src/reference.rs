@@ -60,9 +60,11 @@ pub(crate) fn hash() -> Outcome<()> {
     Ok(())
 }
 
-/// A bare axum WebSocket that answers every text with one of as many bytes as the server's answer has. It says its address.
-pub(crate) fn echo(answer: &str) -> Outcome<()> {
-    let answer = Utf8Bytes::from("x".repeat(answer.parse()?));
+/// A bare axum WebSocket that answers every text with one of as many bytes as the server's answer has, or without such a
+/// length with that very text, as a service behind the gate would. It says its address.
+pub(crate) fn echo(answer: Option<&str>) -> Outcome<()> {
+    let answer: Option<usize> = answer.map(str::parse).transpose()?;
+    let answer = answer.map(|length| Utf8Bytes::from("x".repeat(length)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -78,11 +80,13 @@ pub(crate) fn echo(answer: &str) -> Outcome<()> {
     })
 }
 
-async fn open(State(answer): State<Utf8Bytes>, upgrade: WebSocketUpgrade) -> Response {
+async fn open(State(answer): State<Option<Utf8Bytes>>, upgrade: WebSocketUpgrade) -> Response {
+    // A gate insists on it.
+    let upgrade = upgrade.protocols(["ZenithJson"]);
     upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(READ_BUFFER * 4).on_upgrade(|mut socket| async move {
         while let Some(Ok(message)) = socket.recv().await {
-            if let Message::Text(_) = message
-                && socket.send(Message::Text(answer.clone())).await.is_err()
+            if let Message::Text(text) = message
+                && socket.send(Message::Text(answer.clone().unwrap_or(text))).await.is_err()
             {
                 return;
             }

@@ -2,8 +2,9 @@
 //!
 //! The accounts are made through the operators' door, by the core itself, before the server starts on them.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use futures_util::StreamExt;
@@ -36,15 +37,33 @@ pub(crate) struct Installation {
 impl Installation {
     /// Makes one with these settings, added to what every measurement sets, and this many accounts.
     pub(crate) async fn new(settings: &str, accounts: usize) -> Outcome<Installation> {
+        let installation = Installation::empty()?;
+        installation.furnish(settings, accounts).await?;
+        Ok(installation)
+    }
+
+    /// Makes the directory alone, for settings that name files in it.
+    pub(crate) fn empty() -> Outcome<Installation> {
         let directory = std::env::temp_dir().join(format!("gatepost-bench-{}", std::process::id()));
         std::fs::remove_dir_all(&directory).ok();
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-        let installation = Installation { directory };
-        // There is no TLS on loopback.
+        Ok(Installation { directory })
+    }
+
+    /// Writes a file that nobody else may read, and answers where it is.
+    pub(crate) fn file(&self, name: &str, text: &str) -> Outcome<PathBuf> {
+        let path = self.directory.join(name);
+        std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?.write_all(text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Makes settings and accounts, as [`Installation::new`] does.
+    pub(crate) async fn furnish(&self, settings: &str, accounts: usize) -> Outcome<()> {
+        // Most measurements have no TLS on loopback.
         let settings = format!("http = '127.0.0.1:0'\nrequire_secure = false\n{settings}");
-        std::fs::write(installation.config(), settings)?;
-        let file = Some(installation.config());
-        let config = Config::load(Sources { file, environment: Vec::new(), data: Some(installation.data()) })?;
+        std::fs::write(self.config(), settings)?;
+        let file = Some(self.config());
+        let config = Config::load(Sources { file, environment: Vec::new(), data: Some(self.data()) })?;
         let core = Core::open(&config.data, config.identity, config.password_threads).await?;
         let admin = core.identity.admin(Operator::Local { uid: rustix::process::getuid().as_raw() });
         let scopes = || SCOPES.map(str::to_owned).to_vec();
@@ -61,7 +80,7 @@ impl Installation {
         }
         drop(added);
         core.close().await;
-        Ok(installation)
+        Ok(())
     }
 
     /// The settings.
@@ -100,10 +119,15 @@ pub(crate) fn auth_owner(number: usize) -> String {
     )
 }
 
-/// Coming back with a token.
+/// Coming back with a token of this server's.
 pub(crate) fn auth_token(token: &str) -> String {
+    auth_token_of("local", token)
+}
+
+/// Coming with a token that a provider knows.
+pub(crate) fn auth_token_of(provider: &str, token: &str) -> String {
     format!(
-        r#"{{"Controller":"Auth","Topic":"AuthToken","TransactionID":1,"Data":{{"Provider":"local","AccessToken":"{token}"}}}}"#
+        r#"{{"Controller":"Auth","Topic":"AuthToken","TransactionID":1,"Data":{{"Provider":"{provider}","AccessToken":"{token}"}}}}"#
     )
 }
 

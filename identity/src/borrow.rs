@@ -55,8 +55,16 @@ impl Core {
             spelling: request.spelling.unwrap_or(session.spelling),
             expires_at: Some(self.settings.sessions.connection_ends(now, Some(token.expires_at), None)),
         };
-        let (attachment, principal) = self.attach(principal, Some(token.hash), (None, 0), context)?;
-        self.audit.note(self.entry(now, "borrow", context, about));
+        let held = context.connection.is_some_and(|connection| self.live.prolong(connection, &token.hash, &principal));
+        let (attachment, principal) = match held {
+            // Nothing is new but the end, and the audit has its line.
+            true => (None, principal),
+            false => {
+                let attached = self.attach(principal, Some(token.hash), (None, 0), context)?;
+                self.audit.note(self.entry(now, "borrow", context, about));
+                attached
+            }
+        };
         let told = IssuedToken { kind: TokenKind::Restore, secret: secret.clone(), expires_at: Some(token.expires_at) };
         Ok(Grant { granted: Granted { principal, tokens: vec![told] }, attachment, held: HeldEvents::nothing() })
     }

@@ -495,6 +495,11 @@ impl HeldEvents {
         HeldEvents::default()
     }
 
+    /// Whether there is nothing to learn, and nothing to take back.
+    pub fn is_nothing(&self) -> bool {
+        self.core.is_none()
+    }
+
     /// The answer has been handed over.
     pub fn release(mut self) {
         let Some(core) = self.core.take() else { return };

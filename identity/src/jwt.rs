@@ -4,6 +4,7 @@
 //! that a token points to is fetched, and a key inside a token is not looked at. A cause is named only once the signature has
 //! verified: before that, every token is just not a good one. It refuses to know what a claim is good for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
@@ -11,6 +12,7 @@ use jsonwebtoken::errors::Error;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
@@ -80,6 +82,9 @@ struct Raw {
     azp: Option<String>,
     scope: Option<OneOrMany>,
     scp: Option<OneOrMany>,
+    /// Whatever else it claims, looked at only because the whole must be JSON in UTF-8 (RFC 7519 section 7.2, step 10).
+    #[serde(flatten)]
+    _others: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -365,6 +370,21 @@ mod tests {
         ] {
             assert_eq!(check(&token), Err(Refusal::InvalidCredentials), "{token:.60}");
         }
+    }
+
+    #[test]
+    fn claims_that_are_no_utf_8_are_refused_in_a_member_that_nobody_reads_too() {
+        // Both end in a member "note" and are signed with the key above: one holds C3 B5 there, the other F5.
+        let good = concat!(
+            "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczovL2F1dGguZXhhbXBsZS5vcmciLCJhdWQiOiJaZW5pdGgtQVBJIiwic3ViIjo",
+            "idS0xIiwiZXhwIjoxOTAwMDAwMDYwLCJub3RlIjoiw7UifQ.erVcpuWVBO1RdIL447KOZXg665HNvls9GZCpZiirmvg",
+        );
+        let broken = concat!(
+            "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczovL2F1dGguZXhhbXBsZS5vcmciLCJhdWQiOiJaZW5pdGgtQVBJIiwic3ViIjo",
+            "idS0xIiwiZXhwIjoxOTAwMDAwMDYwLCJub3RlIjoi9SJ9.rxv7oQfy8S7RcewbBgBVpH-VQ5Ue0jMtQb17ve-RGRk",
+        );
+        assert_eq!(check(good).expect("good").subject, "u-1");
+        assert_eq!(check(broken), Err(Refusal::InvalidCredentials));
     }
 
     #[test]

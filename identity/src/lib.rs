@@ -258,7 +258,8 @@ impl Core {
         tokio::select! {
             biased;
             result = work => result,
-            () = self.clock.sleep_until(context.deadline) => Err(Refusal::TimedOut),
+            // What is known at once needs no timer.
+            () = async { self.clock.sleep_until(context.deadline).await } => Err(Refusal::TimedOut),
         }
     }
 

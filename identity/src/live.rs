@@ -291,6 +291,25 @@ impl Live {
         Ok((Attachment { live: Arc::clone(self), connection, number, mailbox }, principal))
     }
 
+    /// Moves the end of a connection that holds this very session by this very token, and is the same in all else. `false`: it
+    /// does not, and nothing has changed.
+    pub(crate) fn prolong(&self, connection: ConnectionId, told: &TokenHash, principal: &Principal) -> bool {
+        let mut tables = self.tables();
+        let Some(entry) = tables.attachments.get_mut(&connection) else { return false };
+        let same = |held: &Principal| *principal == Principal { expires_at: principal.expires_at, ..held.clone() };
+        if !entry.attached || entry.told != Some(*told) || !same(&entry.principal) {
+            return false;
+        }
+        let before = std::mem::replace(&mut entry.principal.expires_at, principal.expires_at);
+        if let Some(before) = before {
+            tables.expiries.remove(&(before, connection));
+        }
+        if let Some(end) = principal.expires_at {
+            tables.expiries.insert((end, connection));
+        }
+        true
+    }
+
     /// Follows the feed: a session ended.
     pub(crate) fn session_ended(&self, session: SessionId, reason: Reason) {
         let mut tables = self.tables();

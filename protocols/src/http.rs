@@ -21,12 +21,18 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Whether it is a well-formed WebSocket opening handshake (RFC 6455 section 4.2.1).
     pub upgrade: bool,
+    /// Whether nobody on the way could read or change it.
+    pub secure: bool,
+    /// What came behind the header, whole; never longer than the mount takes.
+    pub body: Bytes,
 }
 
 /// A response.
 pub struct Response {
     /// The status.
     pub status: StatusCode,
+    /// What stands beside the status, where it is not the status's usual words.
+    pub reason: Option<&'static str>,
     /// The header fields.
     pub headers: HeaderMap,
     /// What follows them.
@@ -69,7 +75,7 @@ pub struct Upstream {
 impl Response {
     /// An empty response.
     pub fn empty(status: StatusCode) -> Response {
-        Response { status, headers: HeaderMap::new(), body: Body::Bytes(Bytes::new()) }
+        Response { status, reason: None, headers: HeaderMap::new(), body: Body::Bytes(Bytes::new()) }
     }
 
     /// A short text.
@@ -91,6 +97,7 @@ impl Response {
     pub fn upgrade(subprotocol: Option<&'static str>, max_message: usize, conversation: impl Conversation) -> Response {
         Response {
             status: StatusCode::SWITCHING_PROTOCOLS,
+            reason: None,
             headers: HeaderMap::new(),
             body: Body::Upgrade(Upgrade {
                 subprotocol,

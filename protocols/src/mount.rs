@@ -13,18 +13,52 @@ use crate::frame::{Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
 use crate::{Conversation, Exchange, Limits, Question, Seed};
 
-/// An exchange and the path that it answers on the HTTP listener.
+/// An exchange and the paths that it answers on the HTTP listener.
 pub struct Mount {
-    /// The exact path.
-    pub path: String,
+    /// Which.
+    pub at: At,
+    /// The longest body that is read for it, in bytes. A longer one is answered 413 before the exchange hears of the request.
+    pub max_body: usize,
     /// What answers there.
     pub exchange: Arc<dyn Serve>,
 }
 
+/// Which paths a mount answers. An exact one comes before any that others stand below, and a longer one of these before a shorter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// This path.
+    Exactly(String),
+    /// Every path that begins so: an empty text, or one that begins with a slash and does not end with one.
+    Below(String),
+}
+
+impl At {
+    /// How well it fits a path; `None`: not at all.
+    fn fits(&self, path: &str) -> Option<usize> {
+        match self {
+            At::Exactly(exact) => (exact == path).then_some(usize::MAX),
+            At::Below(start) => {
+                path.strip_prefix(&**start).filter(|rest| rest.is_empty() || rest.starts_with('/')).map(|_| start.len())
+            }
+        }
+    }
+}
+
 impl Mount {
-    /// Attaches `exchange` to `path`.
+    /// Attaches `exchange`, which reads no body, to `path`.
     pub fn new(path: impl Into<String>, exchange: impl Exchange) -> Mount {
-        Mount { path: path.into(), exchange: Arc::new(exchange) }
+        Mount { at: At::Exactly(path.into()), max_body: 0, exchange: Arc::new(exchange) }
+    }
+
+    /// Attaches `exchange` to every path below `start`, and reads bodies of up to `max_body` bytes for it.
+    pub fn below(start: impl Into<String>, max_body: usize, exchange: impl Exchange) -> Mount {
+        Mount { at: At::Below(start.into()), max_body, exchange: Arc::new(exchange) }
+    }
+
+    /// The mount among these that a path belongs to.
+    pub fn find<'a, T>(mounts: &'a [T], path: &str, of: impl Fn(&'a T) -> &'a Mount) -> Option<&'a T> {
+        let fitting = mounts.iter().filter_map(|one| of(one).at.fits(path).map(|fits| (fits, one)));
+        fitting.max_by_key(|(fits, _)| *fits).map(|(_, one)| one)
     }
 }
 
@@ -116,5 +150,24 @@ impl<C: Conversation> Talk for Talking<C> {
 
     fn stop(&mut self, out: &mut Outbox) {
         self.conversation.stop(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::At;
+
+    #[test]
+    fn the_narrowest_mount_answers() {
+        let check = |at: At, path: &str, expected| assert_eq!(at.fits(path), expected, "{at:?} {path}");
+        let below = |start: &str| At::Below(start.to_owned());
+        check(At::Exactly("/Zenith".to_owned()), "/Zenith", Some(usize::MAX));
+        check(At::Exactly("/Zenith".to_owned()), "/Zenith/", None);
+        check(below(""), "/", Some(0));
+        check(below(""), "/auth", Some(0));
+        check(below("/api"), "/api", Some(4));
+        check(below("/api"), "/api/x", Some(4));
+        check(below("/api"), "/apis", None);
+        check(below("/api"), "/", None);
     }
 }

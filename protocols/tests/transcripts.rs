@@ -20,11 +20,11 @@ use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{Event, NewToken, Reason, Reply, Spelled};
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
-use gatepost_protocols::frame::{Frame, Outbox, Outgoing};
+use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
 use gatepost_protocols::http::{Body, Response};
 use gatepost_protocols::mount::{Mount, Served, Talk};
 use gatepost_protocols::zenith::GATE;
-use script::{Answered, Handshake, Received, Script, Side, Stage};
+use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 
 /// The codec, and a core that says what the script has prepared.
 struct Codec {
@@ -35,7 +35,33 @@ struct Codec {
     /// A question announced whose answer has not been prepared yet.
     announced: Option<String>,
     issued: Vec<Secret>,
-    connections: BTreeMap<u32, (Box<dyn Talk>, VecDeque<Received>)>,
+    connections: BTreeMap<u32, Open>,
+}
+
+/// A connection, and what it has sent that no line has looked at yet.
+struct Open {
+    talk: Box<dyn Talk>,
+    inbox: VecDeque<Received>,
+    /// Whether there is a service behind the gate at all.
+    service: bool,
+    upward: VecDeque<Upward>,
+}
+
+impl Open {
+    fn collect(&mut self, mut out: Outbox) {
+        self.inbox.extend(out.drain().map(|outgoing| match outgoing {
+            Outgoing::Text(text) => Received::Text(text),
+            Outgoing::Binary(bytes) => panic!("this wire has no binary frames: {bytes:?}"),
+            Outgoing::Close(code, _) => Received::Close(code),
+        }));
+        while let Some(upward) = out.pop_upward() {
+            assert!(self.service, "there is nobody for {upward:?}");
+            self.upward.push_back(match upward {
+                frame::Upward::Forward(text) => Upward::Text(text),
+                frame::Upward::Part => Upward::Part,
+            });
+        }
+    }
 }
 
 enum Says {
@@ -137,23 +163,28 @@ impl Codec {
     fn receive(&mut self, connection: u32, frame: Frame<'_>) -> Result<(), String> {
         let now = self.now;
         let mut out = Outbox::default();
-        let (talk, _) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
-        if let Some(command) = talk.receive(now, frame, &mut out) {
+        if let Some(command) = self.open(connection)?.talk.receive(now, frame, &mut out) {
             let reply = self.reply(command)?;
-            let (talk, _) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
-            talk.answer(now, reply, &mut out);
+            self.open(connection)?.talk.answer(now, reply, &mut out);
         }
-        self.deliver(connection, out);
+        self.open(connection)?.collect(out);
         Ok(())
     }
 
-    fn deliver(&mut self, connection: u32, mut out: Outbox) {
-        if let Some((_, inbox)) = self.connections.get_mut(&connection) {
-            inbox.extend(out.drain().map(|outgoing| match outgoing {
-                Outgoing::Text(text) => Received::Text(text),
-                Outgoing::Binary(bytes) => panic!("this wire has no binary frames: {bytes:?}"),
-                Outgoing::Close(code, _) => Received::Close(code),
-            }));
+    fn open(&mut self, connection: u32) -> Result<&mut Open, String> {
+        self.connections.get_mut(&connection).ok_or("there is no such connection".to_owned())
+    }
+
+    /// Time passes, and what becomes due by it is done.
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now.after(span);
+        for open in self.connections.values_mut() {
+            if open.talk.limits().due.is_some_and(|due| due <= self.now) {
+                let mut out = Outbox::default();
+                open.talk.remind(self.now, &mut out);
+                open.collect(out);
+            }
+            assert!(open.talk.limits().due.is_none_or(|due| self.now < due), "what was due is done");
         }
     }
 
@@ -169,9 +200,10 @@ impl Codec {
             _ => return Err(format!("{what:?} is no event")),
         };
         let mut out = Outbox::default();
-        let (talk, _) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
-        talk.notify(self.now, event, &mut out);
-        self.deliver(connection, out);
+        let now = self.now;
+        let open = self.open(connection)?;
+        open.talk.notify(now, event, &mut out);
+        open.collect(out);
         Ok(())
     }
 
@@ -250,13 +282,15 @@ impl Stage for Codec {
                 answer(self.now, reply)
             }
         };
-        let Response { status, headers, body } = response;
+        let Response { status, headers, body, .. } = response;
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         let protocol = match body {
             Body::Bytes(_) => None,
             Body::Upgrade(upgrade) => {
-                self.connections.insert(handshake.connection, (upgrade.conversation, VecDeque::new()));
+                let (talk, service) = (upgrade.conversation, upgrade.upstream.is_some());
+                let open = Open { talk, inbox: VecDeque::new(), service, upward: VecDeque::new() };
+                self.connections.insert(handshake.connection, open);
                 upgrade.subprotocol.map(str::to_owned)
             }
         };
@@ -272,8 +306,25 @@ impl Stage for Codec {
     }
 
     fn next(&mut self, connection: u32) -> Result<Received, String> {
-        let (_, inbox) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
-        Ok(inbox.pop_front().unwrap_or(Received::Nothing))
+        Ok(self.open(connection)?.inbox.pop_front().unwrap_or(Received::Nothing))
+    }
+
+    fn service(&mut self, connection: u32, what: &Service) -> Result<(), String> {
+        let now = self.now;
+        let open = self.open(connection)?;
+        let mut out = Outbox::default();
+        let from = match what {
+            Service::Says(text) => Relayed::Frame(Frame::Text(text)),
+            Service::Lost => Relayed::Lost,
+            Service::Restored => Relayed::Restored,
+        };
+        open.talk.relayed(now, from, &mut out);
+        open.collect(out);
+        Ok(())
+    }
+
+    fn upward(&mut self, connection: u32) -> Result<Upward, String> {
+        Ok(self.open(connection)?.upward.pop_front().unwrap_or(Upward::Nothing))
     }
 
     fn core(&mut self, line: &str) -> Result<(), String> {
@@ -287,7 +338,7 @@ impl Stage for Codec {
             ["grants", words @ ..] => self.grants(words)?,
             ["event", words @ ..] => return self.event(words),
             ["after", wait] => {
-                self.now = self.now.after(span(wait)?.unwrap_or_default());
+                self.pass(span(wait)?.unwrap_or_default());
                 return Ok(());
             }
             _ => return Err(format!("the core knows no {line:?}")),
@@ -304,15 +355,19 @@ impl Stage for Codec {
         let all: Vec<u32> = self.connections.keys().copied().collect();
         for connection in all {
             let mut out = Outbox::default();
-            if let Some((talk, _)) = self.connections.get_mut(&connection) {
-                talk.stop(&mut out);
-            }
-            self.deliver(connection, out);
+            let open = self.open(connection)?;
+            open.talk.stop(&mut out);
+            open.collect(out);
         }
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), String> {
+        for (connection, open) in &self.connections {
+            if let Some(upward) = open.upward.front() {
+                return Err(format!("of connection {connection} something more went up: {upward:?}"));
+            }
+        }
         match (self.prepared.len(), &self.announced) {
             (0, None) => Ok(()),
             (left, announced) => Err(format!("{left} answers of the core were not asked for; announced: {announced:?}")),
@@ -343,7 +398,7 @@ fn every_transcript_holds_and_inverted_none_does() {
 fn every_case_is_shown_once_and_by_name() {
     let (folder, scripts) = scripts();
     let cases = std::fs::read_to_string(folder.join("CASES")).expect("there are cases");
-    let count = script::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let count = script::cases::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(count > 0);
 }
 
@@ -351,7 +406,7 @@ fn every_case_is_shown_once_and_by_name() {
 fn a_case_that_is_missing_unknown_or_shown_by_nothing_is_noticed() {
     let scripts = [script::parse("a.txt", "# A.\ncase 1\n< {}").expect("a transcript")];
     let check = |text: &str, expected: Result<usize, &str>| {
-        let told = script::check_cases(text, &root(), &scripts);
+        let told = script::cases::check_cases(text, &root(), &scripts);
         assert_eq!(told, expected.map_err(str::to_owned), "{text}");
     };
     let this = "test: protocols/tests/transcripts.rs::what_is_no_transcript_is_refused_with_its_line";
@@ -372,9 +427,13 @@ fn a_case_that_is_missing_unknown_or_shown_by_nothing_is_noticed() {
 
 #[test]
 fn a_test_is_a_function_that_is_marked_and_run() {
-    let check = |text: &str, expected| assert_eq!(script::has_test(text, "name"), expected, "{text}");
+    let check = |text: &str, expected| assert_eq!(script::cases::has_test(text, "name"), expected, "{text}");
     check("#[test]\nfn name() {", true);
     check("    /// Why.\n    #[test]\n    #[should_panic]\n    // So.\n    fn name(a in b) {", true);
+    check("#[tokio::test]\nasync fn name() {", true);
+    check("#[tokio::test(flavor = \"multi_thread\")]\nasync fn name() {", true);
+    check("#[tokio::test]\n#[ ignore ]\nasync fn name() {", false);
+    check("async fn name() {", false);
     check("fn name() {", false);
     check("#[test]\nfn other() {}\n\nfn name() {", false);
     check("#[test]\n#[ ignore ]\nfn name() {", false);
@@ -395,6 +454,22 @@ fn what_is_sent_keeps_its_blanks_and_what_is_expected_has_none() {
 }
 
 #[test]
+fn the_service_has_lines_of_its_own() {
+    let script =
+        script::parse("x", "# A.\nv  {} \n2v {}\n^  {} \n2^ part\nservice lost\nservice 2 restored\n").expect("a transcript");
+    let steps: Vec<String> = script.steps.iter().map(|(_, step)| format!("{step:?}")).collect();
+    let expected = [
+        r#"Service(1, Says(" {} "))"#,
+        r#"Service(2, Says("{}"))"#,
+        r#"Upward(1, Text("{}"))"#,
+        "Upward(2, Part)",
+        "Service(1, Lost)",
+        "Service(2, Restored)",
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
 fn what_is_no_transcript_is_refused_with_its_line() {
     let rows = [
         ("> {}", "x:1:"),
@@ -406,6 +481,10 @@ fn what_is_no_transcript_is_refused_with_its_line() {
         ("# A.\n>\n\n! {}\n< {}", "x:4:"),
         ("# A.\n> binary 0\n< {}", "x:2:"),
         ("# A.\n > {}\n< {}", "x:2:"),
+        ("# A.\nservice gone\n< {}", "x:2:"),
+        ("# A.\nservice x lost\n< {}", "x:2:"),
+        ("# A.\nxv {}\n< {}", "x:2:"),
+        ("# A.\nv {}\n", "nothing is expected"),
     ];
     for (text, expected) in rows {
         let error = script::parse("x", text).expect_err(text);

@@ -289,7 +289,7 @@ async fn subscribe(https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Re
     })
     .await?;
 
-    say("His token ends. The connection stays, and nothing is delivered any more:")?;
+    say("Prices come until his token ends. Then the connection stays, and nothing is delivered any more:")?;
     peer.until("Reject", |message| is_identify(message) && message["Data"]["Result"] == "Reject").await?;
     tokio::time::sleep(3 * EVERY).await;
     peer.send(&json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 2})).await?;

@@ -12,15 +12,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::{Sink, Stream};
-use gatepost_identity::Identity;
-use gatepost_identity::clock::{Clock, Entropy, Timestamp, draw};
-use gatepost_identity::command::{Command, ConnectionId, Context, Peer};
+use gatepost_identity::clock::{Timestamp, draw};
+use gatepost_identity::command::{ConnectionId, Context, Peer};
 use gatepost_identity::grant::HeldEvents;
 use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
@@ -36,7 +35,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use crate::listen::Wire;
 use crate::relay::{Came, Relay, Via};
-use crate::wheel::Wheel;
+use crate::world::{Asked, World};
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);
@@ -48,76 +47,6 @@ pub(crate) const BATCH: usize = 32;
 const READ_BUFFER: usize = 512;
 /// From how many bytes on frames are written without waiting for the end of a batch.
 const WRITE_BUFFER: usize = 4096;
-
-/// What every connection needs.
-pub struct World {
-    /// The core.
-    pub identity: Identity,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// What is random.
-    pub entropy: Arc<dyn Entropy>,
-    /// The timer of all sockets.
-    pub wheel: Wheel,
-    /// Numbers connections.
-    pub last_connection: AtomicU64,
-    /// Open sockets.
-    pub sockets: AtomicUsize,
-    /// Questions that the core has not answered yet.
-    pub questions: AtomicUsize,
-    /// Gates whose service cannot be reached, as far as is known.
-    pub lost_services: Mutex<Vec<&'static str>>,
-}
-
-impl World {
-    fn connection(&self) -> ConnectionId {
-        ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    /// Asks the core in a task of its own.
-    pub(crate) fn ask(self: &Arc<World>, command: Command, context: Context) -> oneshot::Receiver<Outcome> {
-        let (done, outcome) = oneshot::channel();
-        let world = Arc::clone(self);
-        world.questions.fetch_add(1, Ordering::AcqRel);
-        tokio::spawn(async move {
-            let counted = Counted(&world.questions);
-            let outcome = world.identity.handle(command, &context).await;
-            // A peer that is gone drops its outcome, and so takes back what it was granted.
-            drop(done.send(outcome));
-            drop(counted);
-        });
-        outcome
-    }
-}
-
-impl World {
-    /// Says in the log when the service behind a gate goes, and when it is back; not for each of the connections to it.
-    pub(crate) fn sees_service(&self, gate: &'static str, lost: Option<&str>) {
-        let mut dark = self.lost_services.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = dark.iter().position(|name| *name == gate);
-        match (lost, known) {
-            (Some(why), None) => {
-                dark.push(gate);
-                tracing::warn!(gate, why, "the service behind {gate} is lost: {why}");
-            }
-            (None, Some(at)) => {
-                dark.swap_remove(at);
-                tracing::info!(gate, "the service behind {gate} is back");
-            }
-            (Some(why), Some(_)) => tracing::debug!(gate, why, "the service behind {gate} is lost: {why}"),
-            (None, None) => {}
-        }
-    }
-}
-
-/// Counts down when it is dropped, also by a panic.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// The response to a request, and what goes along with it into a socket.
 pub struct Turn {
@@ -139,7 +68,7 @@ pub async fn exchange(world: &Arc<World>, gate: &'static str, serve: Arc<dyn Ser
         Served::Question(command, answering) => {
             let deadline = world.clock.instant() + ANSWER_WITHIN;
             let context = Context { gate, peer, connection: upgrade.then_some(connection), deadline };
-            let Outcome { reply, attachment, held } = world.ask(command, context).await.ok()?;
+            let Outcome { reply, attachment, held } = world.outcome(command, context).await?;
             let response = answering(world.clock.now(), reply);
             held.release();
             Some(Turn { response, attachment, connection })
@@ -290,7 +219,7 @@ impl<S: Wire> Future for Talking<S> {
             Ok(()) => Poll::Pending,
             Err(Over) => {
                 if let Some(relay) = &mut this.relay {
-                    relay.part();
+                    relay.part(&this.world, this.world.clock.instant());
                 }
                 // Over TLS the end is said too (RFC 8446 section 6.1), as far as the socket takes it at once.
                 drop(Pin::new(this.stream.get_mut()).poll_shutdown(waking));
@@ -322,8 +251,8 @@ impl<S: Wire> Talking<S> {
                 }
                 continue;
             }
-            if let Some(relay) = &mut self.relay {
-                relay.flush(instant, waking);
+            if self.flush_relay(instant, waking) {
+                continue;
             }
             let sent = self.flush(instant, waking)?;
             if sent && (heard == Reading::HeldBack || reading == Reading::HeldBack) {
@@ -350,22 +279,26 @@ impl<S: Wire> Talking<S> {
         let Some(pending) = &mut self.pending else { return false };
         let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return false };
         self.pending = None;
+        match outcome {
+            Ok(outcome) => self.hear(outcome, now),
+            // The question has broken off in a panic. The peer cannot be answered, so it is told that this is our fault.
+            Err(_) => self.outbox.close(1011, "fault"),
+        }
+        true
+    }
+
+    fn hear(&mut self, outcome: Outcome, now: Timestamp) {
+        let Outcome { reply, attachment, held } = outcome;
         self.heard_at = self.world.clock.instant();
-        let Ok(Outcome { reply, attachment, held }) = outcome else {
-            // The task that asked has panicked. The peer cannot be answered, so it is told that this is our fault.
-            self.outbox.close(1011, "fault");
-            return true;
-        };
-        if !self.is_open() || self.stream.get_ref().has_hung_up() {
+        if !self.is_open() || (!held.is_nothing() && self.stream.get_ref().has_hung_up()) {
             // Nobody is there to be told. What was granted is taken back as it is dropped.
-            return true;
+            return;
         }
         if attachment.is_some() {
             self.attachment = attachment;
         }
         self.talk.answer(now, reply, &mut self.outbox);
-        self.held = Some(held);
-        true
+        self.held = Some(held).filter(|held| !held.is_nothing());
     }
 
     /// Hands to the connection to the service behind the gate what the conversation wants done with it.
@@ -374,12 +307,11 @@ impl<S: Wire> Talking<S> {
             match (upward, &self.upstream) {
                 (Upward::Forward(text), Some(service)) => {
                     let relay = self.relay.get_or_insert_with(|| Box::new(Relay::new(Arc::clone(service))));
-                    let Talking { world, gate, connection, peer, .. } = self;
-                    relay.forward(text, &Via { world, gate, connection: *connection, peer: *peer }, instant);
+                    relay.forward(text, instant);
                 }
                 (Upward::Part, _) => {
                     if let Some(relay) = &mut self.relay {
-                        relay.part();
+                        relay.part(&self.world, instant);
                     }
                 }
                 (Upward::Forward(_), None) => tracing::error!(gate = self.gate, "a message was passed on to no service"),
@@ -392,7 +324,7 @@ impl<S: Wire> Talking<S> {
         if !self.is_open() {
             // Nobody is there to hear it.
             if let Some(mut relay) = self.relay.take() {
-                relay.part();
+                relay.part(&self.world, instant);
             }
             return Reading::Waits;
         }
@@ -414,6 +346,16 @@ impl<S: Wire> Talking<S> {
         Reading::Took
     }
 
+    /// Sends what waits for the service. `true`: so much had waited that the peer was not listened to, and now it can be again;
+    /// nobody else would look at its socket.
+    fn flush_relay(&mut self, instant: Instant, waking: &mut Waking<'_>) -> bool {
+        let (most, _) = self.talk.limits().unsent;
+        let Some(relay) = &mut self.relay else { return false };
+        let was_full = relay.is_full(most);
+        relay.flush(instant, waking);
+        was_full && !relay.is_full(most)
+    }
+
     /// Reads and handles one message.
     fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<Reading, Over> {
         if let Phase::Draining { .. } = self.phase {
@@ -424,6 +366,8 @@ impl<S: Wire> Talking<S> {
         }
         let (most, _) = self.talk.limits().unsent;
         if self.relay.as_ref().is_some_and(|relay| relay.is_full(most)) {
+            // The peer is not listened to, so its silence is ours.
+            self.heard_at = instant;
             return Ok(Reading::Waits);
         }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
@@ -460,7 +404,10 @@ impl<S: Wire> Talking<S> {
         if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
             let deadline = instant + self.talk.limits().answer_within;
             let context = Context { gate: self.gate, peer: self.peer, connection: Some(self.connection), deadline };
-            self.pending = Some(self.world.ask(command, context));
+            match self.world.ask(command, context, waking) {
+                Asked::Break(outcome) => self.hear(outcome, now),
+                Asked::Continue(outcome) => self.pending = Some(outcome),
+            }
         }
         Ok(Reading::Took)
     }
@@ -500,13 +447,13 @@ impl<S: Wire> Talking<S> {
         }
     }
 
-    /// Hands frames to the socket as far as it takes them.
+    /// Hands frames to the socket. One that is blocked keeps what it is given, as much as may wait for this peer.
     fn hand_over(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         while self.is_unsent() {
             match Pin::new(&mut self.stream).poll_ready(waking) {
-                Poll::Pending => break,
+                Poll::Pending if self.handed_bytes > self.talk.limits().unsent.0 => break,
+                Poll::Pending | Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Over),
-                Poll::Ready(Ok(())) => {}
             }
             let message = if std::mem::take(&mut self.ping_due) {
                 Message::Ping(Bytes::new())
@@ -632,5 +579,20 @@ impl<S: Wire> Talking<S> {
             // The server began to stop after this turn had looked, and perhaps before the wheel knew of us.
             waking.waker().wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_rustls::server::TlsStream;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_says_nothing_costs_little() {
+        let (plain, tls) = (size_of::<Talking<TcpStream>>(), size_of::<Talking<TlsStream<TcpStream>>>());
+        assert!(plain <= 768, "{plain} bytes");
+        assert!(tls <= 1984, "{tls} bytes over TLS");
     }
 }

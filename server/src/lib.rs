@@ -14,5 +14,6 @@ mod relay;
 pub mod serve;
 mod telemetry;
 pub mod wheel;
+pub mod world;
 
 pub use cli::run;

@@ -41,7 +41,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Utf8Bytes};
 
-use crate::drive::{BATCH, World};
+use crate::drive::{BATCH, Open};
+use crate::world::{Asked, World};
 
 /// What the token says, readable as it is, for services that trust the network they are reached over.
 const IDENTITY: HeaderName = HeaderName::from_static("gatepost-identity");
@@ -57,6 +58,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a connection may be parted from at once before the next one has to wait for a moment.
+const MOST_HASTY: u32 = 4;
 /// A connection that lived as long as this is no failure of the next one.
 const SOUND: Duration = Duration::from_secs(30);
 /// What is read at a time, and from how many bytes on frames are written before a turn ends.
@@ -95,17 +98,20 @@ pub(crate) struct Relay {
     again_at: Option<Instant>,
     /// Something was forwarded before then.
     tell_lost: bool,
+    /// Connections that were parted from soon after they were begun, since the last one that was not.
+    hasty: u32,
 }
 
 enum State {
     Parted,
     Waiting,
+    Beginning,
     Asking(oneshot::Receiver<Outcome>),
     Opening(Opening),
     Open(Box<Line>),
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<WebSocketStream<TcpStream>, String>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<WebSocketStream<TcpStream>, NotOpened>> + Send>>;
 
 /// An open connection.
 struct Line {
@@ -130,24 +136,25 @@ impl Relay {
             failures: 0,
             again_at: None,
             tell_lost: false,
+            hasty: 0,
         }
     }
 
     /// Takes a text to send, and begins to open the connection where there is none.
-    pub(crate) fn forward(&mut self, text: String, via: &Via<'_>, instant: Instant) {
+    pub(crate) fn forward(&mut self, text: String, instant: Instant) {
         match self.state {
-            State::Parted if self.again_at.is_some_and(|at| instant < at) => {
+            State::Parted if self.failures > 0 && self.again_at.is_some_and(|at| instant < at) => {
                 // The pause after a failure outlives a parting, or a peer could have us knock as fast as it can ask.
                 self.state = State::Waiting;
                 self.tell_lost = true;
             }
             State::Parted => {
-                self.state = State::Asking(self.ask(via, instant));
+                self.state = State::Beginning;
                 self.keep(text);
             }
             // The gate has been told of the loss, and sends again what it wants sent once the connection stands.
             State::Waiting => {}
-            State::Asking(_) | State::Opening(_) | State::Open(_) => self.keep(text),
+            State::Beginning | State::Asking(_) | State::Opening(_) | State::Open(_) => self.keep(text),
         }
     }
 
@@ -157,10 +164,24 @@ impl Relay {
     }
 
     /// Ends the connection. What still comes from it is not heard any more.
-    pub(crate) fn part(&mut self) {
+    pub(crate) fn part(&mut self, world: &Arc<World>, instant: Instant) {
         (self.queue, self.queued_bytes, self.tell_lost) = (VecDeque::new(), 0, false);
-        if let State::Open(line) = std::mem::replace(&mut self.state, State::Parted) {
-            tokio::spawn(farewell(line.stream, 1000));
+        let begun = match std::mem::replace(&mut self.state, State::Parted) {
+            State::Open(line) => {
+                tokio::spawn(farewell(line.stream, 1000, Open::count(world)));
+                line.opened_at
+            }
+            State::Beginning | State::Asking(_) | State::Opening(_) => instant,
+            State::Parted | State::Waiting => return,
+        };
+        if instant >= begun + SOUND {
+            (self.failures, self.hasty) = (0, 0);
+        } else if instant < begun + FIRST_PAUSE {
+            self.hasty = self.hasty.saturating_add(1);
+            if self.hasty > MOST_HASTY {
+                // Whoever changes who they are as fast as they can opens a connection a second and not hundreds.
+                self.again_at = Some(instant + FIRST_PAUSE);
+            }
         }
     }
 
@@ -168,7 +189,7 @@ impl Relay {
     pub(crate) fn is_full(&self, most: usize) -> bool {
         let unsent = match &self.state {
             State::Open(line) if line.unsent_since.is_some() => line.handed_bytes,
-            State::Open(_) | State::Parted | State::Waiting | State::Asking(_) | State::Opening(_) => 0,
+            State::Open(_) | State::Parted | State::Waiting | State::Beginning | State::Asking(_) | State::Opening(_) => 0,
         };
         self.queued_bytes + unsent > most
     }
@@ -176,7 +197,7 @@ impl Relay {
     /// When this wants to be looked at, if ever.
     pub(crate) fn due(&self, limits: &Limits) -> Option<Instant> {
         match &self.state {
-            State::Waiting => self.again_at,
+            State::Waiting | State::Beginning => self.again_at,
             State::Open(line) => {
                 let alive = (line.heard_at + limits.silence.0).min(line.pinged_at + limits.ping_every);
                 Some(line.unsent_since.map_or(alive, |since| alive.min(since + limits.unsent.1)))
@@ -201,13 +222,19 @@ impl Relay {
         loop {
             match &mut self.state {
                 State::Parted => return Poll::Pending,
-                State::Waiting if self.again_at.is_some_and(|at| instant < at) => return Poll::Pending,
-                State::Waiting => self.state = State::Asking(self.ask(via, instant)),
+                State::Waiting | State::Beginning if self.again_at.is_some_and(|at| instant < at) => return Poll::Pending,
+                State::Waiting | State::Beginning => match self.ask(via, instant, waking) {
+                    Asked::Break(outcome) => match token(outcome) {
+                        Ok(token) => self.state = self.opening(token, via),
+                        Err(refusal) => return self.no_token(via, instant, &refusal),
+                    },
+                    Asked::Continue(outcome) => self.state = State::Asking(outcome),
+                },
                 State::Asking(asked) => {
                     let Poll::Ready(outcome) = Pin::new(asked).poll(waking) else { return Poll::Pending };
                     match outcome.map_err(|_| Refusal::Unavailable).and_then(token) {
-                        Ok(token) => self.state = State::Opening(Box::pin(open(Arc::clone(&self.service), token, via.peer))),
-                        Err(refusal) => return self.lose(via, instant, &format!("no token for it: {refusal:?}"), 1000),
+                        Ok(token) => self.state = self.opening(token, via),
+                        Err(refusal) => return self.no_token(via, instant, &refusal),
                     }
                 }
                 State::Opening(opening) => {
@@ -218,10 +245,21 @@ impl Relay {
                             self.state = State::Open(Box::new(Line::new(stream, instant)));
                             return Poll::Ready(Came::Restored);
                         }
-                        Err(why) => return self.lose(via, instant, &why, 1000),
+                        Err(NotOpened::Lost(why)) => {
+                            via.world.sees_service(via.gate, Some(&why));
+                            return self.lose(via, instant, 1000);
+                        }
+                        Err(NotOpened::Refused(why)) => {
+                            via.world.hears_refusal(via.gate, &why, instant);
+                            return self.lose(via, instant, 1000);
+                        }
                     }
                 }
                 State::Open(line) => {
+                    if !hungry {
+                        // What it says is not listened to, so its silence is ours.
+                        line.heard_at = instant;
+                    }
                     let moved = line.keep_time(limits, instant, waking);
                     let moved = moved.and_then(|()| line.hand_over(&mut self.queue, &mut self.queued_bytes, instant, waking));
                     let came = match moved {
@@ -232,7 +270,10 @@ impl Relay {
                     return match came {
                         Ok(Some(came)) => Poll::Ready(came),
                         Ok(None) => Poll::Pending,
-                        Err(Broken { code, why }) => self.lose(via, instant, &why, code),
+                        Err(Broken { code, why }) => {
+                            via.world.sees_service(via.gate, Some(&why));
+                            self.lose(via, instant, code)
+                        }
                     };
                 }
             }
@@ -246,22 +287,31 @@ impl Relay {
         }
     }
 
-    fn ask(&self, via: &Via<'_>, instant: Instant) -> oneshot::Receiver<Outcome> {
+    fn ask(&self, via: &Via<'_>, instant: Instant, waking: &mut Waking<'_>) -> Asked {
         let kinds = vec![TokenKind::Upstream { audience: self.service.audience.clone() }];
         let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds } };
         let Via { gate, connection, peer, .. } = *via;
-        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING })
+        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING }, waking)
+    }
+
+    fn opening(&self, token: Secret, via: &Via<'_>) -> State {
+        State::Opening(Box::pin(open(Arc::clone(&self.service), token, via.peer)))
+    }
+
+    /// Nobody is there any more in whose name to open a connection, or the core cannot say. It is not the service's fault.
+    fn no_token(&mut self, via: &Via<'_>, instant: Instant, refusal: &Refusal) -> Poll<Came> {
+        tracing::debug!(gate = via.gate, refusal = refusal.word(), "no token for the service behind {}", via.gate);
+        self.lose(via, instant, 1000)
     }
 
     /// The connection is gone. What waited is dropped: the gate knows what it sent.
-    fn lose(&mut self, via: &Via<'_>, instant: Instant, why: &str, code: CloseCode) -> Poll<Came> {
-        via.world.sees_service(via.gate, Some(why));
+    fn lose(&mut self, via: &Via<'_>, instant: Instant, code: CloseCode) -> Poll<Came> {
         (self.queue, self.queued_bytes) = (VecDeque::new(), 0);
         if let State::Open(line) = std::mem::replace(&mut self.state, State::Waiting) {
             if instant >= line.opened_at + SOUND {
                 self.failures = 0;
             }
-            tokio::spawn(farewell(line.stream, code));
+            tokio::spawn(farewell(line.stream, code, Open::count(via.world)));
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(5)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
@@ -358,7 +408,8 @@ impl Line {
                 Message::Ping(_) => self.unflushed += 1,
                 Message::Pong(_) | Message::Frame(_) => {}
                 Message::Close(frame) => {
-                    let why = frame.map_or_else(|| "it said goodbye".to_owned(), |frame| format!("it said goodbye: {frame}"));
+                    // Its reason is somebody else's text, so it is written with its escapes.
+                    let why = frame.map_or_else(|| "it said goodbye".to_owned(), |frame| format!("it said goodbye: {frame:?}"));
                     return Err(Broken { code: 1000, why });
                 }
             }
@@ -385,25 +436,41 @@ fn token(outcome: Outcome) -> Result<Secret, Refusal> {
     granted.tokens.into_iter().next().map(|token| token.secret).ok_or(Refusal::Unavailable)
 }
 
+/// Why a connection was not opened.
+enum NotOpened {
+    /// The service cannot be reached, or speaks no WebSocket.
+    Lost(String),
+    /// It does not want this one.
+    Refused(String),
+}
+
+impl NotOpened {
+    fn lost(why: impl ToString) -> NotOpened {
+        NotOpened::Lost(why.to_string())
+    }
+}
+
 /// Opens a connection in the name of whoever the token is about.
-async fn open(service: Arc<Upstream>, token: Secret, peer: Peer) -> Result<WebSocketStream<TcpStream>, String> {
+async fn open(service: Arc<Upstream>, token: Secret, peer: Peer) -> Result<WebSocketStream<TcpStream>, NotOpened> {
     let opening = async {
         let address = &service.address;
         let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, address.port_u16().unwrap_or(80))).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect((host, address.port_u16().unwrap_or(80))).await.map_err(NotOpened::lost)?;
         stream.set_nodelay(true).ok();
-        let request = request(&service, &token, peer).map_err(|error| error.to_string())?;
+        let request = request(&service, &token, peer).map_err(NotOpened::lost)?;
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER)
             .write_buffer_size(BUFFER)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(service.max_message))
             .max_frame_size(Some(service.max_message));
-        let shaking = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
-        let (stream, _) = shaking.await.map_err(|error| error.to_string())?;
-        Ok(stream)
+        match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
+            Ok((stream, _)) => Ok(stream),
+            Err(Error::Http(response)) => Err(NotOpened::Refused(response.status().to_string())),
+            Err(error) => Err(NotOpened::lost(error)),
+        }
     };
-    tokio::time::timeout(OPENING, opening).await.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
+    tokio::time::timeout(OPENING, opening).await.unwrap_or_else(|_| Err(NotOpened::lost("it did not answer in time")))
 }
 
 /// The handshake. It is ours alone: nothing of what the peer sent is in it.
@@ -423,7 +490,7 @@ fn request(service: &Upstream, token: &Secret, peer: Peer) -> Result<http::Reque
 }
 
 /// Closes a connection in good order, so that the service does not take it for a fault, and gives it up soon in any case.
-async fn farewell(mut stream: WebSocketStream<TcpStream>, code: CloseCode) {
+async fn farewell(mut stream: WebSocketStream<TcpStream>, code: CloseCode, counted: Open) {
     let goodbye = async {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
         // Where theirs came first, it is answered with the flush.
@@ -439,4 +506,5 @@ async fn farewell(mut stream: WebSocketStream<TcpStream>, code: CloseCode) {
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the service behind a gate ended: {error}"),
         Err(_) => tracing::debug!("the service behind a gate did not answer a goodbye"),
     }
+    drop(counted);
 }

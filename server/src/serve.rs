@@ -19,11 +19,11 @@ use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
-use crate::drive::World;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind};
 use crate::operator;
 use crate::wheel::Wheel;
+use crate::world::World;
 
 /// How long to wait for threads that have nothing left to do.
 const JOIN: Duration = Duration::from_secs(2);
@@ -157,7 +157,7 @@ impl Server {
             last_connection: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
-            lost_services: Mutex::default(),
+            services: Mutex::default(),
         });
         let (listener, http) = listen(config.http).await?;
         let mut secure = None;

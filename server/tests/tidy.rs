@@ -88,7 +88,7 @@ fn only_the_server_opens_sockets_reads_the_environment_and_spawns() {
 
 #[test]
 fn every_file_opens_with_its_story_and_is_one_idea_long() {
-    for folder in ["identity", "store", "protocols", "server", "bench", "transcripts"] {
+    for folder in ["identity", "store", "protocols", "server", "bench", "transcripts", "examples", "fuzz"] {
         for (path, text) in sources(folder) {
             assert!(text.starts_with("//!"), "{} does not say what it is for", path.display());
             let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -102,13 +102,25 @@ fn every_file_opens_with_its_story_and_is_one_idea_long() {
 fn nothing_is_left_for_later_or_skipped() {
     let marks =
         [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore"), concat!("unimpl", "emented!"), concat!("to", "do!(")];
-    for folder in ["identity", "store", "protocols", "server", "bench", "transcripts", "scripts", ".ci", "docs"] {
+    let folders =
+        ["identity", "store", "protocols", "server", "bench", "transcripts", "examples", "fuzz", "scripts", ".ci", "docs"];
+    for folder in folders {
         for path in files(&root().join(folder)) {
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
             for mark in marks {
                 assert!(!text.contains(mark), "{} holds {mark}", path.display());
             }
         }
+    }
+}
+
+#[test]
+fn every_fuzz_target_begins_with_seeds() {
+    let targets = sources("fuzz/targets");
+    assert!(!targets.is_empty());
+    for (path, _) in targets {
+        let seeds = root().join("fuzz/seeds").join(path.file_stem().unwrap());
+        assert!(!files(&seeds).is_empty(), "{} has no seeds in {}", path.display(), seeds.display());
     }
 }
 
@@ -140,7 +152,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && !matches!(name.as_str(), "target" | ".git" | ".cache") {
+        if path.is_dir() && !matches!(name.as_str(), "target" | ".git" | ".cache" | "corpus" | "artifacts" | "coverage") {
             found.extend(files(&path));
         } else if path.is_file() {
             found.push(path);

@@ -65,7 +65,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::mount::Served;
+    use crate::mount::{At, Served};
     use crate::section::Section;
 
     fn mount() -> Mount {
@@ -73,8 +73,10 @@ mod tests {
     }
 
     fn served(method: Method, result: Result<Answer, Refusal>) -> Response {
-        let Mount { path, exchange } = mount();
-        let request = Request { method, path, query: None, headers: HeaderMap::new(), upgrade: false };
+        let Mount { at, exchange, .. } = mount();
+        let At::Exactly(path) = at else { panic!("one address: {at:?}") };
+        let request =
+            Request { method, path, query: None, headers: HeaderMap::new(), upgrade: false, secure: true, body: Bytes::new() };
         match exchange.receive(Timestamp::default(), [0; 16], request) {
             Served::Response(response) => response,
             Served::Question(command, answer) => {

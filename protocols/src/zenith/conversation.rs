@@ -8,8 +8,9 @@
 //!                        AuthX granted, Changed; a refused AuthX changes nothing
 //! ```
 //!
-//! It keeps the principal last given, counts of subscriptions and two timeouts; no token, no secret. It refuses to know
-//! whether a credential is right.
+//! It keeps the principal last given, counts of subscriptions and two timeouts; no token, no secret. What is not its own it
+//! hands to [`Relay`], which exists from the first such message on, and is told of every change of who is here. It refuses to
+//! know whether a credential is right.
 
 use std::sync::Arc;
 
@@ -21,10 +22,12 @@ use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::zenith::exchange::Version;
 use crate::zenith::message::{self, Action, Controller, Envelope, Topic, push_text};
 use crate::zenith::refusal::{Told, told};
+use crate::zenith::relay::routes::Common;
+use crate::zenith::relay::{AUTHORITY, Relay, Target};
 use crate::zenith::request::{Login, Timeouts, login};
 use crate::zenith::settings::{ReplyTopic, Settings};
 use crate::zenith::spelling::push_token;
-use crate::zenith::times::{push_date, push_remainder, push_span};
+use crate::zenith::times::{push_date, push_remainder};
 use crate::{Conversation, Limits, Question};
 
 /// "Invalid packet".
@@ -52,6 +55,16 @@ pub(super) struct Connection {
     zenith: Timeouts,
     /// How many subscriptions to each topic there are.
     references: [u32; Topic::COUNT],
+    /// What the peer has to do with the service behind the gate, from its first message to it on.
+    relay: Option<Box<Relay>>,
+}
+
+/// Who is to act on a message.
+enum Address {
+    /// The connection itself.
+    Here(Topic),
+    /// Whoever stands between the peer and the service behind the gate.
+    Behind(Target),
 }
 
 /// What the answer to a login must quote.
@@ -75,18 +88,60 @@ impl Connection {
             auth: Timeouts::default(),
             zenith: Timeouts::default(),
             references: [0; Topic::COUNT],
+            relay: None,
         }
     }
 
-    /// What an envelope is addressed to, in the documented order of checks: controller, topic, action.
-    fn addressed(envelope: &Envelope<'_>) -> Result<Topic, String> {
+    /// What an envelope is addressed to, in the documented order of checks: controller, topic, action. Of `Zenith`, where it
+    /// belongs to the service, all is the service's but what tells of this server and this connection.
+    fn addressed(&self, envelope: &Envelope<'_>) -> Result<Address, String> {
         let name = envelope.controller();
-        let controller = Controller::find(name).ok_or_else(|| format!("Controller {name}"))?;
-        let topic = envelope.topic().and_then(|name| Topic::find(controller, name)).ok_or(UNKNOWN)?;
-        match envelope.action() {
-            Action::Unknown => Err(UNKNOWN.to_owned()),
-            Action::Publish { .. } if topic.is_subscription_only() => Err(UNKNOWN.to_owned()),
-            _ => Ok(topic),
+        let own = Controller::find(name);
+        let behind = self.controller_behind(name);
+        if own.is_none() && behind.is_none() {
+            return Err(format!("Controller {name}"));
+        }
+        let topic = envelope.topic().filter(|_| envelope.action() != Action::Unknown).ok_or(UNKNOWN)?;
+        let here = own.and_then(|own| Topic::find(own, topic)).filter(|topic| behind.is_none() || *topic != Topic::Feeds);
+        match (here, behind) {
+            (Some(topic), _) if topic.is_subscription_only() && matches!(envelope.action(), Action::Publish { .. }) => {
+                Err(UNKNOWN.to_owned())
+            }
+            (Some(topic), _) => Ok(Address::Here(topic)),
+            (None, Some(controller)) => Ok(Address::Behind(match Common::find(topic) {
+                Some(common) => Target::Common(controller, common),
+                None => Target::Topic(controller),
+            })),
+            (None, None) => Err(UNKNOWN.to_owned()),
+        }
+    }
+
+    fn controller_behind(&self, name: &str) -> Option<usize> {
+        self.settings.routes.as_ref()?.find(name)
+    }
+
+    /// Hands a message to whoever stands before the service, who is made for the first that could leave anything behind: of
+    /// nobody's here, there is nothing to remember but timeouts.
+    fn pass_on(&mut self, now: Timestamp, target: Target, envelope: &Envelope<'_>, out: &mut Outbox) -> Result<(), &'static str> {
+        let standing = self.principal.as_ref().filter(|principal| stands(principal, now));
+        let Some(routes) = &self.settings.routes else { return Err(UNKNOWN) };
+        if self.relay.is_none() && matches!(target, Target::Topic(_)) && standing.is_none() {
+            if envelope.action() != Action::Unsub {
+                return Err(AUTHORITY);
+            }
+            if envelope.confirm {
+                out.send(message::unsubscribed(envelope.place()));
+            }
+            return Ok(());
+        }
+        let relay = self.relay.get_or_insert_with(|| Box::new(Relay::new(Arc::clone(routes), standing)));
+        relay.receive(now, target, envelope, out)
+    }
+
+    /// Lets a change of who is here take effect on what is asked of the service: the one place that does.
+    fn settle(&mut self, now: Timestamp, out: &mut Outbox) {
+        if let Some(relay) = &mut self.relay {
+            relay.settle(now, self.principal.as_ref().filter(|principal| stands(principal, now)), out);
         }
     }
 
@@ -129,7 +184,31 @@ impl Connection {
         let count = &mut self.references[topic as usize];
         *count = count.saturating_sub(1);
         if confirm {
-            out.send(message::unsubscribed(topic.controller().name(), Some(topic.name())));
+            out.send(message::unsubscribed(topic));
+        }
+    }
+
+    /// Acts on a message to a topic of our own.
+    fn act(
+        &mut self,
+        now: Timestamp,
+        topic: Topic,
+        envelope: &Envelope<'_>,
+        out: &mut Outbox,
+    ) -> Result<Option<Question<Asked>>, &'static str> {
+        match envelope.action() {
+            Action::Sub => self.subscribe(now, topic, envelope.confirm, out),
+            Action::Unsub => self.unsubscribe(topic, envelope.confirm, out),
+            _ => return self.run(now, topic, envelope, out),
+        }
+        Ok(None)
+    }
+
+    /// Forgets requests to the service that the peer no longer wants answered. One of our own has been answered before the next
+    /// message is read, so that it is always too late for that.
+    fn cancel(&mut self, envelope: &Envelope<'_>, out: &mut Outbox) {
+        if let (Some(controller), Some(relay)) = (self.controller_behind(envelope.controller()), &mut self.relay) {
+            relay.cancel(controller, envelope, out);
         }
     }
 
@@ -159,8 +238,8 @@ impl Connection {
                 self.zenith = Timeouts::read(envelope.data)?;
                 out.send(message::done(topic, transaction));
             }
-            Topic::AuthQueryConfigure => out.send(timeouts(topic, transaction, self.auth)),
-            Topic::ZenithQueryConfigure => out.send(timeouts(topic, transaction, self.zenith)),
+            Topic::AuthQueryConfigure => out.send(message::tell(topic, transaction, |data| self.auth.push(data))),
+            Topic::ZenithQueryConfigure => out.send(message::tell(topic, transaction, |data| self.zenith.push(data))),
             Topic::AuthOwner | Topic::AuthCode | Topic::AuthToken => {
                 let spelled_out = envelope.action() == Action::Publish { spelled_out: true };
                 let asked = Asked { topic, transaction: transaction.map(Box::from), spelled_out };
@@ -175,9 +254,9 @@ impl Connection {
         Ok(None)
     }
 
-    /// Who is here now. An expiry that has passed counts, also before the core has said so.
+    /// Who is here now.
     fn standing(&self, now: Timestamp) -> Option<&Principal> {
-        self.principal.as_ref().filter(|principal| principal.expires_at.is_none_or(|end| now < end))
+        self.principal.as_ref().filter(|principal| stands(principal, now))
     }
 
     /// The topic of an answer to a login.
@@ -208,7 +287,7 @@ impl Connection {
     fn refused(&self, asked: &Asked, refusal: &Refusal, out: &mut Outbox) {
         match told(refusal) {
             Told::Reject => self.reject(asked, out),
-            Told::Error(code) => out.send(fault(asked.topic, asked.transaction.as_deref(), code)),
+            Told::Error(code) => out.send(message::error(asked.topic, asked.transaction.as_deref(), code)),
         }
     }
 
@@ -217,7 +296,7 @@ impl Connection {
         let place = match &asked.transaction {
             Some(_) => self.reply_topic(asked),
             None if self.is_subscribed(asked.topic) => asked.topic,
-            None => return out.send(fault(asked.topic, None, NO_RESULT)),
+            None => return out.send(message::error(asked.topic, None, NO_RESULT)),
         };
         out.send(message::tell(place, asked.transaction.as_deref(), |data| self.push_refusal(data)));
     }
@@ -285,32 +364,22 @@ impl Connection {
     }
 }
 
-/// An error that keeps the request's own topic.
-fn fault(topic: Topic, transaction: Option<&str>, code: &str) -> String {
-    message::error(topic.controller().name(), Some(topic.name()), transaction, code)
-}
-
-fn timeouts(topic: Topic, transaction: Option<&str>, timeouts: Timeouts) -> String {
-    message::tell(topic, transaction, |data| {
-        data.push_str("{\"ActionTimeout\":\"");
-        push_span(data, timeouts.action());
-        data.push_str("\",\"SubscriptionTimeout\":\"");
-        push_span(data, timeouts.subscription());
-        data.push_str("\"}");
-    })
+/// Whether an authentication still counts. An expiry that has passed ends it, also before the core has said so.
+fn stands(principal: &Principal, now: Timestamp) -> bool {
+    principal.expires_at.is_none_or(|end| now < end)
 }
 
 /// Tells why an envelope was not acted on. What belongs to a subscription carries no TransactionID, or clients cannot tell
 /// whose it is; and one that asked for a confirmation gets the confirmation's shape too, or it waits for ever: a Sub that
 /// does not confirm, but an Unsub that does, since an end always succeeds.
 fn turn_down(envelope: &Envelope<'_>, code: &str, out: &mut Outbox) {
-    let (controller, topic) = (envelope.controller(), envelope.topic());
+    let place = envelope.place();
     let about_subscription = matches!(envelope.action(), Action::Sub | Action::Unsub);
     let transaction = envelope.transaction().filter(|_| !about_subscription);
-    out.send(message::error(controller, topic, transaction, code));
+    out.send(message::error(place, transaction, code));
     match envelope.action() {
-        Action::Sub if envelope.confirm => out.send(message::not_subscribed(controller, topic, code)),
-        Action::Unsub if envelope.confirm => out.send(message::unsubscribed(controller, topic)),
+        Action::Sub if envelope.confirm => out.send(message::not_subscribed(place, code)),
+        Action::Unsub if envelope.confirm => out.send(message::unsubscribed(place)),
         _ => {}
     }
 }
@@ -327,26 +396,27 @@ impl Conversation for Connection {
             out.close(INVALID_PACKET, "Invalid packet");
             return None;
         };
-        let action = envelope.action();
-        if action == Action::Ignored {
-            return None;
+        self.settle(now, out);
+        match envelope.action() {
+            Action::Error => return None,
+            Action::Cancel => {
+                self.cancel(&envelope, out);
+                return None;
+            }
+            Action::Publish { .. } | Action::Sub | Action::Unsub | Action::Unknown => {}
         }
-        let topic = match Connection::addressed(&envelope) {
-            Ok(topic) => topic,
+        let done = match self.addressed(&envelope) {
+            Ok(Address::Here(topic)) => self.act(now, topic, &envelope, out),
+            Ok(Address::Behind(target)) => self.pass_on(now, target, &envelope, out).map(|()| None),
             Err(code) => {
                 turn_down(&envelope, &code, out);
                 return None;
             }
         };
-        match action {
-            Action::Sub => self.subscribe(now, topic, envelope.confirm, out),
-            Action::Unsub => self.unsubscribe(topic, envelope.confirm, out),
-            _ => match self.run(now, topic, &envelope, out) {
-                Ok(question) => return question,
-                Err(code) => turn_down(&envelope, code, out),
-            },
-        }
-        None
+        done.unwrap_or_else(|code| {
+            turn_down(&envelope, code, out);
+            None
+        })
     }
 
     fn answer(&mut self, now: Timestamp, asked: Asked, reply: Reply, out: &mut Outbox) {
@@ -354,6 +424,7 @@ impl Conversation for Connection {
             Ok(granted) => self.granted(now, &asked, granted, out),
             Err(refusal) => self.refused(&asked, &refusal, out),
         }
+        self.settle(now, out);
     }
 
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox) {
@@ -371,11 +442,22 @@ impl Conversation for Connection {
                 out.close(DISPLACED, "Session");
             }
         }
+        self.settle(now, out);
     }
 
-    fn relayed(&mut self, _now: Timestamp, _from: Relayed<'_>, _out: &mut Outbox) {}
+    fn relayed(&mut self, now: Timestamp, from: Relayed<'_>, out: &mut Outbox) {
+        self.settle(now, out);
+        if let Some(relay) = &mut self.relay {
+            relay.relayed(now, from, out);
+        }
+    }
 
-    fn remind(&mut self, _now: Timestamp, _out: &mut Outbox) {}
+    fn remind(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.settle(now, out);
+        if let Some(relay) = &mut self.relay {
+            relay.remind(now, out);
+        }
+    }
 
     fn limits(&self) -> Limits {
         Limits {
@@ -384,7 +466,7 @@ impl Conversation for Connection {
             // Only the controller `Auth` asks anything.
             answer_within: self.auth.action(),
             unsent: self.settings.unsent,
-            due: None,
+            due: self.relay.as_ref().and_then(|relay| relay.due()),
         }
     }
 
@@ -402,6 +484,7 @@ mod tests {
     fn an_idle_conversation_is_small() {
         let size = size_of::<Connection>() + size_of::<Asked>();
         assert!(size < 400, "{size} bytes");
+        assert_eq!(size_of::<Option<Box<Relay>>>(), size_of::<usize>(), "what is behind the gate costs a pointer until it is used");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::zenith::settings::Settings;
 use crate::{Exchange, Question, Seed, Step};
 
 /// The one serialisation there is. `ZenithBson` and `ZenithMsgPack` are never selected.
-const JSON: &str = "ZenithJson";
+pub(super) const JSON: &str = "ZenithJson";
 
 /// Attaches this gate to its paths.
 pub(super) fn mounts(section: &Section) -> Result<Vec<Mount>, BadSetting> {
@@ -42,7 +42,7 @@ impl Version {
     pub(super) const NEWEST: Version = Version { major: 2, minor: 0 };
 
     /// Reads `N` to `N.N.N.N`, of which the last two are not kept. `None`: it is no version, or newer than any there is.
-    fn parse(text: &str) -> Option<Version> {
+    pub(super) fn parse(text: &str) -> Option<Version> {
         let part = |digits: &str| {
             let plain = (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
             digits.parse::<u16>().ok().filter(|_| plain)
@@ -74,7 +74,8 @@ struct Handshake {
 impl Handshake {
     fn welcome(&self, Opening { version, subprotocol }: Opening, principal: Option<Principal>) -> Response {
         let connection = Connection::new(Arc::clone(&self.settings), version, principal);
-        Response::upgrade(subprotocol, self.settings.max_message, connection)
+        let service = self.settings.routes.as_ref().map(|routes| routes.upstream(version));
+        Response::upgrade(subprotocol, self.settings.max_message, connection).before(service)
     }
 
     fn admits(&self, origin: Option<&HeaderValue>) -> bool {
@@ -144,11 +145,16 @@ fn bad(text: &'static str) -> ControlFlow<Response, Opening> {
 /// What the first `version` of a query asks for, or the newest without one; every other parameter, `access_token` among
 /// them, is passed over. `None`: there is no such version.
 fn asked_version(query: &str) -> Option<Version> {
-    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    match pairs.find(|(name, _)| unescaped(name).as_deref() == Some("version")) {
-        Some((_, value)) => Version::parse(&unescaped(value)?),
+    match version_in(query) {
+        Some(value) => Version::parse(&unescaped(value)?),
         None => Some(Version::NEWEST),
     }
+}
+
+/// The first `version` of a query, with its escapes, if there is one.
+pub(super) fn version_in(query: &str) -> Option<&str> {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(name, _)| unescaped(name).as_deref() == Some("version")).map(|(_, value)| value)
 }
 
 /// A name or a value of a query, without its escapes (RFC 3986 section 2.1). `None`: an escape is broken, or it is no UTF-8.

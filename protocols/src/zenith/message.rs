@@ -1,6 +1,7 @@
-//! What travels on an open connection: the envelope of a message, the topics there are, and what is sent.
+//! What travels on an open connection: the envelope of a message, the topics that are answered here, and what is sent, to
+//! the peer and to the service behind the gate.
 //!
-//! None of these topics needs a right: the published documents give every one of them "Permissions: None".
+//! None of our own topics needs a right: the published documents give every one of them "Permissions: None".
 
 use std::borrow::Cow;
 use std::fmt;
@@ -133,9 +134,10 @@ pub(super) enum Action {
     Sub,
     /// End one subscription.
     Unsub,
-    /// Nothing that a server has to act on: an error, or the wish to forget a request, which is always too late here,
-    /// since a request is answered before the next message is read.
-    Ignored,
+    /// Forget the requests with that TransactionID.
+    Cancel,
+    /// An error. A peer's asks for nothing.
+    Error,
     /// No action there is.
     Unknown,
 }
@@ -206,6 +208,11 @@ impl<'a> Envelope<'a> {
         self.controller.as_ref().map_or(Controller::Zenith.name(), |text| &text.0)
     }
 
+    /// What it is about.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { controller: self.controller(), topic: self.topic() }
+    }
+
     /// The topic's name.
     pub(super) fn topic(&self) -> Option<&str> {
         self.topic.as_ref().map(|text| &*text.0)
@@ -223,7 +230,8 @@ impl<'a> Envelope<'a> {
             Some("Publish") => Action::Publish { spelled_out: true },
             Some("Sub") => Action::Sub,
             Some("Unsub") => Action::Unsub,
-            Some("Error" | "Cancel") => Action::Ignored,
+            Some("Cancel") => Action::Cancel,
+            Some("Error") => Action::Error,
             Some(_) => Action::Unknown,
         }
     }
@@ -320,10 +328,40 @@ fn unit(escape: &[u8]) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
+/// What a message is about, by its names on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place<'a> {
+    /// The controller.
+    pub(super) controller: &'a str,
+    /// The topic; none: the controller as a whole.
+    pub(super) topic: Option<&'a str>,
+}
+
+impl From<Topic> for Place<'static> {
+    fn from(topic: Topic) -> Place<'static> {
+        Place { controller: topic.controller().name(), topic: Some(topic.name()) }
+    }
+}
+
+/// Why something did not happen, as the Data of what tells it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why<'a> {
+    /// A code of appendix D of the published documents.
+    Code(&'a str),
+    /// JSON in somebody else's words.
+    Said(&'a RawValue),
+}
+
+impl<'a> From<&'a str> for Why<'a> {
+    fn from(code: &'a str) -> Why<'a> {
+        Why::Code(code)
+    }
+}
+
 /// A reply, or what a subscription tells: both without an action, the latter without a TransactionID. `data` writes the
 /// body.
-pub(super) fn tell(topic: Topic, transaction: Option<&str>, data: impl FnOnce(&mut String)) -> String {
-    let mut text = begin(topic.controller().name(), Some(topic.name()));
+pub(super) fn tell<'a>(place: impl Into<Place<'a>>, transaction: Option<&str>, data: impl FnOnce(&mut String)) -> String {
+    let mut text = begin(place.into());
     push_transaction(&mut text, transaction);
     text.push_str(",\"Data\":");
     data(&mut text);
@@ -332,48 +370,95 @@ pub(super) fn tell(topic: Topic, transaction: Option<&str>, data: impl FnOnce(&m
 }
 
 /// A reply that has nothing to tell.
-pub(super) fn done(topic: Topic, transaction: Option<&str>) -> String {
-    let mut text = begin(topic.controller().name(), Some(topic.name()));
+pub(super) fn done<'a>(place: impl Into<Place<'a>>, transaction: Option<&str>) -> String {
+    let mut text = begin(place.into());
     push_transaction(&mut text, transaction);
     text.push('}');
     text
 }
 
 /// The confirmation of a subscription.
-pub(super) fn subscribed(topic: Topic) -> String {
-    let mut text = begin(topic.controller().name(), Some(topic.name()));
+pub(super) fn subscribed<'a>(place: impl Into<Place<'a>>) -> String {
+    let mut text = begin(place.into());
     text.push_str(",\"Action\":\"Sub\",\"Confirm\":true}");
     text
 }
 
 /// The confirmation that a subscription has ended.
-pub(super) fn unsubscribed(controller: &str, topic: Option<&str>) -> String {
-    let mut text = begin(controller, topic);
+pub(super) fn unsubscribed<'a>(place: impl Into<Place<'a>>) -> String {
+    let mut text = begin(place.into());
     text.push_str(",\"Action\":\"Unsub\"}");
     text
 }
 
-/// An error; `code` is of appendix D of the published documents.
-pub(super) fn error(controller: &str, topic: Option<&str>, transaction: Option<&str>, code: &str) -> String {
-    let mut text = begin(controller, topic);
+/// One subscription has ended without the peer's asking.
+pub(super) fn ended(place: Place<'_>) -> String {
+    let mut text = begin(place);
+    text.push_str(",\"Action\":\"Unsub\",\"Confirm\":true}");
+    text
+}
+
+/// An error.
+pub(super) fn error<'a, 'w>(place: impl Into<Place<'a>>, transaction: Option<&str>, why: impl Into<Why<'w>>) -> String {
+    let mut text = begin(place.into());
     text.push_str(",\"Action\":\"Error\"");
     push_transaction(&mut text, transaction);
-    push_data(&mut text, code)
+    push_why(&mut text, why.into());
+    text
 }
 
 /// What follows the error of a subscription that wanted a confirmation: the confirmation's shape, unconfirmed.
-pub(super) fn not_subscribed(controller: &str, topic: Option<&str>, code: &str) -> String {
-    let mut text = begin(controller, topic);
+pub(super) fn not_subscribed<'w>(place: Place<'_>, why: impl Into<Why<'w>>) -> String {
+    let mut text = begin(place);
     text.push_str(",\"Action\":\"Sub\"");
-    push_data(&mut text, code)
+    push_why(&mut text, why.into());
+    text
 }
 
-fn begin(controller: &str, topic: Option<&str>) -> String {
+/// What goes up to the service behind the gate. Always written anew from what was understood, so that a doubled member or
+/// one that nobody knows cannot mean one thing here and another there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Up<'a> {
+    /// What it is about.
+    pub(super) place: Place<'a>,
+    /// The action; none where it is left to its default.
+    pub(super) action: Option<&'static str>,
+    /// The digits of the TransactionID.
+    pub(super) transaction: Option<&'a str>,
+    /// JSON, as it was sent.
+    pub(super) data: Option<&'a str>,
+    /// Whether a confirmation is wanted.
+    pub(super) confirm: bool,
+}
+
+impl Up<'_> {
+    /// The message.
+    pub(super) fn write(self) -> String {
+        let mut text = begin(self.place);
+        if let Some(action) = self.action {
+            text.push_str(",\"Action\":\"");
+            text.push_str(action);
+            text.push('"');
+        }
+        push_transaction(&mut text, self.transaction);
+        if let Some(data) = self.data {
+            text.push_str(",\"Data\":");
+            text.push_str(data);
+        }
+        if self.confirm {
+            text.push_str(",\"Confirm\":true");
+        }
+        text.push('}');
+        text
+    }
+}
+
+fn begin(place: Place<'_>) -> String {
     // Room for an identity with its token and a few scopes, so that the usual answer is written without growing.
     let mut text = String::with_capacity(320);
     text.push_str("{\"Controller\":");
-    push_text(&mut text, controller);
-    if let Some(topic) = topic {
+    push_text(&mut text, place.controller);
+    if let Some(topic) = place.topic {
         text.push_str(",\"Topic\":");
         push_text(&mut text, topic);
     }
@@ -387,11 +472,13 @@ fn push_transaction(text: &mut String, transaction: Option<&str>) {
     }
 }
 
-fn push_data(text: &mut String, code: &str) -> String {
+fn push_why(text: &mut String, why: Why<'_>) {
     text.push_str(",\"Data\":");
-    push_text(text, code);
+    match why {
+        Why::Code(code) => push_text(text, code),
+        Why::Said(said) => text.push_str(said.get()),
+    }
     text.push('}');
-    std::mem::take(text)
 }
 
 /// Writes a JSON string.
@@ -515,9 +602,26 @@ mod tests {
 
     #[test]
     fn what_a_peer_named_is_quoted_safely() {
-        let sent = error("a\"b\n", Some("\u{1}"), Some("1"), "Controller a\"b\n");
+        let place = Place { controller: "a\"b\n", topic: Some("\u{1}") };
+        let sent = error(place, Some("1"), "Controller a\"b\n");
         let read: serde_json::Value = serde_json::from_str(&sent).expect("it is JSON");
         assert_eq!(read["Controller"], "a\"b\n");
         assert_eq!(read["Data"], "Controller a\"b\n");
+    }
+
+    #[test]
+    fn what_goes_up_is_what_was_understood_and_nothing_else() {
+        let check = |text, expected: &str| {
+            let envelope = Envelope::parse(text).expect("a packet");
+            let (transaction, data) = (envelope.transaction(), envelope.data.map(RawValue::get));
+            let up = Up { place: envelope.place(), action: Some("Sub"), transaction, data, confirm: envelope.confirm };
+            assert_eq!(up.write(), expected, "{text}");
+            assert_eq!(Envelope::parse(expected).map(|read| read.action()), Some(Action::Sub), "{expected}");
+        };
+        check(
+            r#"{"Controller":"Auth","Controller":"A\u0042\"","Topic":"T","Topic":null,"Token":"x","TransactionID":-0,"Data":{"a":1,"a":[2 ]}}"#,
+            r#"{"Controller":"AB\"","Action":"Sub","TransactionID":-0,"Data":{"a":1,"a":[2 ]}}"#,
+        );
+        check(r#"{"Topic":"T","Confirm":true}"#, r#"{"Controller":"Zenith","Topic":"T","Action":"Sub","Confirm":true}"#);
     }
 }

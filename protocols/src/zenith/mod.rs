@@ -5,17 +5,20 @@
 //! GET /Zenith ─ exchange ──► 101 ─ conversation
 //!                  │               │  message   envelope, topics; what is sent
 //!                  │               │  request   the Data of a request, as a command
-//!                  └── refusal ────┤  refusal   each "no" as a frame and as a response
+//!                  └── refusal ────┤  relay     what passes to and from the service behind the gate
+//!                                  │  refusal   each "no" as a frame and as a response
 //!                                  │  spelling  scope names and tokens as they are written here
 //!                                  └  times     dates and spans
 //! ```
 //!
-//! It refuses to know who anybody is: a login is a question to the core, and what the core last said is all that is kept.
+//! It refuses to know who anybody is: a login is a question to the core, and what the core last said is all that is kept, beside
+//! what must be remembered of what a peer has asked of the service.
 
 mod conversation;
 mod exchange;
 mod message;
 mod refusal;
+mod relay;
 mod request;
 mod settings;
 mod spelling;

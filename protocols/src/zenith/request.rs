@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::zenith::message::{self, Text, Topic, typed};
 use crate::zenith::spelling::{Catalogue, Family, Selection, readings};
-use crate::zenith::times::parse_span;
+use crate::zenith::times::{parse_span, push_span};
 
 /// The error code for a request without Data.
 pub(super) const NO_DATA: &str = "Data";
@@ -120,7 +120,7 @@ fn scope_of(scope: Option<&RawValue>, catalogue: &Catalogue) -> Result<(ScopeReq
 pub(super) struct Timeouts {
     /// For an action, in milliseconds.
     action: u32,
-    /// For a subscription, in milliseconds. Nothing here can take that long; it is kept for whoever asks.
+    /// For a subscription, in milliseconds. Nothing of our own can take that long: there it is kept for whoever asks.
     subscription: u32,
 }
 
@@ -142,7 +142,7 @@ impl Timeouts {
             return Ok(Timeouts::default());
         };
         let [action, subscription] = members(data, ["ActionTimeout", "SubscriptionTimeout"])?;
-        let span = |written: Option<&RawValue>| {
+        let span = |written: Option<&RawValue>| -> Result<u32, &'static str> {
             let Some(text) = optional(written)? else {
                 return Ok(DEFAULT_TIMEOUT.as_millis() as u32);
             };
@@ -150,6 +150,15 @@ impl Timeouts {
             Ok(span.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT).as_millis() as u32)
         };
         Ok(Timeouts { action: span(action)?, subscription: span(subscription)? })
+    }
+
+    /// Writes them as QueryConfigure tells them.
+    pub(super) fn push(self, data: &mut String) {
+        data.push_str("{\"ActionTimeout\":\"");
+        push_span(data, self.action());
+        data.push_str("\",\"SubscriptionTimeout\":\"");
+        push_span(data, self.subscription());
+        data.push_str("\"}");
     }
 
     /// How long an action may take.

@@ -2,6 +2,7 @@
 //!
 //! What travels unchanged for as long as the server runs (`ServerInfo`, `Feeds`) is rendered here, once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_identity::scope::Scope;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::section::{BadSetting, Section};
 use crate::zenith::message::push_text;
+use crate::zenith::relay::routes::{self, Routes};
 use crate::zenith::spelling::{Catalogue, Right};
 use crate::zenith::times::DateFormat;
 
@@ -49,6 +51,7 @@ struct Written {
     feeds: Vec<Feed>,
     scopes: Option<Vec<WrittenScope>>,
     origins: Option<Vec<String>>,
+    upstream: Option<routes::Written>,
 }
 
 impl Default for Written {
@@ -68,6 +71,7 @@ impl Default for Written {
             feeds: Vec::new(),
             scopes: None,
             origins: None,
+            upstream: None,
         }
     }
 }
@@ -139,6 +143,8 @@ pub(super) struct Settings {
     pub(super) catalogue: Catalogue,
     /// The origins that a browser may come from; `None`: any.
     pub(super) origins: Option<Vec<String>>,
+    /// The service behind the gate, where there is one.
+    pub(super) routes: Option<Arc<Routes>>,
 }
 
 impl Settings {
@@ -153,6 +159,8 @@ impl Settings {
         within("silence", written.silence, written.ping_every + 1, 7200, "seconds, since a ping must have time to be answered")?;
         within("max_unsent", written.max_unsent as u64, 4096, 16 * 1024 * 1024, "bytes")?;
         within("unsent_for", written.unsent_for, 1, 3600, "seconds")?;
+        let catalogue = written.scopes.map_or_else(|| Ok(Catalogue::default()), catalogue)?;
+        let routes = written.upstream.map(|upstream| Routes::check(upstream, &catalogue)).transpose()?;
         Ok(Settings {
             reply_topic: written.reply_topic,
             refusal_word: match written.refusal_word {
@@ -167,13 +175,15 @@ impl Settings {
             unsent: (written.max_unsent, Duration::from_secs(written.unsent_for)),
             server_info: server_info(&written.name, &written.class),
             feeds: serde_json::to_string(&written.feeds).map_err(|error| BadSetting::new("feeds", error.to_string()))?,
-            catalogue: written.scopes.map_or_else(|| Ok(Catalogue::default()), catalogue)?,
+            catalogue,
             origins: written.origins,
+            routes: routes.map(Arc::new),
         })
     }
 }
 
-fn within(key: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<(), BadSetting> {
+/// Refuses a number that is out of its range.
+pub(super) fn within(key: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<(), BadSetting> {
     if (least..=most).contains(&value) {
         return Ok(());
     }

@@ -254,9 +254,12 @@ pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
     if text.is_empty() || !text.is_ascii() {
         return None;
     }
-    let dense: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).collect();
-    let dense = Secret::new(dense);
-    let decoded = STANDARD.decode(dense.expose()).ok().filter(|bytes| !bytes.is_empty()).map(Secret::new);
+    let is_layout = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let decoded = match text.bytes().any(|byte| is_layout(&byte)) {
+        false => STANDARD.decode(text),
+        true => STANDARD.decode(Secret::new(text.bytes().filter(|byte| !is_layout(byte)).collect::<Vec<u8>>()).expose()),
+    };
+    let decoded = decoded.ok().filter(|bytes| !bytes.is_empty()).map(Secret::new);
     Some(decoded.into_iter().chain([Secret::new(text)]).collect())
 }
 

@@ -75,7 +75,7 @@ pub fn request(
     headers: &[(String, String)],
 ) -> Result<Served, String> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
-    let Some(mount) = mounts.iter().find(|mount| mount.path == path) else {
+    let Some(mount) = Mount::find(mounts, path, |mount| mount) else {
         return Ok(Served::Response(Response::empty(http::StatusCode::NOT_FOUND)));
     };
     let mut fields = http::HeaderMap::new();
@@ -83,6 +83,14 @@ pub fn request(
         let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
         fields.append(name, http::HeaderValue::try_from(value).map_err(|error| error.to_string())?);
     }
-    let request = Request { method: http::Method::GET, path: path.to_owned(), query, headers: fields, upgrade };
+    let request = Request {
+        method: http::Method::GET,
+        path: path.to_owned(),
+        query,
+        headers: fields,
+        upgrade,
+        secure: true,
+        body: Default::default(),
+    };
     Ok(Arc::clone(&mount.exchange).receive(now, [0; 16], request))
 }

@@ -19,8 +19,9 @@ use gatepost_protocols::http::{Body, Request, Response, Upgrade};
 use gatepost_protocols::mount::Mount;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::ext::ReasonPhrase;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
@@ -31,12 +32,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::drive::{Open, Socket, Turn, World, exchange};
+use crate::drive::{Open, Socket, Turn, exchange};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::tls::Certificates;
+use crate::world::World;
 
 /// How long a peer has for the header of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer has for the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest header, in bytes: request line and fields.
 const LONGEST_HEADER: usize = 16 * 1024;
 /// How many bytes TLS holds for a peer that does not read. They count as sent, so they are few.
@@ -59,18 +63,20 @@ pub async fn accept(listener: TcpListener, site: Arc<Site>, certificates: Option
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                let (site, certificates) = (Arc::clone(&site), certificates.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = welcome(stream, address.ip(), site, certificates).await {
-                        tracing::debug!(%error, "a connection ended: {error}");
-                    }
-                });
+                tokio::spawn(attend(stream, address.ip(), Arc::clone(&site), certificates.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted: {error}");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
+    }
+}
+
+/// One connection, until it ends or becomes a socket, which has a task of its own.
+async fn attend(stream: TcpStream, address: IpAddr, site: Arc<Site>, certificates: Option<Arc<Certificates>>) {
+    if let Err(error) = welcome(stream, address, site, certificates).await {
+        tracing::debug!(%error, "a connection ended: {error}");
     }
 }
 
@@ -121,15 +127,22 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
         }
     };
     let path = request.uri().path();
-    let Some((gate, mount)) = site.mounts.iter().find(|(_, mount)| mount.path == path) else {
+    let Some((gate, mount)) = Mount::find(&site.mounts, path, |(_, mount)| mount) else {
         return plain(Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n"));
     };
+    let body = match whole(&mut request, mount.max_body).await {
+        Ok(body) => body,
+        Err(status) => return last(plain(Response::empty(status))),
+    };
+    let path = request.uri().path();
     let parsed = Request {
         method: request.method().clone(),
         path: path.to_owned(),
         query: request.uri().query().map(str::to_owned),
         headers: request.headers().clone(),
         upgrade: is_upgrade(&request),
+        secure: peer.secure,
+        body,
     };
     let turn = exchange(&site.world, gate, Arc::clone(&mount.exchange), peer, parsed).await;
     let Some(Turn { response, attachment, connection }) = turn else {
@@ -168,6 +181,29 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
     answer
 }
 
+/// The body of a request, if it comes whole and in time. A mount that takes none leaves it unread.
+async fn whole(request: &mut hyper::Request<Incoming>, most: usize) -> Result<Bytes, StatusCode> {
+    if most == 0 || request.body().is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    if request.body().size_hint().lower() > most as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let body = Box::pin(Limited::new(request.body_mut(), most).collect());
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
+/// The last answer of a connection: what is left of the request is not read.
+fn last(mut answer: hyper::Response<Full<Bytes>>) -> hyper::Response<Full<Bytes>> {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
 /// The bare connection behind an upgraded request, and what came in behind the request.
 async fn become_socket<S: Wire>(upgraded: hyper::upgrade::OnUpgrade) -> Option<(S, Bytes)> {
     let upgraded = upgraded.await.inspect_err(|error| tracing::debug!(%error, "an upgrade was not completed: {error}")).ok()?;
@@ -183,6 +219,9 @@ fn plain(response: Response) -> hyper::Response<Full<Bytes>> {
     let mut answer = hyper::Response::new(Full::new(body));
     *answer.status_mut() = response.status;
     *answer.headers_mut() = response.headers;
+    if let Some(reason) = response.reason {
+        answer.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
+    }
     answer
 }
 
@@ -247,4 +286,24 @@ impl Wire for TlsStream<TcpStream> {
 /// What the system says.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function returns, without calling it.
+    fn size_of_returned<A, B, C, D, Returned>(_: impl FnOnce(A, B, C, D) -> Returned) -> usize {
+        size_of::<Returned>()
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_costs_little() {
+        let most = |what: &str, size: usize, most: usize| assert!(size <= most, "{what}: {size} bytes, and not {most}");
+        most("the task of a connection", size_of_returned(attend), 768);
+        let http = |stream, peer, site, ()| http_on::<TcpStream>(stream, peer, site);
+        most("HTTP, in a box of its own", size_of_returned(http), 704);
+        let https = |stream, peer, site, ()| http_on::<TlsStream<TcpStream>>(stream, peer, site);
+        most("HTTP over TLS, in a box of its own", size_of_returned(https), 1920);
+    }
 }

@@ -73,6 +73,29 @@ async fn a_connection_of_a_signed_token_ends_no_later_than_others_do() {
 }
 
 #[tokio::test]
+async fn the_same_token_again_on_its_connection_moves_the_end_and_is_no_second_line_of_the_audit() {
+    let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
+    let (token, connection) = (Elsewhere::new().token(&core, "u-9", "m", DAY), core.connection());
+    let peer = core.bear_on(&token, connection).await.unwrap();
+    core.clock.turn(20 * MINUTE);
+    let credential = Credential::Token { any_of: vec![Secret::new(token.clone())] };
+    let again = core.identity.handle(command(Vec::new(), credential, "bearer"), &core.context(connection, "192.0.2.1")).await;
+    assert!(again.attachment.is_none() && again.held.is_nothing(), "it is attached already");
+    let end = core.clock.now().after(30 * MINUTE);
+    assert_eq!(again.reply.result.and_then(Answer::granted).unwrap().principal.expires_at, Some(end));
+    assert_eq!(core.issue_on(connection).await.unwrap().principal.expires_at, Some(end), "the core has moved it too");
+    core.identity.flush().await;
+    assert_eq!(core.audited("borrow").await, 1);
+    core.clock.turn(15 * MINUTE);
+    assert_eq!(peer.event(), None, "the first end is past, and is not told");
+    core.bear_on(&token, core.connection()).await.unwrap();
+    core.identity.flush().await;
+    assert_eq!(core.audited("borrow").await, 2, "another connection is another line");
+    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)), "what was attached first is told the end");
+}
+
+#[tokio::test]
 async fn an_operator_who_ends_a_borrowed_session_ends_its_token_here() {
     let core = Core::with(|settings| settings.providers.push(Elsewhere::provider())).await;
     let token = Elsewhere::new().token(&core, "u-9", "m", DAY);

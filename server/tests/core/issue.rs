@@ -16,7 +16,7 @@ impl Core {
         outcome.reply.result.and_then(Answer::granted)
     }
 
-    async fn issue_on(&self, connection: ConnectionId) -> Result<Granted, Refusal> {
+    pub(crate) async fn issue_on(&self, connection: ConnectionId) -> Result<Granted, Refusal> {
         self.issue_in(&self.context(connection, "192.0.2.1"), vec![upstream()]).await
     }
 

@@ -17,6 +17,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,25 +39,37 @@ use gatepost_identity::store::{OneNode, Store};
 use gatepost_identity::{Identity, Settings, World};
 use gatepost_store::{Memory, Sqlite, Worker};
 
-/// A clock that stands until it is turned. Its timers follow it.
+/// A clock that stands until it is turned. Its timers follow it. Whoever sets the wall clock moves no timer.
 struct Turned {
     began: (Timestamp, Instant),
     by: tokio::sync::watch::Sender<Duration>,
+    /// By how many milliseconds the wall clock was set.
+    set: AtomicI64,
 }
 
 impl Turned {
     fn new() -> Arc<Turned> {
-        Arc::new(Turned { began: (system_now(), system_instant()), by: tokio::sync::watch::channel(Duration::ZERO).0 })
+        Arc::new(Turned {
+            began: (system_now(), system_instant()),
+            by: tokio::sync::watch::channel(Duration::ZERO).0,
+            set: AtomicI64::new(0),
+        })
     }
 
     fn turn(&self, by: Duration) {
         self.by.send_modify(|turned| *turned += by);
     }
+
+    /// Somebody sets the wall clock, so many milliseconds ahead or back.
+    fn set(&self, by: i64) {
+        self.set.fetch_add(by, Ordering::AcqRel);
+    }
 }
 
 impl Clock for Turned {
     fn now(&self) -> Timestamp {
-        self.began.0.after(*self.by.borrow())
+        let turned = self.began.0.after(*self.by.borrow());
+        Timestamp::from_millis(turned.millis() + self.set.load(Ordering::Acquire))
     }
 
     fn instant(&self) -> Instant {

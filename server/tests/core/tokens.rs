@@ -101,6 +101,27 @@ async fn a_connection_ends_half_an_hour_after_it_last_proved_itself() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_at_its_date_also_when_somebody_has_set_the_clock() {
+    const HOUR: i64 = 3_600_000;
+    let core = Core::with(|_| ()).await;
+    let ended = |peer: &Peering| peer.event() == Some(Event::Detached(Reason::Expired));
+    let peer = core.log_in().await;
+    core.clock.set(HOUR);
+    core.until("what is past by the clock set ahead is over", || async { ended(&peer) }).await;
+    core.present(&peer.token()).await.expect("the session lives on");
+
+    // Set back, the date that was told lies further off, and one told afterwards comes first.
+    let before = core.log_in().await;
+    core.clock.set(-HOUR);
+    let after = core.log_in().await;
+    core.clock.turn(31 * MINUTE);
+    core.until("the end is told", || async { ended(&after) }).await;
+    assert_eq!(before.event(), None, "its date has not come");
+    core.clock.turn(60 * MINUTE);
+    core.until("the end is told", || async { ended(&before) }).await;
+}
+
+#[tokio::test]
 async fn an_account_that_ends_takes_its_connections_along() {
     let core = Core::with(|_| ()).await;
     let ends = core.clock.now().after(MINUTE);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{CHEAP, Home, Server, until};
 use crate::peer::{Answer, Peer, TEXT, frame};
 use crate::stall::Stall;
+use crate::tls::secured;
 
 /// A grant for `ann` through `app`.
 fn mint(home: &Home, more: &[&str]) -> String {
@@ -48,42 +49,73 @@ fn reuses(home: &Home) -> Vec<Value> {
     home.audit().into_iter().filter(|row| row["action"] == "reuse").collect()
 }
 
-#[test]
-fn a_grant_minted_while_serving_logs_in_as_the_published_sample_has_it() {
-    let home = Home::new(&format!("require_secure = false\n{CHEAP}"));
+/// The published sample of AuthCode: what is sent, with its `authGrant`, and what comes back. Line breaks and blanks are layout.
+const SAMPLE_REQUEST: &str = r#"
+{
+ "Controller":"Auth",
+ "Topic":"AuthCode",
+ "TransactionID":1,
+ "Data":
+ {
+  "Provider": "Paritech",
+  "ClientID": "TriOptimum",
+  "AuthGrant": "authGrant",
+  "Scope": ["Paritech.Zenith"]
+ }
+}"#;
+const SAMPLE_RESPONSE: &str = r#"
+{
+ "Controller":"Auth",
+ "Topic":"Identify",
+ "TransactionID":1,
+ "Data":
+ {
+  "Result":"Success",
+  "Scope":["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]
+ }
+}"#;
+
+/// Sees that `answer` is the sample's response to the letter, but for members that are documented and not in the sample: they
+/// stand before its Scope. Gives them back.
+fn as_the_sample_has_it(answer: &str) -> Value {
+    let sample: String = SAMPLE_RESPONSE.split_ascii_whitespace().collect();
+    let (before, after) = sample.split_at(sample.find(r#","Scope""#).expect("the sample has a Scope"));
+    let more = answer.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    let more = more.unwrap_or_else(|| panic!("{answer} is not {sample}"));
+    serde_json::from_str(&format!("{{{}}}", more.strip_prefix(',').unwrap_or(more))).expect("members")
+}
+
+/// Logs in with a grant for the sample's client, which its server's operator has made meanwhile; gives back the token told.
+fn log_in_as_the_sample_has_it(server: &Server, mut peer: Peer) -> String {
     let rights = ["--scope", "Zenith/Market", "--scope", "Zenith/Trading"];
-    let server = Server::of(home);
     server.operator(&[&["client", "add", "TriOptimum"], &rights[..]].concat(), "").ok();
     server.operator(&[&["user", "add", "shodan", "--no-password"], &rights[..]].concat(), "").ok();
     let mint = ["grant", "mint", "--client", "TriOptimum", "--user", "shodan", "--json"];
     let minted = server.operator(&mint, "").json();
-    let mut peer = server.connect();
-    peer.send(&json!({
-        "Controller": "Auth",
-        "Topic": "AuthCode",
-        "TransactionID": 1,
-        "Data": {
-            "Provider": "Paritech",
-            "ClientID": "TriOptimum",
-            "AuthGrant": minted["code"],
-            "Scope": ["Paritech.Zenith"],
-        },
-    }));
-    let mut answer = peer.next();
-    let data = answer["Data"].as_object_mut().expect("Data");
-    assert_eq!(data.remove("UserID"), Some(json!("shodan")));
-    let token = data.remove("AccessToken").expect("a token");
-    for member in ["ExpiryDate", "ExpiresIn"] {
-        assert!(data.remove(member).is_some(), "{member}");
-    }
-    let sample = json!({
-        "Controller": "Auth",
-        "Topic": "Identify",
-        "TransactionID": 1,
-        "Data": {"Result": "Success", "Scope": ["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]},
-    });
-    assert_eq!(answer, sample);
-    let restored = server.connect().restore(token.as_str().expect("text"));
+    peer.send_text(&SAMPLE_REQUEST.replace("authGrant", minted["code"].as_str().expect("a code")));
+    let more = as_the_sample_has_it(&peer.next_text());
+    let mut members: Vec<&str> = more.as_object().expect("members").keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["AccessToken", "ExpiresIn", "ExpiryDate", "UserID"]);
+    assert_eq!(more["UserID"], "shodan");
+    more["AccessToken"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_grant_minted_while_serving_logs_in_over_tls_as_the_published_sample_has_it() {
+    let (server, pair) = secured("");
+    let token = log_in_as_the_sample_has_it(&server, pair.connect(&server));
+    let restored = pair.connect(&server).restore(&token);
+    assert_eq!(restored.scope(), &json!(["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]));
+    // Trading is for secured connections.
+    assert_eq!(server.connect().restore(&restored.token()).scope(), &json!(["Paritech.Zenith.Market"]));
+}
+
+#[test]
+fn a_grant_minted_while_serving_logs_in_on_a_plain_connection_where_that_is_allowed() {
+    let server = Server::start(&format!("require_secure = false\n{CHEAP}"));
+    let token = log_in_as_the_sample_has_it(&server, server.connect());
+    let restored = server.connect().restore(&token);
     assert_eq!(restored.scope(), &json!(["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]));
 }
 

@@ -323,8 +323,23 @@ impl Server {
 
     /// Memory that the process holds now, in bytes.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that the process held at any one moment since [`Server::forget_peak`], in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Begins to look for the peak anew.
+    pub(crate) fn forget_peak(&self) {
+        // What is written to this file is a code of proc(5).
+        std::fs::write(Path::new("/proc").join(self.pid().to_string()).join("clear_refs"), "5").expect("it is ours");
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of proc(5)");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of proc(5)");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 

@@ -4,9 +4,11 @@
 //! test a behaviour. What has to wait waits for something that it can see, with a generous limit; only where the wire itself
 //! is about time does a test let time pass.
 
+mod abuse;
 mod bearer;
 mod crash;
 mod crowd;
+mod echo;
 mod frames;
 mod grants;
 mod guesses;
@@ -15,6 +17,7 @@ mod keys;
 mod operators;
 mod peer;
 mod persona;
+mod played;
 mod process;
 mod proxy;
 mod relay;
@@ -23,4 +26,5 @@ mod stall;
 mod tls;
 mod tokens;
 mod transcripts;
+mod unread;
 mod upgrade;

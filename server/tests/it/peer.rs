@@ -238,6 +238,27 @@ impl Peer {
         }
     }
 
+    /// Writes the same again and again and reads nothing until the server hangs up. Tells after each write how many bytes it
+    /// took. The system holds as little as it may for a peer that does not read.
+    pub(crate) fn write_until_hung_up(mut self, bytes: &[u8], mut took: impl FnMut(usize)) {
+        let socket = match &self.stream {
+            Line::Plain(stream) => stream,
+            Line::Tls(stream) => &stream.sock,
+        };
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 4096).expect("the smallest there is");
+        let mut rest = bytes;
+        loop {
+            match self.stream.write(rest) {
+                Ok(taken) => {
+                    took(taken);
+                    rest = if taken < rest.len() { &rest[taken..] } else { bytes };
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => return,
+                Err(error) => panic!("the server neither read nor hung up within {LIMIT:?}: {error}"),
+            }
+        }
+    }
+
     /// A second hold on the connection that can only write, so that one thread writes while another reads.
     pub(crate) fn writer(&self) -> impl FnOnce(&[u8]) + Send + 'static {
         let Line::Plain(stream) = &self.stream else { panic!("TLS has one writer") };

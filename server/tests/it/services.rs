@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse,
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 
 use crate::harness::{CHEAP, Home, PASSWORD, Server, until};
-use crate::peer::{Peer, frame};
+use crate::peer::{Peer, frame, owner};
 
 /// A service of one's own: each connection is handed to the closure, in a thread of its own.
 struct Service {
@@ -194,7 +194,7 @@ fn a_service_that_never_answers_the_handshake_holds_nobody_up() {
 
 #[test]
 fn a_service_that_refuses_or_speaks_no_websocket_is_a_fault_and_not_knocked_at_in_a_loop() {
-    let knocks = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let knocks = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&knocks);
     let service = Service::of(move |mut stream| {
         counted.fetch_add(1, Ordering::AcqRel);
@@ -211,7 +211,7 @@ fn a_service_that_refuses_or_speaks_no_websocket_is_a_fault_and_not_knocked_at_i
         assert_eq!((&answer["TransactionID"], &answer["Data"]), (&json!(transaction), &json!("Fault")), "{answer}");
     }
     assert!(knocks.load(Ordering::Acquire) <= 3, "{} attempts for 200 requests", knocks.load(Ordering::Acquire));
-    let said = server.log().matches("is lost").count();
+    let said = server.log().matches("refuses a connection").count();
     assert_eq!(said, 1, "the log says it once: {}", server.log());
 }
 
@@ -263,6 +263,49 @@ fn a_service_that_takes_nothing_holds_back_its_own_peer_and_nobody_else() {
     assert!(grown < 4 * 1024 * 1024, "{grown} bytes more");
     peer.send(&json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 77}));
     until("the peer is still served", || peer.next()["TransactionID"] == 77);
+}
+
+#[test]
+fn a_service_that_pauses_and_goes_on_is_followed_by_what_waited_behind_it() {
+    let service = Service::of(|stream| {
+        let mut socket = agreed(stream);
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        hear(&mut socket);
+    });
+    // Without a ping nothing but the service's reading wakes the connection.
+    let server = service.behind("[zenith]\nping_every = 3600\nsilence = 7200\nunsent_for = 60");
+    let mut peer = ann(&server);
+    let write = peer.writer();
+    let message = frame(1, json!({"Controller": "Market", "Topic": "Echo", "Data": "y".repeat(60_000)}).to_string().as_bytes());
+    let query = json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 77});
+    let query = frame(1, query.to_string().as_bytes());
+    let writing = std::thread::spawn(move || write(&[message.repeat(400), query].concat()));
+    assert_eq!(peer.next()["TransactionID"], 77);
+    writing.join().expect("all of it was read");
+}
+
+#[test]
+fn a_peer_that_changes_who_it_is_all_the_time_does_not_knock_as_fast_as_it_can() {
+    let knocks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&knocks);
+    let service = Service::of(move |stream| {
+        counted.fetch_add(1, Ordering::AcqRel);
+        hear(&mut agreed(stream));
+    });
+    let server = service.behind("");
+    let mut tokens = ["Zenith/Market", "Zenith/News"].map(|scope| {
+        let mut login = owner("ann", PASSWORD);
+        login["Scope"] = json!([scope]);
+        server.connect().ask("AuthOwner", login).token()
+    });
+    let mut peer = ann(&server);
+    for turn in 0..100 {
+        peer.send(&json!({"Controller": "Market", "Topic": "Echo"}));
+        let token = &mut tokens[turn % 2];
+        *token = peer.restore(token).token();
+    }
+    let knocks = knocks.load(Ordering::Acquire);
+    assert!(knocks < 20, "{knocks} connections");
 }
 
 #[test]

@@ -7,17 +7,18 @@
 #[path = "../../../transcripts/script.rs"]
 #[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
 #[expect(dead_code, reason = "the list of cases is checked where the codec runs")]
-mod script;
+pub(crate) mod script;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use script::{Answered, Handshake, Received, Side, Stage};
+use script::{Answered, Handshake, Received, Service, Side, Stage, Upward};
 
 use crate::harness::{Home, Server};
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
+use crate::played::Played;
 
 /// Cheap hashes, in dotted keys, since a transcript's own settings stand behind them.
 const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\n";
@@ -26,11 +27,17 @@ const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\n";
 struct Real {
     server: Option<Server>,
     peers: BTreeMap<u32, Peer>,
+    /// The service behind the gate, where the script has one.
+    played: Option<Played>,
 }
 
 impl Real {
     fn server(&mut self) -> Result<&mut Server, String> {
         self.server.as_mut().ok_or("the server has not begun".to_owned())
+    }
+
+    fn played(&mut self) -> Result<&mut Played, String> {
+        self.played.as_mut().ok_or("no setting names a service behind the gate".to_owned())
     }
 
     fn peer(&mut self, connection: u32) -> Result<&mut Peer, String> {
@@ -40,6 +47,8 @@ impl Real {
 
 impl Stage for Real {
     fn begin(&mut self, settings: &[String]) -> Result<(), String> {
+        let mut settings = settings.to_vec();
+        self.played = Played::of(&mut settings);
         let home = Home::new(&format!("{SETTINGS}{}\n", settings.join("\n")));
         for (name, bytes) in cast() {
             std::fs::write(home.data().join(name), bytes).map_err(|error| error.to_string())?;
@@ -96,6 +105,14 @@ impl Stage for Real {
         }
     }
 
+    fn service(&mut self, connection: u32, what: &Service) -> Result<(), String> {
+        self.played()?.act(connection, what)
+    }
+
+    fn upward(&mut self, connection: u32) -> Result<Upward, String> {
+        self.played()?.next(connection)
+    }
+
     fn core(&mut self, _: &str) -> Result<(), String> {
         Ok(())
     }
@@ -112,7 +129,7 @@ impl Stage for Real {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        Ok(())
+        self.played.as_mut().map_or(Ok(()), Played::end)
     }
 }
 
@@ -141,7 +158,7 @@ fn transcripts_hold_on_the_real_binary() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts/zenith");
     let scripts = script::load(&folder);
     let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
-    let mut stage = || -> Box<dyn Stage> { Box::new(Real { server: None, peers: BTreeMap::new() }) };
+    let mut stage = || -> Box<dyn Stage> { Box::new(Real { server: None, peers: BTreeMap::new(), played: None }) };
     let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
     writeln!(std::io::stdout(), "real binary: {held}").expect("standard output");
 }
