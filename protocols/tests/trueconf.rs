@@ -23,14 +23,14 @@ use gatepost_identity::terminal::{
     IssuedTerminalToken, NewProtection, NewTerminalToken, No, Plan, Protection, ShownGuard, ShownProtection, TerminalRole,
     TerminalToken,
 };
-use gatepost_protocols::frame::{Frame, Outbox, Outgoing, Relayed, Upward};
+use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
 use gatepost_protocols::http::{Body, Request, Response};
 use gatepost_protocols::section::Section;
 use gatepost_protocols::trueconf::{
     Ask, Connection, Discovery, Ending, Files, Granted, Happened, Proof, Said, Settings, Terminal, open, spell,
 };
 use proptest::prelude::*;
-use script::{Answered, Handshake, Received, Script, Side, Stage};
+use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 use serde_json::Value;
 
 /// When every script begins.
@@ -45,7 +45,28 @@ struct Codec {
     prepared: VecDeque<(Option<String>, Result<Said, No>)>,
     announced: Option<String>,
     issued: Vec<Secret>,
-    connections: BTreeMap<u32, (Connection, VecDeque<Received>)>,
+    connections: BTreeMap<u32, Open>,
+}
+
+/// A connection, what its peer has not received yet, and what the device has not seen yet.
+struct Open {
+    connection: Connection,
+    inbox: VecDeque<Received>,
+    upward: VecDeque<Upward>,
+}
+
+impl Open {
+    fn collect(&mut self, mut out: Outbox) {
+        self.inbox.extend(out.drain().map(|outgoing| match outgoing {
+            Outgoing::Text(text) => Received::Text(text),
+            Outgoing::Binary(bytes) => panic!("this wire has no binary frames: {bytes:?}"),
+            Outgoing::Close(code, _) => Received::Close(code),
+        }));
+        self.upward.extend(std::iter::from_fn(|| out.pop_upward()).map(|upward| match upward {
+            frame::Upward::Forward(text) => Upward::Text(text),
+            frame::Upward::Part => Upward::Part,
+        }));
+    }
 }
 
 fn settings(lines: &str) -> Result<Arc<Settings>, String> {
@@ -125,29 +146,19 @@ impl Codec {
         }
     }
 
+    fn open(&mut self, number: u32) -> Result<&mut Open, String> {
+        self.connections.get_mut(&number).ok_or("there is no such connection".to_owned())
+    }
+
     fn receive(&mut self, number: u32, frame: Frame<'_>) -> Result<(), String> {
         let now = self.now;
         let mut out = Outbox::default();
-        let (connection, _) = self.connections.get_mut(&number).ok_or("there is no such connection")?;
-        if let Some(asked) = connection.receive(now, frame, &mut out) {
+        if let Some(asked) = self.open(number)?.connection.receive(now, frame, &mut out) {
             let says = self.reply(&asked.ask)?;
-            let (connection, _) = self.connections.get_mut(&number).ok_or("there is no such connection")?;
-            connection.answer(now, asked.pending, says, &mut out);
+            self.open(number)?.connection.answer(now, asked.pending, says, &mut out);
         }
-        self.deliver(number, out)
-    }
-
-    fn deliver(&mut self, number: u32, mut out: Outbox) -> Result<(), String> {
-        let (_, inbox) = self.connections.get_mut(&number).ok_or("there is no such connection")?;
-        inbox.extend(out.drain().map(|outgoing| match outgoing {
-            Outgoing::Text(text) => Received::Text(text),
-            Outgoing::Binary(bytes) => panic!("this wire has no binary frames: {bytes:?}"),
-            Outgoing::Close(code, _) => Received::Close(code),
-        }));
-        match out.pop_upward() {
-            Some(upward) => Err(format!("there is no device for {upward:?}")),
-            None => Ok(()),
-        }
+        self.open(number)?.collect(out);
+        Ok(())
     }
 
     fn event(&mut self, number: &str, words: &[&str]) -> Result<(), String> {
@@ -168,9 +179,10 @@ impl Codec {
             _ => Err(format!("{words:?} is no event")),
         }?;
         let mut out = Outbox::default();
-        let (connection, _) = self.connections.get_mut(&number).ok_or("there is no such connection")?;
-        connection.notify(happened, &mut out);
-        self.deliver(number, out)
+        let open = self.open(number)?;
+        open.connection.notify(happened, &mut out);
+        open.collect(out);
+        Ok(())
     }
 
     /// What a line prepares the core to say.
@@ -298,11 +310,21 @@ impl Stage for Codec {
             let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
             headers.append(name, http::HeaderValue::try_from(value).map_err(|error| error.to_string())?);
         }
-        let request = Request { method: http::Method::GET, path: path.to_owned(), query, headers, upgrade: handshake.upgrade };
+        let request = Request {
+            method: http::Method::GET,
+            path: path.to_owned(),
+            query,
+            headers,
+            upgrade: handshake.upgrade,
+            secure: false,
+            body: bytes::Bytes::new(),
+        };
         let response = if handshake.upgrade {
-            match open(&self.settings, Terminal { http_port: HTTP_PORT, has_device: false }, self.now, &request) {
+            let has_device = self.settings.terminals.iter().any(|terminal| terminal.device.is_some());
+            match open(&self.settings, Terminal { http_port: HTTP_PORT, has_device }, self.now, &request) {
                 Ok(connection) => {
-                    self.connections.insert(handshake.connection, (connection, VecDeque::new()));
+                    let open = Open { connection, inbox: VecDeque::new(), upward: VecDeque::new() };
+                    self.connections.insert(handshake.connection, open);
                     return Ok(Answered { status: 101, protocol: None, headers: Vec::new() });
                 }
                 Err(response) => *response,
@@ -310,7 +332,7 @@ impl Stage for Codec {
         } else {
             self.http(request)?
         };
-        let Response { status, headers, body } = response;
+        let Response { status, headers, body, .. } = response;
         let Body::Bytes(_) = body else { return Err("it is no socket".to_owned()) };
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
@@ -326,8 +348,25 @@ impl Stage for Codec {
     }
 
     fn next(&mut self, connection: u32) -> Result<Received, String> {
-        let (_, inbox) = self.connections.get_mut(&connection).ok_or("there is no such connection")?;
-        Ok(inbox.pop_front().unwrap_or(Received::Nothing))
+        Ok(self.open(connection)?.inbox.pop_front().unwrap_or(Received::Nothing))
+    }
+
+    fn service(&mut self, connection: u32, what: &Service) -> Result<(), String> {
+        let now = self.now;
+        let open = self.open(connection)?;
+        let mut out = Outbox::default();
+        let from = match what {
+            Service::Says(text) => Relayed::Frame(Frame::Text(text)),
+            Service::Lost => Relayed::Lost,
+            Service::Restored => Relayed::Restored,
+        };
+        open.connection.relayed(now, from, &mut out);
+        open.collect(out);
+        Ok(())
+    }
+
+    fn upward(&mut self, connection: u32) -> Result<Upward, String> {
+        Ok(self.open(connection)?.upward.pop_front().unwrap_or(Upward::Nothing))
     }
 
     fn core(&mut self, line: &str) -> Result<(), String> {
@@ -340,15 +379,12 @@ impl Stage for Codec {
             ["event", number, words @ ..] => self.event(number, words),
             ["after", wait] => {
                 self.now = self.now.after(span(wait)?);
-                let numbers: Vec<u32> = self.connections.keys().copied().collect();
-                for number in numbers {
+                for open in self.connections.values_mut() {
                     let mut out = Outbox::default();
-                    if let Some((connection, _)) = self.connections.get_mut(&number)
-                        && connection.limits().due.is_some_and(|due| due <= self.now)
-                    {
-                        connection.remind(self.now, &mut out);
+                    if open.connection.limits().due.is_some_and(|due| due <= self.now) {
+                        open.connection.remind(self.now, &mut out);
                     }
-                    self.deliver(number, out)?;
+                    open.collect(out);
                 }
                 Ok(())
             }
@@ -365,18 +401,18 @@ impl Stage for Codec {
     }
 
     fn stop(&mut self) -> Result<(), String> {
-        let numbers: Vec<u32> = self.connections.keys().copied().collect();
-        for number in numbers {
+        for open in self.connections.values_mut() {
             let mut out = Outbox::default();
-            if let Some((connection, _)) = self.connections.get_mut(&number) {
-                connection.stop(&mut out);
-            }
-            self.deliver(number, out)?;
+            open.connection.stop(&mut out);
+            open.collect(out);
         }
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), String> {
+        if let Some(left) = self.connections.values().find_map(|open| open.upward.front()) {
+            return Err(format!("the device was sent something that no line expects: {left:?}"));
+        }
         match (self.prepared.len(), &self.announced) {
             (0, None) => Ok(()),
             (left, announced) => Err(format!("{left} answers of the core were not asked for; announced: {announced:?}")),
@@ -407,7 +443,7 @@ fn every_transcript_holds_and_inverted_none_does() {
 fn every_case_is_shown_once_and_by_name() {
     let (folder, scripts) = scripts();
     let cases = std::fs::read_to_string(folder.join("CASES")).expect("there are cases");
-    let count = script::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let count = script::cases::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(count > 0);
 }
 
@@ -589,7 +625,7 @@ proptest! {
             }
             while let Some(upward) = out.pop_upward() {
                 prop_assert!(has_device && sent == 1);
-                let Upward::Forward(text) = upward else { panic!("the device is everybody's") };
+                let frame::Upward::Forward(text) = upward else { panic!("the device is everybody's") };
                 let text: Value = serde_json::from_str(&text).expect("JSON");
                 prop_assert!(text["method"] != "auth" && text["requestId"].is_string());
                 awaited += 1;

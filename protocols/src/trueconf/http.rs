@@ -191,7 +191,15 @@ mod tests {
     use crate::trueconf::ask::Granted;
 
     fn request(method: Method, path: &str, query: Option<&str>) -> Request {
-        Request { method, path: path.to_owned(), query: query.map(str::to_owned), headers: HeaderMap::new(), upgrade: false }
+        Request {
+            method,
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+            headers: HeaderMap::new(),
+            upgrade: false,
+            secure: false,
+            body: Bytes::new(),
+        }
     }
 
     fn a_token() -> String {

@@ -84,7 +84,8 @@ mod tests {
         for (name, value) in headers {
             fields.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let request = Request { method: Method::GET, path: path.to_owned(), query: None, headers: fields, upgrade };
+        let (path, body) = (path.to_owned(), bytes::Bytes::new());
+        let request = Request { method: Method::GET, path, query: None, headers: fields, upgrade, secure: false, body };
         let terminal = Terminal { http_port: 8766, has_device: false };
         open(&settings, terminal, Timestamp::default(), &request).map_or_else(|response| response.status.as_u16(), |_| 101)
     }
