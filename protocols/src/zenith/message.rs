@@ -287,11 +287,12 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// What the parser does not look at in parts that it passes over: nesting, and halves of surrogate pairs. A short message
-/// without a backslash can have neither, since what is nested too deep takes two bytes a level.
+/// What the parser does not look at in parts that it passes over: nesting, and halves of surrogate pairs. A message without a
+/// backslash, and with no more brackets than it may be deep, has neither; most are so, and are looked over in one go.
 fn is_sound(text: &str) -> bool {
     let bytes = text.as_bytes();
-    if bytes.len() <= 2 * DEEPEST && !bytes.contains(&b'\\') {
+    let opening = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if opening <= DEEPEST && !bytes.contains(&b'\\') {
         return true;
     }
     let (mut depth, mut quoted, mut at) = (0_usize, false, 0);

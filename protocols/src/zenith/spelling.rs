@@ -255,9 +255,9 @@ pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
         return None;
     }
     let is_layout = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-    let decoded = match text.bytes().any(|byte| is_layout(&byte)) {
-        false => STANDARD.decode(text),
-        true => STANDARD.decode(Secret::new(text.bytes().filter(|byte| !is_layout(byte)).collect::<Vec<u8>>()).expose()),
+    let decoded = match text.bytes().filter(is_layout).count() {
+        0 => STANDARD.decode(text),
+        _ => STANDARD.decode(Secret::new(text.bytes().filter(|byte| !is_layout(byte)).collect::<Vec<u8>>()).expose()),
     };
     let decoded = decoded.ok().filter(|bytes| !bytes.is_empty()).map(Secret::new);
     Some(decoded.into_iter().chain([Secret::new(text)]).collect())
