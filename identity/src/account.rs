@@ -117,6 +117,79 @@ impl Email {
     }
 }
 
+/// The most roles, and the most permissions, that an account may hold. Each travels with every token that tells of it.
+pub const MOST_RIGHTS: usize = 100;
+/// The longest address of a picture, in bytes.
+pub const LONGEST_URL: usize = 2048;
+
+/// What somebody may do, in words that the services behind us have chosen; here they are only kept and compared, byte by byte.
+/// Sorted, without doubles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Permissions.
+    pub permissions: Vec<String>,
+}
+
+impl Rights {
+    /// Takes names as people give them.
+    ///
+    /// # Errors
+    /// A name that is none, or more than [`MOST_RIGHTS`] of a kind.
+    pub fn parse(roles: Vec<String>, permissions: Vec<String>) -> Result<Rights, NotAName> {
+        Ok(Rights { roles: names("a role", roles)?, permissions: names("a permission", permissions)? })
+    }
+
+    /// These, and those of `more` that are not among them.
+    ///
+    /// # Errors
+    /// As [`Rights::parse`].
+    pub fn with(self, more: &Rights) -> Result<Rights, NotAName> {
+        let both = |mut held: Vec<String>, more: &[String]| {
+            held.extend_from_slice(more);
+            held
+        };
+        Rights::parse(both(self.roles, &more.roles), both(self.permissions, &more.permissions))
+    }
+
+    /// These, but none of `less`.
+    #[must_use]
+    pub fn without(mut self, less: &Rights) -> Rights {
+        self.roles.retain(|role| !less.roles.contains(role));
+        self.permissions.retain(|permission| !less.permissions.contains(permission));
+        self
+    }
+}
+
+fn names(what: &str, given: Vec<String>) -> Result<Vec<String>, NotAName> {
+    let mut names = given.iter().map(|name| label(what, name)).collect::<Result<Vec<_>, _>>()?;
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > MOST_RIGHTS {
+        return Err(NotAName(format!("of {what} and its like there may be {MOST_RIGHTS} at most")));
+    }
+    Ok(names)
+}
+
+/// Parses the address of a picture: `https` or `http`, [`LONGEST_URL`] bytes at most, without blanks and control characters.
+pub(crate) fn picture(text: &str) -> Result<String, NotAName> {
+    let odd = |c: char| c.is_control() || c.is_whitespace();
+    let known = text.starts_with("https://") || text.starts_with("http://");
+    if !known || text.len() > LONGEST_URL || text.contains(odd) {
+        return Err(NotAName(format!("the address of a picture begins with https:// and has {LONGEST_URL} bytes at most")));
+    }
+    Ok(text.to_owned())
+}
+
+/// Where an account's cut-off moves when all that is in force for it ends at `at`: the first whole second that nothing signed
+/// for it bears yet. What is signed bears whole seconds, and from then on none before this one, so that a token of the same
+/// second is told apart: signed before, it is no longer good; signed after, it is.
+pub fn cut_off_after(at: Timestamp, was: Timestamp) -> Timestamp {
+    let whole = at.millis().max(was.millis()).div_euclid(1000);
+    Timestamp::from_millis(whole.saturating_add(1).saturating_mul(1000))
+}
+
 /// Whether an account or client may be used at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -154,16 +227,25 @@ pub struct Account {
     pub email: Option<Email>,
     /// A friendly name, where there is one.
     pub display_name: Option<String>,
+    /// The given name, where it is known.
+    pub first_name: Option<String>,
+    /// The family name, where it is known.
+    pub last_name: Option<String>,
+    /// Where a picture is, if there is one.
+    pub profile_url: Option<String>,
     /// Whether it may be used.
     pub status: Status,
     /// When it ends, if it does.
     pub expires_at: Option<Timestamp>,
-    /// Roles, sorted, without doubles.
-    pub roles: Vec<String>,
+    /// What it may do at the services behind us.
+    pub rights: Rights,
     /// The scopes it holds.
     pub scopes: Scopes,
     /// The password's PHC string; none: no password opens it.
     pub password: Option<String>,
+    /// What was signed for it before this moment is no longer good. Whatever ends all sessions of the account moves it: see
+    /// [`cut_off_after`].
+    pub cut_off: Timestamp,
     /// Counts the changes. A commit names the version it was decided by, so that nothing is granted by stale facts.
     pub version: u64,
     /// When it was made.
@@ -180,7 +262,9 @@ impl Account {
             name: self.name.as_str().to_owned(),
             email: self.email.as_ref().map(|email| email.as_str().to_owned()),
             display_name: self.display_name.clone(),
-            roles: self.roles.clone(),
+            first_name: self.first_name.clone(),
+            last_name: self.last_name.clone(),
+            profile_url: self.profile_url.clone(),
         }
     }
 }
@@ -200,8 +284,12 @@ pub struct AccountSummary {
     pub email: Option<String>,
     /// A friendly name, where there is one.
     pub display_name: Option<String>,
-    /// Roles.
-    pub roles: Vec<String>,
+    /// The given name, where it is known.
+    pub first_name: Option<String>,
+    /// The family name, where it is known.
+    pub last_name: Option<String>,
+    /// Where a picture is, if there is one.
+    pub profile_url: Option<String>,
 }
 
 /// A client's id: 1 to 256 bytes of NFC text without control characters; compared exactly, as RFC 6749 section 2.2 has it.
@@ -245,7 +333,48 @@ pub struct Client {
 
 #[cfg(test)]
 mod tests {
-    use super::{Email, NameKey, Username};
+    use super::{Email, MOST_RIGHTS, NameKey, Rights, Username, cut_off_after, picture};
+    use crate::clock::Timestamp;
+
+    fn rights(roles: &[&str], permissions: &[&str]) -> Rights {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Rights::parse(owned(roles), owned(permissions)).expect("names")
+    }
+
+    #[test]
+    fn rights_are_added_and_taken_by_name_and_kind() {
+        let held = rights(&["b", "a", "b"], &["p"]);
+        assert_eq!((held.roles.join(" "), held.permissions.join(" ")), ("a b".to_owned(), "p".to_owned()));
+        let more = held.clone().with(&rights(&["p", "B"], &[])).expect("names");
+        assert_eq!((more.roles.join(" "), more.permissions.join(" ")), ("B a b p".to_owned(), "p".to_owned()));
+        let less = more.without(&rights(&["a", "x"], &["b"]));
+        assert_eq!((less.roles.join(" "), less.permissions.join(" ")), ("B b p".to_owned(), "p".to_owned()));
+        assert!(Rights::parse(vec![" a".to_owned()], Vec::new()).is_err());
+        let many = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        let full = Rights::parse(many(MOST_RIGHTS), Vec::new()).expect("as many as there may be");
+        assert!(full.clone().with(&full).is_ok(), "doubles do not count");
+        assert!(full.with(&rights(&["one more"], &[])).is_err());
+    }
+
+    #[test]
+    fn a_cut_off_lies_behind_every_second_that_was_signed() {
+        let at = Timestamp::from_millis;
+        assert_eq!(cut_off_after(at(10_000), at(0)), at(11_000));
+        assert_eq!(cut_off_after(at(10_999), at(0)), at(11_000));
+        // Since the first one, tokens bear the second 11 at least, so the next one lies behind that.
+        assert_eq!(cut_off_after(at(10_999), at(11_000)), at(12_000));
+        assert_eq!(cut_off_after(at(20_000), at(12_000)), at(21_000));
+    }
+
+    #[test]
+    fn a_picture_is_somewhere_on_the_web() {
+        assert!(picture("https://example.org/ann.png").is_ok());
+        for text in
+            ["", "javascript:alert(1)", "https://example.org/a b", "//example.org", &format!("https://{}", "x".repeat(2048))]
+        {
+            assert!(picture(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn spellings_of_one_name_have_one_key() {

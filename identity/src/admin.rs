@@ -1,24 +1,31 @@
 //! Every change of an account or a client, grants that are made for them, and what operators may look at.
 //!
 //! Each change is one verb of the store with its line in the audit; what it must end, it ends in the same transaction, and
-//! memory has followed before the operator is answered. Who may stand at this door is `server`'s to check: the local socket
+//! memory has followed before the operator is answered. What concerns users stands in `admin/users.rs`, and terminals
+//! in `admin/terminals.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
+mod terminals;
+mod users;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::terminals::TerminalView;
+pub(crate) use self::terminals::first_terminal;
+pub use self::users::{NewUser, UserChange};
 use crate::Core;
-use crate::account::{Account, AccountId, Client, ClientId, Email, NameKey, Status, Username, label};
+use crate::account::{Client, ClientId, Status, label};
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::{Timestamp, draw};
-use crate::command::ProviderName;
+use crate::command::{Context, ProviderName};
 use crate::refusal::Refusal;
-use crate::reply::Reason;
+use crate::reply::{Principal, Reason};
 use crate::scope::{Scope, ScopeRequest, Scopes};
 use crate::secret::Secret;
 use crate::session::{Session, SessionId};
 use crate::store::{Grant, Page, Placed, Which, Written};
-use crate::throttle::Key;
 use crate::token::hash;
 
 /// Who stands at the operators' door.
@@ -29,44 +36,22 @@ pub enum Operator {
         /// The user id that the kernel vouches for.
         uid: u32,
     },
+    /// A peer, through one of the gates, which the core has found to be allowed to do what it does.
+    Peer {
+        /// The gate.
+        gate: &'static str,
+        /// Where it speaks from.
+        address: IpAddr,
+        /// The name of whoever speaks, where somebody does.
+        name: Option<String>,
+    },
 }
 
-/// A user to be added.
-#[derive(Clone, Debug, Default)]
-pub struct NewUser {
-    /// The name to log in with.
-    pub name: String,
-    /// The id that peers are told; none: the name.
-    pub subject: Option<String>,
-    /// The address to log in with.
-    pub email: Option<String>,
-    /// A friendly name.
-    pub display_name: Option<String>,
-    /// Roles.
-    pub roles: Vec<String>,
-    /// Scopes held.
-    pub scopes: Vec<String>,
-    /// When the account ends.
-    pub expires_at: Option<Timestamp>,
-    /// The password; none: no password opens it.
-    pub password: Option<Secret>,
-}
-
-/// What is to be different about a user. `None` leaves a field as it is; of a field that may be empty, `Some(None)` empties it.
-#[derive(Clone, Debug, Default)]
-pub struct UserChange {
-    /// The name to log in with.
-    pub name: Option<String>,
-    /// The address to log in with.
-    pub email: Option<Option<String>>,
-    /// A friendly name.
-    pub display_name: Option<Option<String>>,
-    /// Roles, all of them.
-    pub roles: Option<Vec<String>>,
-    /// Scopes held, all of them.
-    pub scopes: Option<Vec<String>>,
-    /// When the account ends.
-    pub expires_at: Option<Option<Timestamp>>,
+impl Operator {
+    pub(crate) fn peer(context: &Context, who: Option<&Principal>) -> Operator {
+        let name = who.and_then(|who| who.account.as_ref()).map(|account| account.name.clone());
+        Operator::Peer { gate: context.gate, address: context.peer.address, name }
+    }
 }
 
 /// A client to be added.
@@ -143,150 +128,13 @@ pub struct SessionView {
 
 /// The operators' door, with somebody in it.
 pub struct Admin<'a> {
-    core: &'a Arc<Core>,
+    pub(crate) core: &'a Arc<Core>,
     operator: Operator,
 }
 
 impl<'a> Admin<'a> {
     pub(crate) fn new(core: &'a Arc<Core>, operator: Operator) -> Admin<'a> {
         Admin { core, operator }
-    }
-
-    /// Adds a user.
-    ///
-    /// # Errors
-    /// [`Refusal::Invalid`] with every fault at once, [`Refusal::AlreadyExists`].
-    pub async fn add_user(&self, new: NewUser) -> Result<Account, Refusal> {
-        let mut faults = Vec::new();
-        let name = keep(Username::parse(&new.name).map_err(|fault| fault.0), &mut faults);
-        let email = new.email.and_then(|email| keep(Email::parse(&email).map_err(|fault| fault.0), &mut faults));
-        let subject = keep(subject(new.subject.as_deref().unwrap_or(&new.name)), &mut faults);
-        let display_name = new.display_name.and_then(|name| keep(display_name(&name), &mut faults));
-        let roles = keep(roles(new.roles), &mut faults);
-        let scopes = keep(self.scopes(new.scopes), &mut faults);
-        let (Some(name), Some(subject), Some(roles), Some(scopes), true) = (name, subject, roles, scopes, faults.is_empty()) else {
-            return Err(Refusal::Invalid(faults));
-        };
-        let password = match &new.password {
-            Some(password) => Some(self.core.passwords.hash(password).await?),
-            None => None,
-        };
-        let now = self.core.clock.now();
-        let account = Account {
-            id: AccountId(crate::token::id(now, &*self.core.entropy)),
-            subject,
-            name,
-            email,
-            display_name,
-            status: Status::Active,
-            expires_at: new.expires_at,
-            roles,
-            scopes,
-            password,
-            version: 1,
-            created_at: now,
-        };
-        let entry =
-            AuditEntry { account: Some(account.id), name: Some(account.name.as_str().to_owned()), ..self.entry("user_add") };
-        placed(self.core.store.add_account(account.clone(), entry).await?)?;
-        Ok(account)
-    }
-
-    /// One user, by name or e-mail address.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`].
-    pub async fn user(&self, name: &str) -> Result<Account, Refusal> {
-        self.core.store.account_named(&NameKey::of(name)).await?.ok_or(Refusal::NotFound("user"))
-    }
-
-    /// Users by name, a page at a time: at most `limit` (1 to 1000) after the user `after`.
-    ///
-    /// # Errors
-    /// [`Refusal::Unavailable`].
-    pub async fn users(&self, after: Option<&str>, limit: usize) -> Result<Vec<Account>, Refusal> {
-        Ok(self.core.store.accounts(Page { after: after.map(NameKey::of), limit: limit.clamp(1, 1000) }).await?)
-    }
-
-    /// Changes names, address, roles, scopes and expiry. Connections in force learn at once what they lose.
-    ///
-    /// # Errors
-    /// As [`Admin::add_user`], and [`Refusal::NotFound`].
-    pub async fn set_user(&self, name: &str, change: UserChange) -> Result<Account, Refusal> {
-        let mut account = self.user(name).await?;
-        let mut faults = Vec::new();
-        if let Some(name) = change.name {
-            account.name = keep(Username::parse(&name).map_err(|fault| fault.0), &mut faults).unwrap_or(account.name);
-        }
-        if let Some(email) = change.email {
-            account.email = email.and_then(|email| keep(Email::parse(&email).map_err(|fault| fault.0), &mut faults));
-        }
-        if let Some(name) = change.display_name {
-            account.display_name = name.and_then(|name| keep(display_name(&name), &mut faults));
-        }
-        if let Some(new) = change.roles {
-            account.roles = keep(roles(new), &mut faults).unwrap_or_default();
-        }
-        if let Some(scopes) = change.scopes {
-            account.scopes = keep(self.scopes(scopes), &mut faults).unwrap_or_default();
-        }
-        account.expires_at = change.expires_at.unwrap_or(account.expires_at);
-        if !faults.is_empty() {
-            return Err(Refusal::Invalid(faults));
-        }
-        self.change_user(account, None, "user_set").await
-    }
-
-    /// Switches an account on or off. Off ends its sessions.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`].
-    pub async fn set_user_status(&self, name: &str, status: Status) -> Result<Account, Refusal> {
-        let account = Account { status, ..self.user(name).await? };
-        match status {
-            Status::Active => self.change_user(account, None, "user_enable").await,
-            Status::Disabled => self.change_user(account, Some(Reason::Revoked), "user_disable").await,
-        }
-    }
-
-    /// Forgets the failures that stand against an account, so that it need not wait.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`].
-    pub async fn unlock_user(&self, name: &str) -> Result<Account, Refusal> {
-        let account = self.user(name).await?;
-        let mut keys = vec![Key::Account(account.id), Key::Name(account.name.key())];
-        keys.extend(account.email.as_ref().map(|email| Key::Name(email.key())));
-        self.core.throttle.forget(&keys);
-        // Where she has logged in before, failures stand under the account's version: another version, another budget.
-        let account = self.change_user(account, None, "user_unlock").await?;
-        self.core.flush(false).await;
-        Ok(account)
-    }
-
-    /// Sets the password, or takes it away. Ends the account's sessions: who knew the old one is out.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::Invalid`].
-    pub async fn set_password(&self, name: &str, password: Option<&Secret>) -> Result<Account, Refusal> {
-        let account = self.user(name).await?;
-        let password = match password {
-            Some(password) => Some(self.core.passwords.hash(password).await?),
-            None => None,
-        };
-        self.change_user(Account { password, ..account }, Some(Reason::Revoked), "user_set_password").await
-    }
-
-    /// Removes an account and ends its sessions.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`].
-    pub async fn remove_user(&self, name: &str) -> Result<Account, Refusal> {
-        let account = self.user(name).await?;
-        let entry = AuditEntry { account: Some(account.id), ..self.entry("user_remove") };
-        written(self.core.store.remove_account(account.id, account.version, entry).await?)?;
-        self.core.changed().await;
-        Ok(account)
     }
 
     /// Adds a client. Answers its secret, where one was drawn; it is not told again.
@@ -520,13 +368,6 @@ impl<'a> Admin<'a> {
         Ok(ended)
     }
 
-    async fn change_user(&self, account: Account, end: Option<Reason>, action: &'static str) -> Result<Account, Refusal> {
-        let entry = AuditEntry { account: Some(account.id), ..self.entry(action) };
-        placed(self.core.store.change_account(account.clone(), end, entry).await?)?;
-        self.core.changed().await;
-        Ok(Account { version: account.version + 1, ..account })
-    }
-
     async fn change_client(&self, client: Client, end: Option<Reason>, action: &'static str) -> Result<Client, Refusal> {
         let entry = AuditEntry { client: Some(client.id.clone()), ..self.entry(action) };
         written(self.core.store.change_client(client.clone(), end, entry).await?)?;
@@ -558,10 +399,17 @@ impl<'a> Admin<'a> {
         names.iter().map(|name| find(name).ok_or_else(|| no_scope(name, catalogue.iter().map(|line| &line.scope)))).collect()
     }
 
-    fn entry(&self, action: &'static str) -> AuditEntry {
-        let Operator::Local { uid } = &self.operator;
-        let source = Some(format!("uid {uid}"));
-        AuditEntry { source, ..AuditEntry::new(self.core.clock.now(), action, "operator") }
+    pub(crate) fn entry(&self, action: &'static str) -> AuditEntry {
+        let now = self.core.clock.now();
+        match &self.operator {
+            Operator::Local { uid } => {
+                AuditEntry { source: Some(format!("uid {uid}")), ..AuditEntry::new(now, action, "operator") }
+            }
+            Operator::Peer { gate, address, name } => {
+                let source = Some(address.to_canonical().to_string());
+                AuditEntry { source, name: name.clone(), ..AuditEntry::new(now, action, gate) }
+            }
+        }
     }
 }
 
@@ -577,7 +425,7 @@ fn placed(placed: Placed) -> Result<(), Refusal> {
     }
 }
 
-fn written(written: Written) -> Result<(), Refusal> {
+pub(crate) fn written(written: Written) -> Result<(), Refusal> {
     match written {
         Written::Done => Ok(()),
         Written::Stale => Err(changed_meanwhile()),
@@ -588,19 +436,8 @@ fn changed_meanwhile() -> Refusal {
     Refusal::Invalid(vec!["somebody else changed it meanwhile; nothing was done, look again".to_owned()])
 }
 
-fn subject(text: &str) -> Result<String, String> {
-    label("an id", text).map_err(|fault| fault.0)
-}
-
 fn display_name(text: &str) -> Result<String, String> {
     label("a display name", text).map_err(|fault| fault.0)
-}
-
-fn roles(names: Vec<String>) -> Result<Vec<String>, String> {
-    let mut roles = names.iter().map(|name| label("a role", name).map_err(|fault| fault.0)).collect::<Result<Vec<_>, _>>()?;
-    roles.sort_unstable();
-    roles.dedup();
-    Ok(roles)
 }
 
 fn no_scope<'a>(name: &str, known: impl Iterator<Item = &'a Scope>) -> String {

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use crate::Core;
-use crate::account::{AccountSummary, ClientId};
+use crate::account::{AccountSummary, ClientId, Rights};
 use crate::clock::Timestamp;
-use crate::command::{Context, GrantRequest};
+use crate::command::{Context, GrantRequest, ProviderName};
 use crate::credential::About;
 use crate::grant::{Grant, HeldEvents};
 use crate::jwt::{Claims, Issuer, verify};
 use crate::live::Lent;
 use crate::refusal::Refusal;
-use crate::reply::{Granted, IssuedToken, Principal, TokenKind};
+use crate::reply::{Granted, IssuedToken, Method, Principal, TokenKind};
 use crate::scope::{ScopeRequest, Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::Session;
@@ -48,10 +48,15 @@ impl Core {
         let all: Scopes = self.settings.scopes.iter().map(|line| line.scope.clone()).collect();
         let scopes = resolve(&self.settings.scopes, &ScopeRequest::Maximum, &lent.scopes, &all, self.carries(context))?;
         let principal = Principal {
-            session: session.id,
+            session: Some(session.id),
             account: Some(Arc::clone(&lent.person)),
-            client: session.client.clone(),
+            client: Some(session.client.clone()),
             scopes,
+            // What somebody else's people may do is their own server's to say.
+            rights: Rights::default(),
+            terminal: None,
+            provider: Some(ProviderName(session.provider.clone())),
+            method: Method::Token,
             spelling: request.spelling.unwrap_or(session.spelling),
             expires_at: Some(self.settings.sessions.connection_ends(now, Some(token.expires_at), None)),
         };
@@ -131,6 +136,7 @@ impl Core {
             source: context.peer.address,
             started_at: now,
             used_at: now,
+            expires_at: None,
             ended: None,
         };
         let named = claims.scopes.unwrap_or_default();
@@ -145,7 +151,9 @@ impl Core {
                 subject: claims.subject,
                 email: None,
                 display_name: claims.name,
-                roles: Vec::new(),
+                first_name: None,
+                last_name: None,
+                profile_url: None,
             }),
         };
         let token = Token {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::credential::Credential;
 use crate::reply::TokenKind;
 use crate::scope::ScopeRequest;
+use crate::terminal::{NewProtection, TerminalName, TerminalRole};
 
 /// Identifies one connection for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,8 @@ pub struct Context {
     pub gate: &'static str,
     /// The other end.
     pub peer: Peer,
+    /// The terminal whose listener accepted the connection; none elsewhere.
+    pub terminal: Option<TerminalName>,
     /// The connection that will hold what is granted; none for a plain request.
     pub connection: Option<ConnectionId>,
     /// By when the core answers. After it, nothing is granted any more.
@@ -38,7 +41,8 @@ pub struct Context {
 /// Who speaks, and what they want.
 #[derive(Debug)]
 pub struct Command {
-    /// What is shown besides the credential that the verb is about: a client's own id and secret.
+    /// What is shown besides the credential that the verb is about, in the order in which it counts: a client's own id and
+    /// secret; the cookie that a login takes the place of; for other verbs, whatever says who speaks.
     pub presented: Vec<Credential>,
     /// What is wanted.
     pub verb: Verb,
@@ -56,14 +60,49 @@ pub enum Verb {
         /// What is to be granted.
         request: GrantRequest,
     },
-    /// Tokens for whoever the connection holds, whatever is presented; only of a kind that is signed. Answered by
+    /// Step down to a role of the terminal's, by what the connection holds; the new grant ends when the old one would have.
+    /// Answered by `Answer::Granted`.
+    Narrow(TerminalRole),
+    /// Tokens for whoever the connection holds, whatever is presented; of a kind that is signed, or a terminal's. Answered by
     /// `Answer::Granted`.
     Issue {
         /// Which.
         kinds: Vec<TokenKind>,
     },
+    /// Who speaks: whoever is presented, else whoever the connection holds. Answered by `Answer::Granted`, without tokens.
+    WhoAmI,
+    /// Ends the sessions that are presented, else the one that the connection holds. Whoever has none is signed out as well.
+    /// Answered by `Answer::Done`.
+    Logout,
+    /// Ends tokens of the terminal, and nobody's connection. Answered by `Answer::Done`.
+    Revoke(Target),
+    /// How the terminal is protected, as far as the connection may know. Answered by `Answer::Protection`.
+    Protection,
+    /// Protect a role of the terminal otherwise. Answered by `Answer::ProtectionSet`.
+    SetProtection {
+        /// Whose.
+        of: TerminalRole,
+        /// How.
+        to: NewProtection,
+    },
+    /// The API keys of whoever speaks. Answered by `Answer::ApiKeys`.
+    ApiKeys {
+        /// For this environment.
+        environment: String,
+        /// A new one in the place of those there are.
+        renew: bool,
+    },
     /// The keys with which others verify what is signed here. Answered by `Answer::PublicKeys`.
     PublicKeys,
+}
+
+/// Which tokens of a terminal are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of them; an administrator's wish.
+    Everything,
+    /// Those for drawing over pictures, since another picture begins.
+    Pictures,
 }
 
 /// What a login asks for.
@@ -71,6 +110,8 @@ pub enum Verb {
 pub struct GrantRequest {
     /// Which scopes. A token's session was asked for some already; there this is not looked at.
     pub scope: ScopeRequest,
+    /// The role on a terminal that was asked for by name.
+    pub role: Option<TerminalRole>,
     /// What will hold the session at the peer's end.
     pub binding: Binding,
     /// The gate's own mark for how the peer spells scope names. The core keeps it with the session and gives it back in
@@ -84,6 +125,13 @@ pub struct GrantRequest {
 pub enum Binding {
     /// One connection, and a token that restores it on another.
     Connection,
+    /// A cookie: the same text until the session's own end, which is later where the peer asked to be remembered.
+    Cookie {
+        /// Whether it did.
+        remember: bool,
+    },
+    /// Nothing: what was proved is good for this one request.
+    Request,
 }
 
 /// The name of a provider, as somebody wrote it. Compared by its canonical key.

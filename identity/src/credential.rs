@@ -10,10 +10,11 @@ use crate::password::Verdict;
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
-use crate::reply::Reason;
+use crate::reply::{Method, Reason};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Grant, Which};
+use crate::terminal::TerminalToken;
 use crate::throttle::{Charge, Key, Settled};
 use crate::token::hash;
 
@@ -39,6 +40,26 @@ pub enum Credential {
         /// The readings.
         any_of: Vec<Secret>,
     },
+    /// The cookie of a session.
+    Cookie(Secret),
+    /// A key that speaks for an account by itself.
+    ApiKey(Secret),
+    /// A string that only a terminal can make sense of: a token, a password or a PIN.
+    Terminal {
+        /// As it was sent.
+        text: Secret,
+        /// Whether it looks like a token of the gate's. Then it is never compared with anything else.
+        token_shaped: bool,
+    },
+    /// A token of a terminal's; it says itself of which.
+    TerminalToken {
+        /// As it was sent.
+        token: Secret,
+        /// The kinds that it may be of.
+        any_of: &'static [TerminalToken],
+    },
+    /// Nothing: a terminal may be open.
+    Unsecured,
     /// A grant that somebody issued for this client.
     Code {
         /// As it was sent.
@@ -49,6 +70,7 @@ pub enum Credential {
 /// What was proved.
 pub(crate) struct Proof {
     pub(crate) provider: String,
+    pub(crate) method: Method,
     pub(crate) account: Option<Account>,
     pub(crate) client: Client,
     /// Hashes under the present settings, where the stored ones were made under others.
@@ -113,8 +135,12 @@ impl Core {
                 }
                 result
             }
-            // A token is looked up, not compared: `grant.rs` follows it to its session.
-            Credential::Token { .. } => Err(Refusal::InvalidCredentials),
+            // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
+            Credential::Token { .. } | Credential::Cookie(_) | Credential::ApiKey(_) => Err(Refusal::InvalidCredentials),
+            // And these are a terminal's: `panel.rs` asks it.
+            Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
+                Err(Refusal::InvalidCredentials)
+            }
         }
     }
 
@@ -163,8 +189,9 @@ impl Core {
         let result = match (verdict, proved_client, provider, account) {
             (Err(refusal), ..) | (Ok(_), Err(refusal), ..) | (Ok(_), Ok(_), Err(refusal), _) => Err(refusal),
             (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => {
-                may_enter(Some(&account), &client, now).map(|()| Proof {
+                may_enter(Some(&account), Some(&client), now).map(|()| Proof {
                     provider: provider.name.clone(),
+                    method: Method::Password,
                     account: Some(account),
                     client,
                     rehashed: verdict.rehashed,
@@ -194,15 +221,17 @@ impl Core {
         let proved = self.prove_client(claim, client.as_ref(), &mut charges).await;
         let result = match (proved, provider) {
             (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
-            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => may_enter(None, &client, self.clock.now())
-                .map(|()| Proof {
+            (Ok((client, rehashed_secret)), Ok(provider)) if client.secret.is_some() => {
+                may_enter(None, Some(&client), self.clock.now()).map(|()| Proof {
                     provider: provider.name.clone(),
+                    method: Method::ClientSecret,
                     account: None,
                     client,
                     rehashed: None,
                     rehashed_secret,
                     redeems: None,
-                }),
+                })
+            }
             _ => Err(Refusal::InvalidClient),
         };
         match &result {
@@ -251,9 +280,10 @@ impl Core {
             return Err(Refusal::InvalidCredentials);
         }
         let account = self.store.account(grant.account).await?.ok_or(Refusal::InvalidCredentials)?;
-        may_enter(Some(&account), &client, now)?;
+        may_enter(Some(&account), Some(&client), now)?;
         Ok(Proof {
             provider: provider.name.clone(),
+            method: Method::Code,
             account: Some(account),
             client,
             rehashed: None,

@@ -13,14 +13,15 @@ use crate::Core;
 use crate::account::{Account, AccountId, Client, LONGEST_NAME};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
-use crate::command::{Context, GrantRequest, ProviderName};
-use crate::credential::{About, Proof};
+use crate::command::{Binding, Context, GrantRequest, ProviderName};
+use crate::credential::{About, Credential, Proof};
+use crate::live::served::{Served, Untold};
 use crate::live::{Attach, Attachment, Found};
 use crate::policy::{carries_secure_scopes, may_enter};
 use crate::provider::{Provider, ProviderKind};
 use crate::refusal::Refusal;
-use crate::reply::{Granted, IssuedToken, NewToken, Principal, TokenKind};
-use crate::scope::{Scopes, resolve};
+use crate::reply::{Granted, IssuedToken, Method, NewToken, Principal, TokenKind};
+use crate::scope::{ScopeRequest, Scopes, resolve};
 use crate::secret::Secret;
 use crate::session::{OnReuse, Session, SessionId};
 use crate::store::{NewSession, Redeemed, Roll, Token, TokenHash, Written};
@@ -35,25 +36,34 @@ pub(crate) struct Grant {
     pub(crate) held: HeldEvents,
 }
 
+impl Grant {
+    /// Facts about whoever is good for one request.
+    pub(crate) fn for_once(principal: Principal) -> Grant {
+        Grant { granted: Granted { principal, tokens: Vec::new() }, attachment: None, held: HeldEvents::nothing() }
+    }
+}
+
 impl Core {
-    /// Begins a session for what was proved.
+    /// Begins a session for what was proved. It takes the place of one whose cookie is presented, whoever's that is.
     pub(crate) async fn start(
         self: &Arc<Core>,
         proof: Proof,
+        presented: &[Credential],
         request: &GrantRequest,
         context: &Context,
         about: &mut About,
     ) -> Result<Grant, Refusal> {
         let now = self.clock.now();
-        let Proof { provider, account, client, rehashed, rehashed_secret, redeems } = proof;
+        let Proof { provider, method, account, client, rehashed, rehashed_secret, redeems } = proof;
         // Kept with the session, so that a restore is no wider than the grant was.
         let requested = redeems.as_ref().map_or_else(|| request.scope.clone(), |grant| request.scope.within(&grant.scopes));
-        let scopes = self.scopes(account.as_ref(), &client, &requested, self.carries(context))?;
+        let scopes = self.scopes(account.as_ref(), Some(&client), &requested, self.carries(context))?;
         // Until it is let go, a second use of the grant waits: who came first has a session to be told of before that ends.
         let _turn = match &redeems {
             Some(grant) => Some(self.by(context, self.turn(&grant.hash)).await?),
             None => None,
         };
+        let replaced_by_cookie = self.presented_session(presented, context).await?;
         let id = session_id(now, &*self.entropy);
         about.session = Some(id);
         let session = Session {
@@ -67,19 +77,29 @@ impl Core {
             source: context.peer.address,
             started_at: now,
             used_at: now,
+            expires_at: self.settings.sessions.session_ends(now, request.binding),
             ended: None,
         };
-        let issued = client.receives_token.then(|| self.issue(context, id, None, now)).transpose()?;
+        let issued = match request.binding {
+            Binding::Cookie { remember } => Some(self.issue_cookie(context, &session, remember)?),
+            Binding::Connection | Binding::Request if client.receives_token => Some(self.issue(context, id, None, now)?),
+            Binding::Connection | Binding::Request => None,
+        };
         let new = NewSession {
             session: session.clone(),
-            token: issued.as_ref().map(|(_, token)| token.clone()),
+            token: issued.as_ref().map(|(_, token, _)| token.clone()),
             account_version: account.as_ref().map(|account| account.version),
             client_version: client.version,
             rehashed,
             rehashed_secret,
+            replaces: replaced_by_cookie.map(|old| {
+                let about = About { account: old.account, client: Some(old.client.clone()), ..About::default() };
+                (old.id, self.entry(now, "replace", context, &about))
+            }),
             audit: self.entry(now, "login", context, about),
         };
-        let principal = self.principal(&session, account.as_ref(), &client, scopes, now);
+        let replaces = new.replaces.is_some();
+        let principal = self.principal(&session, account.as_ref(), &client, scopes, (method, now));
         let versions = (new.account_version, new.client_version);
         let replaced = context.connection.and_then(|connection| self.live.held_by(connection));
         self.live.begin(session.clone(), account, client, new.token.clone());
@@ -92,15 +112,25 @@ impl Core {
             }
             return Err(refusal);
         }
-        let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None };
-        let told = issued.as_ref().map(|(_, token)| token.hash);
-        let (attachment, principal) = self.attach(principal, told, versions, context)?;
+        let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None, terminal: None };
+        if replaces {
+            let followed = async {
+                self.changed().await;
+                Ok(())
+            };
+            self.by(context, followed).await?;
+        }
+        let told = issued.as_ref().map(|(_, token, _)| token.hash);
+        let (attachment, principal) = match (told, context.connection) {
+            (Some(cookie), None) => (None, self.as_begun(&cookie, principal, context)?),
+            _ => self.attach(principal, told, versions, context)?,
+        };
         held.replaced = replaced.filter(|old| old.account == session.account && old.client == session.client).map(|old| old.id);
         if let Some(account) = session.account {
             self.throttle.mark_familiar(now, context.peer.address, account);
             held.trim = self.settings.sessions.max_sessions.map(|_| (account, context.gate));
         }
-        let tokens = issued.into_iter().map(|(secret, token)| told_token(secret, &token)).collect();
+        let tokens = issued.into_iter().map(|(secret, token, kind)| told_token(kind, secret, &token)).collect();
         Ok(Grant { granted: Granted { principal, tokens }, attachment, held })
     }
 
@@ -152,7 +182,8 @@ impl Core {
         let (presented, found) = self.by(context, self.look_up(any_of, now)).await?;
         let session = &found.session;
         (about.session, about.account, about.client) = (Some(session.id), session.account, Some(session.client.clone()));
-        if session.gate != context.gate || session.provider != provider.name {
+        // A cookie restores nothing: it would begin to roll.
+        if session.gate != context.gate || session.provider != provider.name || session.expires_at.is_some() {
             return Err(Refusal::InvalidCredentials);
         }
         if self.settings.sessions.is_over(found.used_at, now) {
@@ -172,10 +203,10 @@ impl Core {
             return Err(refusal);
         }
         let (account, client) = (found.account.as_deref(), &*found.client);
-        may_enter(account, client, now)?;
-        let scopes = self.scopes(account, client, &session.requested, self.carries(context))?;
+        may_enter(account, Some(client), now)?;
+        let scopes = self.scopes(account, Some(client), &session.requested, self.carries(context))?;
         self.settings.sessions.may_attach(self.live.connections(session.id, context.connection))?;
-        let mut principal = self.principal(session, account, client, scopes, now);
+        let mut principal = self.principal(session, account, client, scopes, (Method::Token, now));
         principal.spelling = request.spelling.unwrap_or(session.spelling);
         let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
         let versions = (account.map(|account| account.version), client.version);
@@ -203,7 +234,7 @@ impl Core {
         if !found.client.receives_token {
             return Ok(Some((None, None)));
         }
-        let (secret, successor) = self.issue(context, found.session.id, Some(found.token.hash), now)?;
+        let (secret, successor, kind) = self.issue(context, found.session.id, Some(found.token.hash), now)?;
         let roll = Roll {
             session: found.session.id,
             presented: found.token.hash,
@@ -232,7 +263,7 @@ impl Core {
         match written {
             Ok(Written::Done) => {
                 self.live.rolled(&roll);
-                Ok(Some((Some(successor.hash), Some(told_token(secret, &successor)))))
+                Ok(Some((Some(successor.hash), Some(told_token(kind, secret, &successor)))))
             }
             Ok(Written::Stale) => {
                 self.live.forget_token(&successor.hash);
@@ -241,13 +272,13 @@ impl Core {
             Err(error) => {
                 self.live.forget_token(&successor.hash);
                 tracing::warn!(error = %error.0, "a token is given back as it is, since the store cannot write: {error}");
-                Ok(Some((Some(found.token.hash), Some(told_token(presented.clone(), &found.token)))))
+                Ok(Some((Some(found.token.hash), Some(told_token(kind, presented.clone(), &found.token)))))
             }
         }
     }
 
     /// The first of the readings that is a token of ours, from memory or from the store.
-    async fn look_up<'a>(&self, any_of: &'a [Secret], now: Timestamp) -> Result<(&'a Secret, Found), Refusal> {
+    pub(crate) async fn look_up<'a>(&self, any_of: &'a [Secret], now: Timestamp) -> Result<(&'a Secret, Found), Refusal> {
         for secret in any_of {
             let hash = hash(secret);
             if self.live.find(&hash, now).is_none() {
@@ -344,7 +375,8 @@ impl Core {
         context: &Context,
     ) -> Result<(Option<Attachment>, Principal), Refusal> {
         let Some(connection) = context.connection else { return Ok((None, principal)) };
-        let (session, secure) = (principal.session, self.carries(context));
+        let Some(session) = principal.session else { return Ok((None, principal)) };
+        let secure = self.carries(context);
         let attach = Attach { session, connection, secure, principal, told, account_version, client_version };
         let anew = |session: &Session, account: Option<&Account>, client: &Client, secure: bool, was: &Principal| {
             self.anew(session, account, client, secure, was)
@@ -363,53 +395,88 @@ impl Core {
         was: &Principal,
     ) -> Option<Principal> {
         let now = self.clock.now();
-        may_enter(account, client, now).ok()?;
-        let scopes = self.scopes(account, client, &session.requested, secure).ok()?;
-        let principal = self.principal(session, account, client, scopes, now);
+        may_enter(account, Some(client), now).ok()?;
+        let scopes = self.scopes(account, Some(client), &session.requested, secure).ok()?;
+        let principal = self.principal(session, account, client, scopes, (was.method, now));
         Some(Principal { spelling: was.spelling, expires_at: was.expires_at.min(principal.expires_at), ..principal })
     }
 
-    fn scopes(
+    pub(crate) fn scopes(
         &self,
         account: Option<&Account>,
-        client: &Client,
-        requested: &crate::scope::ScopeRequest,
+        client: Option<&Client>,
+        requested: &ScopeRequest,
         secure: bool,
     ) -> Result<Scopes, Refusal> {
-        let held = account.map_or(&client.scopes, |account| &account.scopes);
-        resolve(&self.settings.scopes, requested, held, &client.scopes, secure)
+        let nothing = Scopes::default();
+        let carried = client.map(|client| &client.scopes);
+        let held = account.map(|account| &account.scopes).or(carried).unwrap_or(&nothing);
+        // What comes through no client is not narrowed by one.
+        resolve(&self.settings.scopes, requested, held, carried.unwrap_or(held), secure)
     }
 
-    fn principal(
+    pub(crate) fn principal(
         &self,
         session: &Session,
         account: Option<&Account>,
         client: &Client,
         scopes: Scopes,
-        now: Timestamp,
+        (method, now): (Method, Timestamp),
     ) -> Principal {
         let ends = account.and_then(|account| account.expires_at);
+        let expires_at = match session.expires_at {
+            Some(end) => [Some(end), ends, client.expires_at].into_iter().flatten().min(),
+            None => Some(self.settings.sessions.connection_ends(now, ends, client.expires_at)),
+        };
         Principal {
-            session: session.id,
+            session: Some(session.id),
             account: account.map(|account| Arc::new(account.summary())),
-            client: client.id.clone(),
+            client: Some(client.id.clone()),
             scopes,
+            rights: account.map(|account| account.rights.clone()).unwrap_or_default(),
+            terminal: None,
+            provider: Some(ProviderName(session.provider.clone())),
+            method,
             spelling: session.spelling,
-            expires_at: Some(self.settings.sessions.connection_ends(now, ends, client.expires_at)),
+            expires_at,
         }
     }
 
-    fn issue(
-        &self,
-        context: &Context,
-        session: SessionId,
-        parent: Option<TokenHash>,
-        now: Timestamp,
-    ) -> Result<(Secret, Token), Refusal> {
-        let (secret, hash) = issue(|token| self.spell(context.gate, token), &*self.entropy)?;
+    fn issue(&self, context: &Context, session: SessionId, parent: Option<TokenHash>, now: Timestamp) -> Result<Issued, Refusal> {
+        let (secret, hash) = issue(|random| NewToken::Restore { random }, |token| self.spell(context.gate, token), &*self.entropy)?;
         let expires_at = self.settings.sessions.token_ends(now);
         let token = Token { hash, session, parent, issued_at: now, expires_at, presented_at: None, superseded_at: None };
-        Ok((secret, token))
+        Ok((secret, token, TokenKind::Restore))
+    }
+
+    /// The cookie of a session that is about to begin: it is good as long as the session is.
+    fn issue_cookie(&self, context: &Context, session: &Session, remember: bool) -> Result<Issued, Refusal> {
+        let (secret, hash) = issue(|random| NewToken::Cookie { random }, |token| self.spell(context.gate, token), &*self.entropy)?;
+        let issued_at = session.started_at;
+        let expires_at = session.expires_at.unwrap_or(issued_at);
+        let session = session.id;
+        let token = Token { hash, session, parent: None, issued_at, expires_at, presented_at: None, superseded_at: None };
+        Ok((secret, token, TokenKind::Cookie { remember }))
+    }
+
+    /// The session whose cookie is presented with a login, if it stands.
+    async fn presented_session(&self, presented: &[Credential], context: &Context) -> Result<Option<Arc<Session>>, Refusal> {
+        for shown in presented {
+            if let Credential::Cookie(cookie) = shown
+                && let Some(found) = self.by_cookie(cookie, context).await?
+            {
+                return Ok(Some(found.session));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What somebody now is whose session was just begun without a connection: as memory has it by now.
+    fn as_begun(&self, token: &TokenHash, was: Principal, context: &Context) -> Result<Principal, Refusal> {
+        let now = self.clock.now();
+        let found = self.live.find(token, now).ok_or(Refusal::Revoked)?;
+        let (account, client) = (found.account.as_deref(), &*found.client);
+        self.anew(&found.session, account, client, self.carries(context), &was).ok_or(Refusal::Revoked)
     }
 
     /// Tokens about whoever the connection holds now, from memory alone: they are worth what the connection itself is worth, and
@@ -418,6 +485,9 @@ impl Core {
     /// The audit has no line for them. That somebody came in stands there already, a token ends within a minute, and how many
     /// there are is how often a service behind a gate was connected to, which says nothing of who did what.
     pub(crate) fn issue_to_holder(&self, kinds: Vec<TokenKind>, context: &Context) -> Result<Granted, Refusal> {
+        if context.terminal.is_some() {
+            return self.issue_at_terminal(&kinds, context);
+        }
         let now = self.clock.now();
         let held = context.connection.and_then(|connection| self.live.principal_of(connection, now));
         let principal = held.ok_or(Refusal::LoginRequired)?;
@@ -439,8 +509,8 @@ impl Core {
             TokenKind::Upstream { audience } => {
                 self.spell(context.gate, &NewToken::Upstream { audience, issuer, principal, issued_at: now, expires_at })?
             }
-            TokenKind::Restore => {
-                tracing::error!("a token that restores a session was asked for without a proof");
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) => {
+                tracing::error!("a token that speaks for a session was asked for without a login");
                 return Err(Refusal::Unavailable);
             }
         };
@@ -474,8 +544,11 @@ fn shown(address: IpAddr) -> String {
     address.to_canonical().to_string()
 }
 
-fn told_token(secret: Secret, token: &Token) -> IssuedToken {
-    IssuedToken { kind: TokenKind::Restore, secret, expires_at: Some(token.expires_at) }
+/// A token that was drawn, what is kept of it, and what it is good for.
+type Issued = (Secret, Token, TokenKind);
+
+fn told_token(kind: TokenKind, secret: Secret, token: &Token) -> IssuedToken {
+    IssuedToken { kind, secret, expires_at: Some(token.expires_at) }
 }
 
 /// What others learn once the answer has been handed over. Dropped instead of released, the answer was never told: then a
@@ -487,6 +560,15 @@ pub struct HeldEvents {
     started: Option<SessionId>,
     replaced: Option<SessionId>,
     trim: Option<(AccountId, &'static str)>,
+    /// What others learn of a terminal.
+    terminal: Option<Box<AtTerminal>>,
+}
+
+/// What others lose by an answer to a connection of a terminal; and what nobody knows if it is never told.
+struct AtTerminal {
+    served: Arc<Served>,
+    untold: Untold,
+    tokens: Vec<TokenHash>,
 }
 
 impl HeldEvents {
@@ -495,13 +577,25 @@ impl HeldEvents {
         HeldEvents::default()
     }
 
+    /// As a terminal holds it back.
+    pub(crate) fn of_terminal(served: &Arc<Served>, untold: Untold, tokens: Vec<TokenHash>) -> HeldEvents {
+        if untold.is_nothing() && tokens.is_empty() {
+            return HeldEvents::nothing();
+        }
+        let terminal = Some(Box::new(AtTerminal { served: Arc::clone(served), untold, tokens }));
+        HeldEvents { core: None, started: None, replaced: None, trim: None, terminal }
+    }
+
     /// Whether there is nothing to learn, and nothing to take back.
     pub fn is_nothing(&self) -> bool {
-        self.core.is_none()
+        self.core.is_none() && self.terminal.is_none()
     }
 
     /// The answer has been handed over.
     pub fn release(mut self) {
+        if let Some(terminal) = self.terminal.take() {
+            terminal.untold.tell();
+        }
         let Some(core) = self.core.take() else { return };
         self.started = None;
         let now = core.clock.instant();
@@ -516,6 +610,12 @@ impl HeldEvents {
 
 impl Drop for HeldEvents {
     fn drop(&mut self) {
+        if let Some(terminal) = self.terminal.take() {
+            let AtTerminal { served, untold, tokens } = *terminal;
+            served.take_back(&tokens);
+            // They have lost it all the same, and must know.
+            untold.tell();
+        }
         if let (Some(core), Some(session)) = (self.core.take(), self.started.take()) {
             core.unasked.at(core.clock.instant(), Work::Undo(session));
         }

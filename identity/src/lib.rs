@@ -8,8 +8,10 @@
 
 pub mod account;
 pub mod admin;
+pub mod api_key;
 pub mod audit;
 mod borrow;
+mod caller;
 pub mod clock;
 pub mod command;
 pub mod credential;
@@ -17,6 +19,7 @@ pub mod grant;
 pub mod jwt;
 mod keyring;
 pub mod live;
+mod panel;
 pub mod password;
 pub mod policy;
 pub mod provider;
@@ -33,6 +36,7 @@ pub mod throttle;
 pub mod token;
 mod unasked;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -40,11 +44,12 @@ use std::time::Instant;
 use crate::admin::{Admin, Operator};
 use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, draw};
-use crate::command::{Command, Context, Verb};
+use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
 use crate::credential::{About, Credential};
 use crate::grant::Grant;
 use crate::keyring::Keyring;
 use crate::live::Live;
+use crate::live::served::Served;
 use crate::password::{PasswordSettings, Passwords};
 use crate::provider::{Provider, Providers};
 use crate::refusal::Refusal;
@@ -53,6 +58,8 @@ use crate::scope::ScopeDefinition;
 use crate::secret::Secret;
 use crate::session::SessionSettings;
 use crate::store::{Shared, Store};
+use crate::terminal::TerminalName;
+use crate::terminal::chain::TerminalLives;
 use crate::throttle::{Throttle, ThrottleSettings};
 use crate::unasked::Unasked;
 
@@ -72,6 +79,8 @@ pub struct Settings {
     /// Gates on which passwords and secure-only scopes may travel where others could read them. A weaker switch: whoever
     /// listens on the way learns passwords and tokens.
     pub insecure_gates: Vec<&'static str>,
+    /// The terminals that are served.
+    pub terminals: ServedTerminals,
     /// What this server calls itself in what it signs: `iss` of RFC 7519 section 4.1.1.
     pub issuer: String,
 }
@@ -85,8 +94,26 @@ impl Default for Settings {
             providers: Vec::new(),
             scopes: Vec::new(),
             insecure_gates: Vec::new(),
+            terminals: ServedTerminals::default(),
             issuer: "gatepost".to_owned(),
         }
+    }
+}
+
+/// The terminals that are served, and what holds for all of them.
+#[derive(Clone, Debug)]
+pub struct ServedTerminals {
+    /// Each with the PIN that the program was begun with. One that is not kept yet is added as it comes.
+    pub terminals: Vec<(TerminalName, Option<Secret>)>,
+    /// How long what they issue lives.
+    pub lives: TerminalLives,
+    /// Whether an administrator may be secured by a PIN.
+    pub administrators_pin: bool,
+}
+
+impl Default for ServedTerminals {
+    fn default() -> ServedTerminals {
+        ServedTerminals { terminals: Vec::new(), lives: TerminalLives::default(), administrators_pin: true }
     }
 }
 
@@ -131,6 +158,8 @@ pub(crate) struct Core {
     passwords: Passwords,
     keyring: Keyring,
     live: Arc<Live>,
+    /// The terminals that are served here, by name.
+    terminals: BTreeMap<TerminalName, Arc<Served>>,
     audit: Audit,
     unasked: Unasked,
     /// Places where grants are redeemed, each grant always in the same one.
@@ -156,7 +185,17 @@ impl Identity {
         let feed = store.feed_end().await.map_err(broken)?;
         let passwords =
             Passwords::new(settings.passwords.clone(), Arc::clone(&clock), Arc::clone(&entropy)).map_err(CannotBegin)?;
+        let mut terminals = BTreeMap::new();
+        let kept = store.terminals().await.map_err(broken)?;
+        for (name, pin) in &settings.terminals.terminals {
+            let kept = match kept.iter().find(|kept| kept.name == *name) {
+                Some(kept) => kept.clone(),
+                None => admin::first_terminal(&*store, name, clock.now()).await.map_err(broken)?,
+            };
+            terminals.insert(name.clone(), Arc::new(Served::new(kept, pin.clone(), settings.terminals.lives)));
+        }
         let core = Core {
+            terminals,
             providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
             throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
             live: Arc::new(Live::new(settings.sessions.clone())),
@@ -181,35 +220,23 @@ impl Identity {
     /// anybody still waits for the answer or not: a peer that hangs up has still spent its attempt.
     pub async fn handle(&self, command: Command, context: &Context) -> Outcome {
         let core = &self.core;
-        let mut about = About::default();
         let Command { presented, verb } = command;
-        let (provider, credential, request) = match verb {
-            Verb::Authenticate { provider, credential, request } => (provider, credential, request),
-            Verb::Issue { kinds } => return Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
-            Verb::PublicKeys => return Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
-        };
-        let (action, result) = match &credential {
-            Credential::Token { any_of } => {
-                ("restore", core.restore(provider.as_ref(), any_of, &request, context, &mut about).await)
+        match verb {
+            Verb::Authenticate {
+                credential: credential @ (Credential::Terminal { .. } | Credential::Unsecured), request, ..
+            } => core.authorise(&credential, request.role, context).await,
+            Verb::Authenticate { provider, credential, request } => {
+                core.authenticate(provider.as_ref(), &presented, &credential, &request, context).await
             }
-            _ => {
-                let proof = core.prove(provider.as_ref(), &presented, &credential, context, &mut about);
-                let result = match core.by(context, proof).await {
-                    Ok(proof) => core.start(proof, &request, context, &mut about).await,
-                    Err(refusal) => Err(refusal),
-                };
-                ("login", result)
-            }
-        };
-        match result {
-            Ok(Grant { granted, attachment, held }) => {
-                Outcome { reply: Reply { result: Ok(Answer::Granted(granted)) }, attachment, held }
-            }
-            Err(refusal) => {
-                let now = core.clock.now();
-                core.audit.refused(now, context, core.entry(now, action, context, &about), &refusal);
-                Outcome::only(Err(refusal))
-            }
+            Verb::Issue { kinds } => Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
+            Verb::Narrow(to) => core.narrow(to, context),
+            Verb::Revoke(target) => core.revoke(target, context),
+            Verb::Protection => Outcome::only(core.protection(context)),
+            Verb::SetProtection { of, to } => core.set_protection(of, to, context).await,
+            Verb::WhoAmI => core.who_am_i(&presented, context).await,
+            Verb::Logout => core.log_out(&presented, context).await,
+            Verb::ApiKeys { environment, renew } => core.api_keys_of_caller(&presented, &environment, renew, context).await,
+            Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
         }
     }
 
@@ -245,11 +272,42 @@ impl Identity {
 
     /// How many connections hold a session now.
     pub fn attached(&self) -> usize {
-        self.core.live.attached()
+        self.core.live.attached() + self.core.terminals.values().map(|served| served.attached()).sum::<usize>()
     }
 }
 
 impl Core {
+    async fn authenticate(
+        self: &Arc<Core>,
+        provider: Option<&ProviderName>,
+        presented: &[Credential],
+        credential: &Credential,
+        request: &GrantRequest,
+        context: &Context,
+    ) -> Outcome {
+        let mut about = About::default();
+        let (action, result) = match (credential, request.binding) {
+            (Credential::Token { any_of }, _) => ("restore", self.restore(provider, any_of, request, context, &mut about).await),
+            (_, binding) => {
+                let proof = self.by(context, self.prove(provider, presented, credential, context, &mut about)).await;
+                let result = match (proof, binding) {
+                    (Ok(proof), Binding::Request) => self.once(proof, request, context, &mut about).await.map(Grant::for_once),
+                    (Ok(proof), _) => self.start(proof, presented, request, context, &mut about).await,
+                    (Err(refusal), _) => Err(refusal),
+                };
+                (if binding == Binding::Request { "request" } else { "login" }, result)
+            }
+        };
+        match result {
+            Ok(Grant { granted, attachment, held }) => Outcome { reply: Reply::of(Ok(Answer::Granted(granted))), attachment, held },
+            Err(refusal) => {
+                let now = self.clock.now();
+                self.audit.refused(now, context, self.entry(now, action, context, &about), &refusal);
+                Outcome::only(Err(refusal))
+            }
+        }
+    }
+
     /// The result, if it comes by the deadline.
     ///
     /// # Errors
@@ -268,7 +326,8 @@ impl Core {
         match (self.spellings.iter().find(|(name, _)| *name == gate), token) {
             (Some((_, spell)), _) => Ok(spell(token)),
             // A gate without a spelling of its own gets the bytes as they were drawn.
-            (None, NewToken::Restore { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
+            (None, NewToken::Restore { random } | NewToken::Cookie { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
+            (None, NewToken::Terminal(token)) => Ok(Spelled::Text(Secret::new(token.random.as_slice()))),
             (None, NewToken::Upstream { .. }) => {
                 tracing::error!(gate, "the gate {gate} cannot say who is there, and was asked to");
                 Err(Refusal::Unavailable)

@@ -1,6 +1,6 @@
 //! What is in force, in memory: sessions, their tokens, and the connections attached to them.
 //!
-//! Keyed by the hash of a token, so that a check reads no database. Everything here is also in the store, or is about a
+//! Keyed by the hash of a token or key, so that a check reads no database. Everything here is also in the store, or is about a
 //! connection and dies with it; what was not used lately is let go and read again when it is. It follows the feed of
 //! changes, its own node's included, so that what ended on disk ends here, in the same order.
 //!
@@ -12,13 +12,16 @@
 //! It refuses to decide who may come in; whoever does hands the result in.
 
 mod attachment;
+mod known;
+pub(crate) mod served;
 mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::attachment::Attachment;
-use self::attachment::Mailbox;
+use self::attachment::{Mailbox, Place};
+pub(crate) use self::known::Known;
 use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
@@ -288,7 +291,7 @@ impl Live {
         if let Some(live) = tables.sessions.get_mut(&session) {
             live.attached.insert(connection);
         }
-        Ok((Attachment { live: Arc::clone(self), connection, number, mailbox }, principal))
+        Ok((Attachment { place: Place::Live(Arc::clone(self)), connection, number, mailbox }, principal))
     }
 
     /// Moves the end of a connection that holds this very session by this very token, and is the same in all else. `false`: it
@@ -355,7 +358,10 @@ impl Live {
                 }
                 tables.reconsider(|session| session.account == Some(id), anew);
             }
-            None => tables.lose(|live| live.session.account == Some(id)),
+            None => {
+                tables.lose(|live| live.session.account == Some(id));
+                tables.unknow_of(|owner| owner == id);
+            }
         }
     }
 
@@ -375,7 +381,9 @@ impl Live {
 
     /// Follows a feed that has a gap: nothing here can be trusted, so connections have to come again.
     pub(crate) fn lose_all(&self) {
-        self.tables().lose(|_| true);
+        let mut tables = self.tables();
+        tables.lose(|_| true);
+        tables.unknow_of(|_| true);
     }
 
     /// Detaches what has expired.

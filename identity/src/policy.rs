@@ -12,10 +12,11 @@ use crate::refusal::Refusal;
 ///
 /// # Errors
 /// [`Refusal::AccountUnavailable`].
-pub fn may_enter(account: Option<&Account>, client: &Client, now: Timestamp) -> Result<(), Refusal> {
+pub fn may_enter(account: Option<&Account>, client: Option<&Client>, now: Timestamp) -> Result<(), Refusal> {
     let usable = |status: Status, expires_at: Option<Timestamp>| status == Status::Active && expires_at.is_none_or(|end| now < end);
     let account_usable = account.is_none_or(|account| usable(account.status, account.expires_at));
-    if account_usable && usable(client.status, client.expires_at) { Ok(()) } else { Err(Refusal::AccountUnavailable) }
+    let client_usable = client.is_none_or(|client| usable(client.status, client.expires_at));
+    if account_usable && client_usable { Ok(()) } else { Err(Refusal::AccountUnavailable) }
 }
 
 /// Whether a password may be sent by this way at all. On loopback nobody else listens.
@@ -43,7 +44,7 @@ mod tests {
         let check = |status, expires_at, client_status, client_expires_at, expected: bool| {
             let account = Account { status, expires_at, ..account("ann") };
             let client = Client { status: client_status, expires_at: client_expires_at, ..client("app") };
-            assert_eq!(may_enter(Some(&account), &client, at(1000)).is_ok(), expected, "{account:?} {client:?}");
+            assert_eq!(may_enter(Some(&account), Some(&client), at(1000)).is_ok(), expected, "{account:?} {client:?}");
         };
         use Status::{Active, Disabled};
         check(Active, None, Active, None, true);
@@ -52,7 +53,8 @@ mod tests {
         check(Active, Some(at(1001)), Active, None, true);
         check(Active, Some(at(1000)), Active, None, false);
         check(Active, None, Active, Some(at(1000)), false);
-        assert!(may_enter(None, &client("app"), at(1000)).is_ok());
+        assert!(may_enter(None, Some(&client("app")), at(1000)).is_ok());
+        assert!(may_enter(Some(&account("ann")), None, at(1000)).is_ok());
     }
 
     #[test]

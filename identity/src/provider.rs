@@ -15,6 +15,8 @@ pub enum ProviderKind {
     Local,
     /// Tokens that these issuers have signed.
     Token(Vec<Issuer>),
+    /// Keys that we made for our own accounts.
+    ApiKey,
 }
 
 /// One provider.
@@ -57,13 +59,21 @@ impl Providers {
     /// The provider of this name that has our own accounts; without a name, the first such one.
     ///
     /// # Errors
-    /// [`Refusal::UnknownProvider`], also where the one of this name takes tokens only.
+    /// [`Refusal::UnknownProvider`], also where the one of this name takes no passwords.
     pub fn local(&self, name: Option<&ProviderName>) -> Result<&Provider, Refusal> {
         let is_local = |provider: &&Provider| matches!(provider.kind, ProviderKind::Local);
         match name {
             None => self.0.iter().map(|(provider, _)| provider).find(is_local).ok_or(Refusal::UnknownProvider),
             Some(_) => self.find(name).and_then(|found| Some(found).filter(is_local).ok_or(Refusal::UnknownProvider)),
         }
+    }
+
+    /// The first provider of a kind.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownProvider`].
+    pub fn first_of(&self, is_one: impl Fn(&ProviderKind) -> bool) -> Result<&Provider, Refusal> {
+        self.0.iter().map(|(provider, _)| provider).find(|provider| is_one(&provider.kind)).ok_or(Refusal::UnknownProvider)
     }
 
     /// The provider of this name; without a name, the first one there is.

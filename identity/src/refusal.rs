@@ -9,16 +9,16 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The secret does not prove the claim, or there is nobody to prove it. Said by `credential.rs` (`Identity::prove`),
-    /// after `password.rs` or `token.rs` has compared.
+    /// after `password.rs` or `token.rs` has compared; and by `caller.rs` (`Core::recognise`) where two proofs name two people.
     InvalidCredentials,
     /// The client is unknown, or did not prove itself. Said by `credential.rs` (`Identity::prove_client`).
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
-    /// The token's or session's time is over. Said by `token.rs` (`standing`).
+    /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
-    /// (`standing`), by `live.rs` (`Live::attach`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
+    /// (`standing`), by `live.rs` (`Live::attach`), of an API key that was cancelled by `api_key.rs` (`ApiKey::standing`), and of grants by `credential.rs` (`Identity::prove`) and `grant.rs`
     /// (`Core::commit`).
     Revoked,
     /// A signed token's time has not come. Said by `jwt.rs` (`judge`), only after its signature has verified.
@@ -27,14 +27,26 @@ pub enum Refusal {
     WrongAudience,
     /// No provider has that name, or it takes no such credential. Said by `provider.rs` (`Providers::find`).
     UnknownProvider,
+    /// No attempt of this kind can succeed, whatever is shown. Said by `terminal.rs` (`Facts::consider`).
+    MethodNotAllowed,
+    /// It is of another plan of the terminal's. Said by `terminal.rs` (`Facts::consider`, `Facts::narrow`, `Facts::change`).
+    PlanRequired,
+    /// The secret is right, and is that of another role than was asked for. Said by `terminal.rs` (`Comparison::judge`; of a
+    /// token `Facts::consider`).
+    RoleMismatch,
     /// Scopes were asked for by name and none of them can be granted. Said by `scope.rs` (`resolve`).
     ScopeNotGranted,
     /// A password on a connection that others could read. Said by `policy.rs` (`may_try_password`).
     InsecureTransport,
     /// The session holds as many connections as it may. Said by `session.rs` (`may_attach`).
     TooManySessions,
-    /// Whoever asks holds no session, or no longer. Said by `grant.rs` (`Core::issue_to_holder`).
+    /// Whoever asks holds no session, or no longer, and shows nothing that says who they are. Said by `grant.rs`
+    /// (`Core::issue_to_holder`) and `caller.rs` (`Core::who_am_i`).
     LoginRequired,
+    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`), by
+    /// `api_key.rs` (`Admin::own_api_keys`) to somebody without an account here, and by `terminal.rs` (`Facts::narrow`,
+    /// `Facts::change`).
+    NotPermitted,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {
         /// How long to wait before the next attempt is looked at.
@@ -59,6 +71,36 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it is about what was shown, so that something else that is shown may still do. The others are about the time or
+    /// the server: who hears them is to come again, whatever else was shown.
+    pub const fn is_about_the_proof(&self) -> bool {
+        match self {
+            Refusal::InvalidCredentials
+            | Refusal::InvalidClient
+            | Refusal::AccountUnavailable
+            | Refusal::Expired
+            | Refusal::Revoked
+            | Refusal::NotYetValid
+            | Refusal::WrongAudience
+            | Refusal::UnknownProvider
+            | Refusal::MethodNotAllowed
+            | Refusal::PlanRequired
+            | Refusal::RoleMismatch
+            | Refusal::InsecureTransport
+            | Refusal::ScopeNotGranted => true,
+            Refusal::TooManySessions
+            | Refusal::LoginRequired
+            | Refusal::NotPermitted
+            | Refusal::TooManyAttempts { .. }
+            | Refusal::Busy { .. }
+            | Refusal::TimedOut
+            | Refusal::Unavailable
+            | Refusal::AlreadyExists(_)
+            | Refusal::NotFound(_)
+            | Refusal::Invalid(_) => false,
+        }
+    }
+
     /// The word that audit, logs and operators use.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -70,10 +112,14 @@ impl Refusal {
             Refusal::NotYetValid => "not_yet_valid",
             Refusal::WrongAudience => "wrong_audience",
             Refusal::UnknownProvider => "unknown_provider",
+            Refusal::MethodNotAllowed => "method_not_allowed",
+            Refusal::PlanRequired => "plan_required",
+            Refusal::RoleMismatch => "role_mismatch",
             Refusal::ScopeNotGranted => "scope_not_granted",
             Refusal::InsecureTransport => "insecure_transport",
             Refusal::TooManySessions => "too_many_sessions",
             Refusal::LoginRequired => "login_required",
+            Refusal::NotPermitted => "not_permitted",
             Refusal::TooManyAttempts { .. } => "too_many_attempts",
             Refusal::Busy { .. } => "busy",
             Refusal::TimedOut => "timed_out",

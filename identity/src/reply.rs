@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use crate::account::{AccountSummary, ClientId};
+use crate::account::{AccountSummary, ClientId, Rights};
 use crate::clock::Timestamp;
+use crate::command::ProviderName;
 use crate::grant::HeldEvents;
 use crate::live::Attachment;
 use crate::refusal::Refusal;
 use crate::scope::Scopes;
 use crate::secret::Secret;
 use crate::session::SessionId;
+use crate::terminal::{NewTerminalToken, Plan, ShownProtection, TerminalRole, TerminalToken};
 
 /// What `Identity::handle` returns.
 #[derive(Debug)]
@@ -27,32 +29,86 @@ pub struct Outcome {
 impl Outcome {
     /// A reply that attaches nothing and holds nothing back.
     pub(crate) fn only(result: Result<Answer, Refusal>) -> Outcome {
-        Outcome { reply: Reply { result }, attachment: None, held: HeldEvents::nothing() }
+        Outcome { reply: Reply::of(result), attachment: None, held: HeldEvents::nothing() }
+    }
+
+    /// As [`Outcome::only`], with what became of whoever spoke.
+    pub(crate) fn told(caller: Caller, result: Result<Answer, Refusal>) -> Outcome {
+        Outcome { reply: Reply { caller, result }, attachment: None, held: HeldEvents::nothing() }
     }
 }
 
 /// What a gate turns into bytes.
 #[derive(Debug)]
 pub struct Reply {
+    /// What became of whoever spoke, whatever became of the verb. Of a login nothing is said here: it is its own result.
+    pub caller: Caller,
     /// What was asked for, or why not.
     pub result: Result<Answer, Refusal>,
+}
+
+impl Reply {
+    /// A reply that says nothing of who spoke.
+    pub fn of(result: Result<Answer, Refusal>) -> Reply {
+        Reply { caller: Caller::default(), result }
+    }
+}
+
+/// What became of what was presented.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// Who speaks, where somebody was recognised.
+    pub principal: Option<Principal>,
+    /// What was drawn anew on the way, to be told to whoever spoke.
+    pub renewed: Vec<IssuedToken>,
+    /// What proved nothing: its place in `Command::presented`, and why.
+    pub failed: Vec<(usize, Refusal)>,
 }
 
 /// The facts of a grant. Never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The session that outlives the connection.
-    pub session: SessionId,
+    /// The session that outlives connection or request; none, where what was proved is good for one request only.
+    pub session: Option<SessionId>,
     /// The user, where there is one; a client that spoke for itself has none.
     pub account: Option<Arc<AccountSummary>>,
-    /// The client through which the login came.
-    pub client: ClientId,
+    /// The client through which the login came; none, where what was shown stands for an account by itself.
+    pub client: Option<ClientId>,
     /// What was granted.
     pub scopes: Scopes,
+    /// What the account may do at the services behind us.
+    pub rights: Rights,
+    /// The role held on a terminal; there neither account nor client stands behind it.
+    pub terminal: Option<TerminalRole>,
+    /// The provider that vouches; none, where this server has signed for it itself.
+    pub provider: Option<ProviderName>,
+    /// How it was proved this time.
+    pub method: Method,
     /// The gate's own mark for how scope names are spelled to this peer.
     pub spelling: u8,
     /// When this authentication ends, if it does.
     pub expires_at: Option<Timestamp>,
+}
+
+/// How somebody proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By a user's password.
+    Password,
+    /// By a client's own secret: it spoke for itself.
+    ClientSecret,
+    /// By a code that an operator or another client was given.
+    Code,
+    /// By a token that restores a session, ours or somebody else's.
+    Token,
+    /// By a session's cookie.
+    Cookie,
+    /// By an API key.
+    ApiKey,
+    /// By a short secret that opens a terminal.
+    Pin,
+    /// By nothing: a terminal is open to whoever reaches it.
+    Unsecured,
 }
 
 /// A secret told once. Not `Clone`.
@@ -71,6 +127,13 @@ pub struct IssuedToken {
 pub enum TokenKind {
     /// Restores a session on another connection; rolls at each use.
     Restore,
+    /// Speaks for a session with each request; the same until the session ends.
+    Cookie {
+        /// Whether the peer asked to be remembered.
+        remember: bool,
+    },
+    /// Speaks for a role on a terminal until its own end, or the program's.
+    Terminal(TerminalToken),
     /// Goes along to a service behind a gate and tells it who is there: signed, and good for a minute.
     Upstream {
         /// Whoever it is meant for.
@@ -86,6 +149,13 @@ pub enum NewToken<'a> {
         /// 256 bits of chance.
         random: &'a [u8; 32],
     },
+    /// Of kind [`TokenKind::Cookie`]. As one that restores.
+    Cookie {
+        /// 256 bits of chance.
+        random: &'a [u8; 32],
+    },
+    /// Of kind [`TokenKind::Terminal`]. As one that restores.
+    Terminal(NewTerminalToken<'a>),
     /// Of kind [`TokenKind::Upstream`]. It carries its meaning, and the core signs it.
     Upstream {
         /// Whoever it is meant for.
@@ -116,6 +186,8 @@ pub enum Spelled {
         /// Its claims (RFC 7519 section 4).
         claims: Vec<u8>,
     },
+    /// This gate tells no such token.
+    Never,
 }
 
 impl Spelled {
@@ -123,7 +195,7 @@ impl Spelled {
     pub(crate) fn text(self) -> Result<Secret, Refusal> {
         match self {
             Spelled::Text(text) => Ok(text),
-            Spelled::Signed { .. } => Err(misspelled()),
+            Spelled::Signed { .. } | Spelled::Never => Err(misspelled()),
         }
     }
 
@@ -131,7 +203,7 @@ impl Spelled {
     pub(crate) fn signed(self) -> Result<(&'static str, Vec<u8>), Refusal> {
         match self {
             Spelled::Signed { typ, claims } => Ok((typ, claims)),
-            Spelled::Text(_) => Err(misspelled()),
+            Spelled::Text(_) | Spelled::Never => Err(misspelled()),
         }
     }
 }
@@ -144,8 +216,21 @@ fn misspelled() -> Refusal {
 /// The positive answers, one kind for each verb.
 #[derive(Debug)]
 pub enum Answer {
-    /// Answers `Verb::Authenticate` and `Verb::Issue`.
+    /// Answers `Verb::Authenticate`, `Verb::Narrow`, `Verb::Issue` and `Verb::WhoAmI`.
     Granted(Granted),
+    /// Answers `Verb::Logout` and `Verb::Revoke`.
+    Done,
+    /// Answers `Verb::Protection`.
+    Protection(ShownProtection),
+    /// Answers `Verb::SetProtection`.
+    ProtectionSet {
+        /// The PIN, where one was drawn.
+        new_pin: Option<Secret>,
+        /// New tokens, where it was the protection of the connection's own role.
+        tokens: Vec<IssuedToken>,
+    },
+    /// Answers `Verb::ApiKeys`.
+    ApiKeys(Vec<ToldApiKey>),
     /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
     PublicKeys(String),
 }
@@ -159,21 +244,52 @@ pub struct Granted {
     pub tokens: Vec<IssuedToken>,
 }
 
+/// An API key, as its owner is told of it.
+#[derive(Debug)]
+pub struct ToldApiKey {
+    /// The whole text, where it was just made; it is not told again.
+    pub key: Option<Secret>,
+    /// Its first letters.
+    pub prefix: String,
+    /// What it is to be used with.
+    pub environment: String,
+    /// What kind of key it is.
+    pub kind: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends, if it does.
+    pub expires_at: Option<Timestamp>,
+}
+
 impl Answer {
     /// The grant. Any other answer to a question that grants would be our own bug, told as `Unavailable`.
     pub fn granted(self) -> Result<Granted, Refusal> {
-        match self {
-            Answer::Granted(granted) => Ok(granted),
-            Answer::PublicKeys(_) => Err(unexpected()),
-        }
+        if let Answer::Granted(granted) = self { Ok(granted) } else { Err(unexpected()) }
+    }
+
+    /// That it is done. As [`Answer::granted`].
+    pub fn done(self) -> Result<(), Refusal> {
+        if let Answer::Done = self { Ok(()) } else { Err(unexpected()) }
+    }
+
+    /// How a terminal is protected. As [`Answer::granted`].
+    pub fn protection(self) -> Result<ShownProtection, Refusal> {
+        if let Answer::Protection(protection) = self { Ok(protection) } else { Err(unexpected()) }
+    }
+
+    /// The new PIN and the new tokens. As [`Answer::granted`].
+    pub fn protection_set(self) -> Result<(Option<Secret>, Vec<IssuedToken>), Refusal> {
+        if let Answer::ProtectionSet { new_pin, tokens } = self { Ok((new_pin, tokens)) } else { Err(unexpected()) }
+    }
+
+    /// The API keys. As [`Answer::granted`].
+    pub fn api_keys(self) -> Result<Vec<ToldApiKey>, Refusal> {
+        if let Answer::ApiKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }
 
     /// The keys. As [`Answer::granted`].
     pub fn public_keys(self) -> Result<String, Refusal> {
-        match self {
-            Answer::PublicKeys(keys) => Ok(keys),
-            Answer::Granted(_) => Err(unexpected()),
-        }
+        if let Answer::PublicKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }
 }
 
@@ -189,6 +305,8 @@ pub enum Event {
     Changed(Principal),
     /// The core no longer holds this connection as authenticated. What the socket does is the gate's choice.
     Detached(Reason),
+    /// The terminal's plan is now this one; the grant stands.
+    Plan(Plan),
 }
 
 /// Why a session ended, or a connection lost it.
@@ -198,22 +316,43 @@ pub enum Reason {
     Expired,
     /// Somebody ended it, or the account or client behind it may no longer come in.
     Revoked,
-    /// A newer login of the same account took its place.
+    /// A newer login took its place: of the same account, or in the same role of a terminal.
     Displaced,
+    /// Its role is not of the terminal's present plan.
+    PlanLost,
+    /// The administrator's secret was taken away, and the user's with it.
+    ProtectionReset,
+    /// The secret of its role was changed.
+    ProtectionChanged {
+        /// Whose.
+        of: TerminalRole,
+        /// By whom.
+        by: TerminalRole,
+    },
 }
 
 impl Reason {
     /// The word that store, audit and operators use.
     pub const fn word(self) -> &'static str {
+        use TerminalRole::{Administrator, User};
         match self {
             Reason::Expired => "expired",
             Reason::Revoked => "revoked",
             Reason::Displaced => "displaced",
+            Reason::PlanLost => "plan_lost",
+            Reason::ProtectionReset => "protection_reset",
+            Reason::ProtectionChanged { of: Administrator, by: Administrator } => "administrators_protection_changed",
+            Reason::ProtectionChanged { of: Administrator, by: User } => "administrators_protection_changed_by_user",
+            Reason::ProtectionChanged { of: User, by: Administrator } => "users_protection_changed",
+            Reason::ProtectionChanged { of: User, by: User } => "users_protection_changed_by_user",
         }
     }
 
     /// The reason that [`Reason::word`] names.
     pub fn parse(word: &str) -> Option<Reason> {
-        [Reason::Expired, Reason::Revoked, Reason::Displaced].into_iter().find(|reason| reason.word() == word)
+        let changed = |of| TerminalRole::BOTH.map(|by| Reason::ProtectionChanged { of, by });
+        let plain = [Reason::Expired, Reason::Revoked, Reason::Displaced, Reason::PlanLost, Reason::ProtectionReset];
+        let all = plain.into_iter().chain(TerminalRole::BOTH.into_iter().flat_map(changed));
+        all.into_iter().find(|reason| reason.word() == word)
     }
 }

@@ -1,4 +1,4 @@
-//! Scopes: what there is to grant, and what of it is granted.
+//! Scopes: what there is to grant, and what of it is granted. And the one check of a right, of whatever kind.
 //!
 //! One pure function, [`resolve`], decides. Names here are canonical; the families of names that peers use are each
 //! gate's own business, in its `spelling.rs`.
@@ -6,7 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::account::NameKey;
+use crate::command::ProviderName;
 use crate::refusal::Refusal;
+use crate::reply::Principal;
 
 /// The canonical name of one right, for example `Zenith/Market`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,9 +139,42 @@ pub fn resolve(
     if named_in_vain || emptied_by_transport { Err(Refusal::ScopeNotGranted) } else { Ok(granted) }
 }
 
+/// Something that a message, or a service behind a gate, wants of whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// This scope was granted.
+    Scope(Scope),
+    /// The account has this role, spelled just so.
+    Role(String),
+    /// The account has this permission, spelled just so.
+    Permission(String),
+    /// This provider vouches.
+    Provider(ProviderName),
+}
+
+impl Principal {
+    /// Whether they may: the one check of a right, also for what a gate answers by itself.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`].
+    pub fn may(&self, right: &Right) -> Result<(), Refusal> {
+        let has = match right {
+            Right::Scope(scope) => self.scopes.contains(scope),
+            Right::Role(role) => self.rights.roles.contains(role),
+            Right::Permission(permission) => self.rights.permissions.contains(permission),
+            Right::Provider(provider) => {
+                self.provider.as_ref().is_some_and(|vouching| NameKey::of(&vouching.0) == NameKey::of(&provider.0))
+            }
+        };
+        if has { Ok(()) } else { Err(Refusal::NotPermitted) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Rights;
+    use crate::reply::Method;
 
     fn scopes(text: &str) -> Scopes {
         text.split_whitespace().map(|name| Scope::parse(name).expect("a scope")).collect()
@@ -149,6 +185,35 @@ mod tests {
             .map(|(name, secure_only)| ScopeDefinition { scope: Scope::parse(name).expect("a scope"), secure_only });
         let granted = resolve(&catalogue, &requested, &scopes(held), &scopes(client), secure);
         assert_eq!(granted.ok(), expected.map(scopes), "{requested:?} of {held} through {client}, secure: {secure}");
+    }
+
+    #[test]
+    fn a_right_is_had_or_not() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let principal = Principal {
+            session: None,
+            account: None,
+            client: None,
+            scopes: scopes("m"),
+            rights: Rights { roles: words("Manager"), permissions: words("CanPrint") },
+            terminal: None,
+            spelling: 0,
+            provider: Some(ProviderName("local".to_owned())),
+            method: Method::Password,
+            expires_at: None,
+        };
+        let scope = |name| Right::Scope(Scope::parse(name).expect("a scope"));
+        let role = |name: &str| Right::Role(name.to_owned());
+        let permission = |name: &str| Right::Permission(name.to_owned());
+        let provider = |name: &str| Right::Provider(ProviderName(name.to_owned()));
+        for right in [scope("m"), role("Manager"), permission("CanPrint"), provider("Local")] {
+            assert_eq!(principal.may(&right), Ok(()), "{right:?}");
+        }
+        for right in [scope("n"), role("manager"), role("CanPrint"), permission("Manager"), permission(""), provider("apikey")] {
+            assert_eq!(principal.may(&right), Err(Refusal::NotPermitted), "{right:?}");
+        }
+        let signed = Principal { provider: None, ..principal };
+        assert_eq!(signed.may(&provider("local")), Err(Refusal::NotPermitted));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::account::{AccountId, ClientId};
 use crate::clock::Timestamp;
+use crate::command::Binding;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::scope::ScopeRequest;
@@ -40,6 +41,8 @@ pub struct Session {
     pub started_at: Timestamp,
     /// When it was last used, as far as it is on disk.
     pub used_at: Timestamp,
+    /// When it ends however it is used: a cookie holds it. None: it lasts as long as it is used, and a token that rolls holds it.
+    pub expires_at: Option<Timestamp>,
     /// How it ended, if it has.
     pub ended: Option<Ended>,
 }
@@ -62,6 +65,10 @@ pub struct SessionSettings {
     pub token_life: Duration,
     /// How long a session lasts after its last use.
     pub session_life: Duration,
+    /// How long a session lasts that a cookie holds, from its login.
+    pub cookie_life: Duration,
+    /// The same, where the peer asked to be remembered.
+    pub remembered_life: Duration,
     /// How long a token stays good after its successor was first presented.
     pub overlap: Duration,
     /// What happens when a token is presented after that.
@@ -101,6 +108,8 @@ impl Default for SessionSettings {
             connection_life: Duration::from_secs(30 * 60),
             token_life: 30 * DAY,
             session_life: 90 * DAY,
+            cookie_life: 14 * DAY,
+            remembered_life: 28 * DAY,
             overlap: Duration::from_secs(60),
             on_reuse: OnReuse::End,
             unpresented: 64,
@@ -123,6 +132,15 @@ impl SessionSettings {
     /// When a token issued at `now` ends.
     pub fn token_ends(&self, now: Timestamp) -> Timestamp {
         now.after(self.token_life)
+    }
+
+    /// When a session that begins at `now` ends however it is used, by what holds it; none: while it is used.
+    pub fn session_ends(&self, now: Timestamp, binding: Binding) -> Option<Timestamp> {
+        match binding {
+            Binding::Connection | Binding::Request => None,
+            Binding::Cookie { remember: false } => Some(now.after(self.cookie_life)),
+            Binding::Cookie { remember: true } => Some(now.after(self.remembered_life)),
+        }
     }
 
     /// When a token for a service behind a gate ends that was issued at `now`: after a minute, and never later than the
@@ -198,6 +216,15 @@ mod tests {
         assert_eq!(settings.upstream_ends(at(1000), None), at(1060));
         assert_eq!(settings.upstream_ends(at(1000), Some(at(2000))), at(1060));
         assert_eq!(settings.upstream_ends(at(1000), Some(at(1010))), at(1010));
+    }
+
+    #[test]
+    fn a_session_held_by_a_cookie_has_an_end_of_its_own() {
+        let settings = SessionSettings::default();
+        let day = 24 * 60 * 60;
+        assert_eq!(settings.session_ends(at(1), Binding::Cookie { remember: false }), Some(at(1 + 14 * day)));
+        assert_eq!(settings.session_ends(at(1), Binding::Cookie { remember: true }), Some(at(1 + 28 * day)));
+        assert_eq!(settings.session_ends(at(1), Binding::Connection), None);
     }
 
     #[test]

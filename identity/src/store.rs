@@ -8,6 +8,7 @@
 use async_trait::async_trait;
 
 use crate::account::{Account, AccountId, Client, ClientId, NameKey, Status};
+use crate::api_key::ApiKey;
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
@@ -15,6 +16,7 @@ use crate::reply::Reason;
 use crate::scope::ScopeRequest;
 use crate::secret::Secret;
 use crate::session::{Session, SessionId};
+use crate::terminal::{Guard, Plan, Terminal, TerminalName};
 use crate::throttle::ThrottleRow;
 
 /// The store cannot do it. The message is for the log and for operators; peers are told `Unavailable`.
@@ -49,6 +51,19 @@ pub struct Token {
     pub presented_at: Option<Timestamp>,
     /// When a token that grew from it was first presented; some time after that it is no longer good. None: never.
     pub superseded_at: Option<Timestamp>,
+}
+
+/// API keys that are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewApiKeys {
+    /// Whose they are.
+    pub account: AccountId,
+    /// The keys.
+    pub keys: Vec<ApiKey>,
+    /// The environment whose other keys are cancelled, where they take their place.
+    pub in_place_of: Option<String>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A session with the tokens that may still speak for it.
@@ -100,6 +115,29 @@ pub struct SigningKey {
     pub created_at: Timestamp,
 }
 
+/// A terminal, as it is kept.
+#[derive(Clone, Debug)]
+pub struct StoredTerminal {
+    /// Its name.
+    pub name: TerminalName,
+    /// Its plan.
+    pub plan: Plan,
+    /// What guards the administrator.
+    pub administrator: Guard,
+    /// What guards the user.
+    pub user: Guard,
+    /// Counts its changes, from 1.
+    pub version: u64,
+}
+
+impl StoredTerminal {
+    /// The terminal, with the PIN that the program was begun with.
+    pub fn with(&self, command_line_pin: Option<Secret>) -> Terminal {
+        let StoredTerminal { name, plan, administrator, user, .. } = self.clone();
+        Terminal { name, plan, administrator, user, command_line_pin }
+    }
+}
+
 /// What became of the redemption of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redeemed {
@@ -147,8 +185,20 @@ pub struct NewSession {
     pub rehashed: Option<String>,
     /// As `rehashed`, for the client's secret.
     pub rehashed_secret: Option<String>,
+    /// The session whose place it takes, and what the audit says of its end: it ends in the same transaction, displaced.
+    pub replaces: Option<(SessionId, AuditEntry)>,
     /// What the audit says of it.
     pub audit: AuditEntry,
+}
+
+/// New hashes of secrets that were proved, made under the present settings, each with the version of its owner that the proof
+/// was decided by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehashed {
+    /// Of a password.
+    pub account: Option<(AccountId, u64, String)>,
+    /// Of a client's secret.
+    pub client: Option<(ClientId, u64, String)>,
 }
 
 /// A token that was presented, and its successor.
@@ -173,7 +223,8 @@ pub struct Roll {
 }
 
 /// Which sessions. Those of an account or a client are ended together with the grants for it that were not redeemed: they are
-/// sessions to come.
+/// sessions to come. Where those of an account end, all of them, its cut-off moves
+/// ([`cut_off_after`](crate::account::cut_off_after)), so that nothing signed for it before stands either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     /// This one.
@@ -184,6 +235,8 @@ pub enum Which {
     Client(ClientId),
     /// All that were last used at or before this moment.
     UsedBefore(Timestamp),
+    /// All whose own end was at or before this moment.
+    ExpiredBefore(Timestamp),
 }
 
 /// One page of a listing: what comes after `after` in its own order, at most `limit` rows.
@@ -206,6 +259,8 @@ pub enum Change {
     Account(AccountId),
     /// A client was changed or removed.
     Client(ClientId),
+    /// What has this hash, and speaks for an account by itself, is no longer good.
+    Revoked(TokenHash),
 }
 
 /// What Gatepost remembers.
@@ -227,7 +282,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new account.
     async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError>;
     /// Replaces the account that has `account.version`; the new row has the version after it. Appends `Change::Account`.
-    /// Ends all its sessions in the same transaction where `end` says why; `audit` is written beside.
+    /// Its cut-off never moves back, whatever the change was made from. Ends all its sessions in the same transaction where `end`
+    /// says why; `audit` is written beside.
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError>;
     /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`.
     async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
@@ -245,6 +301,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Begins a session, unless account or client are no longer of the version named, or not active.
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError>;
+    /// Keeps new hashes of secrets that were proved without beginning a session. No change of their owners: one that is no longer
+    /// of the version named stays as it is.
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError>;
     /// Keeps a new grant.
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError>;
     /// The grant with this hash.
@@ -266,16 +325,36 @@ pub trait Store: Send + Sync + 'static {
     /// Sessions not ended, newest first; of one account only where it is named. `after` is the last one of the page before.
     async fn sessions(&self, of: Option<AccountId>, page: Page<SessionId>) -> Result<Vec<Session>, StoreError>;
     /// Ends sessions that have not ended, deletes their tokens, appends `Change::SessionEnded` for each and writes `audit`
-    /// once for each, naming its session, account and client. Answers how many there were.
+    /// once for each, naming its session, account and client. Of [`Which::Account`] it appends `Change::Account` too, since the
+    /// account's cut-off has moved. Answers how many there were.
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
     /// Says that a token of somebody else's is no longer good here, until it ends by itself at `until`. Appends
     /// `Change::SessionEnded` for the borrowed session that rests on it.
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
     /// Whether [`Store::revoke`] was said of this token.
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
-    /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions that ended before
-    /// `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
+    /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
+    /// before `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
+
+    /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. Stale
+    /// where the account is gone.
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError>;
+    /// The API key with this hash.
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
+    /// The newest 1000 API keys of an account, newest first. They go with it.
+    async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
+    /// Cancels an API key that was not. Appends `Change::Revoked`.
+    async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
+
+    /// All terminals, by name.
+    async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError>;
+    /// Keeps a new terminal. Where there is one of that name, `name` is taken.
+    async fn add_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Placed, StoreError>;
+    /// Replaces plan and guards of the terminal that has `terminal.version`; the new row has the version after it.
+    async fn change_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Written, StoreError>;
+    /// Removes the terminal, if it still has this version.
+    async fn remove_terminal(&self, name: TerminalName, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
 
     /// Lines of the feed after number `after`, oldest first, with their numbers; at most `limit`.
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError>;

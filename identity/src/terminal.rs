@@ -19,6 +19,7 @@ mod guard;
 pub mod lockout;
 pub mod sessions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::guard::{
@@ -33,7 +34,7 @@ use crate::throttle::Settled;
 /// The name of a terminal: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, beginning with a letter or a digit. It stands in
 /// addresses and in settings, and is compared exactly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TerminalName(String);
+pub struct TerminalName(Arc<str>);
 
 /// Why a text is no name of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +49,7 @@ impl TerminalName {
     pub fn parse(text: &str) -> Result<TerminalName, NotATerminalName> {
         let begins = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
         let made_of = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-        if begins && made_of && text.len() <= 64 { Ok(TerminalName(text.to_owned())) } else { Err(NotATerminalName) }
+        if begins && made_of && text.len() <= 64 { Ok(TerminalName(text.into())) } else { Err(NotATerminalName) }
     }
 
     /// The name as it is written.
@@ -67,6 +68,9 @@ pub enum TerminalRole {
 }
 
 impl TerminalRole {
+    /// Both of them.
+    pub const BOTH: [TerminalRole; 2] = [TerminalRole::Administrator, TerminalRole::User];
+
     /// The word that store, audit and operators use.
     pub const fn word(self) -> &'static str {
         match self {
@@ -88,6 +92,21 @@ pub enum Plan {
     Free,
     /// Both roles, each with a secret of its own if wanted.
     Pro,
+}
+
+impl Plan {
+    /// The word that store, audit and operators use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Plan::Free => "free",
+            Plan::Pro => "pro",
+        }
+    }
+
+    /// The plan that [`Plan::word`] names.
+    pub fn parse(word: &str) -> Option<Plan> {
+        [Plan::Free, Plan::Pro].into_iter().find(|plan| plan.word() == word)
+    }
 }
 
 /// A terminal as the core sees it.
@@ -138,33 +157,6 @@ impl Terminal {
         };
         ShownProtection { administrator, user }
     }
-}
-
-/// Why a terminal says no. A cause is named only to someone who proved the secret, or who could read it off the terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum No {
-    /// For a reason that is not a terminal's alone.
-    Shared(Refusal),
-    /// No attempt of this kind can succeed under the protection that is set. Said by [`Facts::consider`].
-    MethodNotAllowed,
-    /// It is of another plan. Said by [`Facts::consider`], [`Facts::narrow`] and [`Facts::change`].
-    PlanRequired,
-    /// The secret is right, and is that of another role than was asked for. Said by [`Comparison::judge`], and for a token by
-    /// [`Facts::consider`].
-    RoleMismatch,
-    /// Whoever asks holds a role that may not. Said by [`Facts::narrow`] and [`Facts::change`].
-    NotPermitted,
-}
-
-impl From<Refusal> for No {
-    fn from(refusal: Refusal) -> No {
-        No::Shared(refusal)
-    }
-}
-
-impl No {
-    /// The secret does not prove anything.
-    const INVALID: No = No::Shared(Refusal::InvalidCredentials);
 }
 
 /// What decisions about a terminal rest on. Holds no secret.
@@ -288,39 +280,39 @@ impl Facts {
     /// An attempt, up to the comparison. `asked` is the role that was asked for by name.
     ///
     /// # Errors
-    /// [`No::PlanRequired`], [`No::MethodNotAllowed`], [`No::RoleMismatch`], and [`Refusal::InvalidCredentials`] for what is
+    /// [`Refusal::PlanRequired`], [`Refusal::MethodNotAllowed`], [`Refusal::RoleMismatch`], and [`Refusal::InvalidCredentials`] for what is
     /// shaped like a token.
-    pub fn consider(self, shown: Shown, asked: Option<TerminalRole>) -> Result<Next, No> {
+    pub fn consider(self, shown: Shown, asked: Option<TerminalRole>) -> Result<Next, Refusal> {
         if let Shown::Text(Reading::Stands(role)) = shown {
             return match asked {
-                Some(asked) if asked != role => Err(No::RoleMismatch),
-                _ if !self.exists(role) => Err(No::PlanRequired),
+                Some(asked) if asked != role => Err(Refusal::RoleMismatch),
+                _ if !self.exists(role) => Err(Refusal::PlanRequired),
                 _ => Ok(Next::Obtained(Obtained { role, grounds: Grounds::Token })),
             };
         }
         if asked.is_some_and(|asked| !self.exists(asked)) {
-            return Err(No::PlanRequired);
+            return Err(Refusal::PlanRequired);
         }
         match shown {
-            Shown::Text(Reading::Refused | Reading::Stands(_)) => Err(No::INVALID),
+            Shown::Text(Reading::Refused | Reading::Stands(_)) => Err(Refusal::InvalidCredentials),
             Shown::Text(Reading::Unshaped) => self.candidates(asked).map(Next::Compare),
             Shown::Unsecured => self.open_role(asked).map(|role| Next::Obtained(Obtained { role, grounds: Grounds::Unsecured })),
         }
     }
 
     /// The role that is to be had for nothing.
-    fn open_role(self, asked: Option<TerminalRole>) -> Result<TerminalRole, No> {
+    fn open_role(self, asked: Option<TerminalRole>) -> Result<TerminalRole, Refusal> {
         let mut open = [TerminalRole::Administrator, TerminalRole::User].into_iter().filter(|role| self.is_open(*role));
         match (asked, open.next()) {
-            (_, None) => Err(No::MethodNotAllowed),
+            (_, None) => Err(Refusal::MethodNotAllowed),
             (None, Some(most)) => Ok(most),
             (Some(asked), Some(most)) if asked == most || open.any(|role| role == asked) => Ok(asked),
-            (Some(_), Some(_)) => Err(No::RoleMismatch),
+            (Some(_), Some(_)) => Err(Refusal::RoleMismatch),
         }
     }
 
     /// What a string is to be compared with.
-    fn candidates(self, asked: Option<TerminalRole>) -> Result<Comparison, No> {
+    fn candidates(self, asked: Option<TerminalRole>) -> Result<Comparison, Refusal> {
         let kept = |role| match self.in_force(role) {
             Protection::Unsecured => None,
             Protection::Password => Some(Candidate::Password(role)),
@@ -334,10 +326,10 @@ impl Facts {
         };
         let candidates: Vec<Candidate> = in_order.into_iter().flatten().collect();
         match asked {
-            _ if candidates.is_empty() && self.plan == Plan::Free => Err(No::PlanRequired),
+            _ if candidates.is_empty() && self.plan == Plan::Free => Err(Refusal::PlanRequired),
             // Otherwise the answer would tell whether the other role's secret was guessed.
-            Some(role) if !candidates.iter().any(|candidate| candidate.opens() == role) => Err(No::MethodNotAllowed),
-            _ if candidates.is_empty() => Err(No::MethodNotAllowed),
+            Some(role) if !candidates.iter().any(|candidate| candidate.opens() == role) => Err(Refusal::MethodNotAllowed),
+            _ if candidates.is_empty() => Err(Refusal::MethodNotAllowed),
             _ => Ok(Comparison { candidates, asked, suspended: None }),
         }
     }
@@ -345,13 +337,13 @@ impl Facts {
     /// Whether whoever holds `held` may step down to `to`. There is no stepping up: that takes a secret.
     ///
     /// # Errors
-    /// [`Refusal::LoginRequired`] before the plan is looked at, since a stranger need not learn it; [`No::NotPermitted`],
-    /// [`No::PlanRequired`].
-    pub fn narrow(self, held: Option<TerminalRole>, to: TerminalRole) -> Result<(), No> {
+    /// [`Refusal::LoginRequired`] before the plan is looked at, since a stranger need not learn it; [`Refusal::NotPermitted`],
+    /// [`Refusal::PlanRequired`].
+    pub fn narrow(self, held: Option<TerminalRole>, to: TerminalRole) -> Result<(), Refusal> {
         match (held, to) {
-            (None, _) => Err(Refusal::LoginRequired.into()),
-            (Some(TerminalRole::User), _) | (_, TerminalRole::Administrator) => Err(No::NotPermitted),
-            (Some(TerminalRole::Administrator), TerminalRole::User) if !self.exists(to) => Err(No::PlanRequired),
+            (None, _) => Err(Refusal::LoginRequired),
+            (Some(TerminalRole::User), _) | (_, TerminalRole::Administrator) => Err(Refusal::NotPermitted),
+            (Some(TerminalRole::Administrator), TerminalRole::User) if !self.exists(to) => Err(Refusal::PlanRequired),
             (Some(TerminalRole::Administrator), TerminalRole::User) => Ok(()),
         }
     }
@@ -360,7 +352,7 @@ impl Facts {
     /// secret takes the user's away. The PIN of the command line does not count: it ends with the program, and what is kept stays.
     ///
     /// # Errors
-    /// [`Refusal::LoginRequired`], [`No::NotPermitted`], [`No::PlanRequired`], and [`Refusal::Invalid`] where the user alone would
+    /// [`Refusal::LoginRequired`], [`Refusal::NotPermitted`], [`Refusal::PlanRequired`], and [`Refusal::Invalid`] where the user alone would
     /// be secured, or where an administrator's PIN is not wanted here.
     pub fn change(
         self,
@@ -368,15 +360,15 @@ impl Facts {
         of: TerminalRole,
         to: Protection,
         administrators_pin: bool,
-    ) -> Result<Protections, No> {
+    ) -> Result<Protections, Refusal> {
         let by = by.ok_or(Refusal::LoginRequired)?;
         if !by.covers(of) {
-            return Err(No::NotPermitted);
+            return Err(Refusal::NotPermitted);
         }
         if to.is_secured() && self.plan == Plan::Free {
-            return Err(No::PlanRequired);
+            return Err(Refusal::PlanRequired);
         }
-        let invalid = |what: &str| No::Shared(Refusal::Invalid(vec![what.to_owned()]));
+        let invalid = |what: &str| Refusal::Invalid(vec![what.to_owned()]);
         match (of, to) {
             (TerminalRole::Administrator, Protection::Unsecured) => Ok(Protections::UNSECURED),
             (TerminalRole::Administrator, Protection::Pin) if !administrators_pin => {
@@ -415,26 +407,28 @@ impl Comparison {
     /// What came of the comparison: `equal` is the first candidate that was.
     ///
     /// # Errors
-    /// [`No::RoleMismatch`], [`Refusal::InvalidCredentials`]; while PINs are not looked at, [`Refusal::TooManyAttempts`] in its
+    /// [`Refusal::RoleMismatch`], [`Refusal::InvalidCredentials`]; while PINs are not looked at, [`Refusal::TooManyAttempts`] in its
     /// place.
-    pub fn judge(&self, equal: Option<Candidate>) -> Result<Obtained, No> {
+    pub fn judge(&self, equal: Option<Candidate>) -> Result<Obtained, Refusal> {
         let Some(equal) = equal.filter(|equal| self.candidates.contains(equal)) else {
-            return Err(self.suspended.map_or(No::INVALID, |retry_after| Refusal::TooManyAttempts { retry_after }.into()));
+            return Err(self
+                .suspended
+                .map_or(Refusal::InvalidCredentials, |retry_after| Refusal::TooManyAttempts { retry_after }));
         };
         match self.asked {
-            Some(asked) if asked != equal.opens() => Err(No::RoleMismatch),
+            Some(asked) if asked != equal.opens() => Err(Refusal::RoleMismatch),
             _ => Ok(Obtained { role: equal.opens(), grounds: Grounds::Secret(equal) }),
         }
     }
 
     /// How the attempt's charge is settled. The right secret of another role than was asked for is no failure; nor does it make
     /// anybody forget one.
-    pub fn settled(result: &Result<Obtained, No>) -> Settled {
+    pub fn settled(result: &Result<Obtained, Refusal>) -> Settled {
         match result {
             Ok(_) => Settled::Proved,
-            Err(No::RoleMismatch) => Settled::Neither,
-            Err(No::Shared(Refusal::Busy { .. } | Refusal::TimedOut | Refusal::Unavailable)) => Settled::Neither,
-            Err(No::Shared(_) | No::MethodNotAllowed | No::PlanRequired | No::NotPermitted) => Settled::Failed,
+            Err(Refusal::RoleMismatch) => Settled::Neither,
+            Err(Refusal::Busy { .. } | Refusal::TimedOut | Refusal::Unavailable) => Settled::Neither,
+            Err(_) => Settled::Failed,
         }
     }
 }
@@ -459,17 +453,6 @@ pub struct NewTerminalToken<'a> {
     pub random: &'a [u8; 32],
     /// Now.
     pub issued_at: Timestamp,
-    /// When it ends; none: with the program.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// A token of a terminal, told once.
-#[derive(Debug)]
-pub struct IssuedTerminalToken {
-    /// What it is good for.
-    pub kind: TerminalToken,
-    /// The token as the gate spelled it.
-    pub secret: Secret,
     /// When it ends; none: with the program.
     pub expires_at: Option<Timestamp>,
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use crate::account::{Account, AccountId, Client, ClientId, Status, Username};
+use crate::account::{Account, AccountId, Client, ClientId, Rights, Status, Username};
 use crate::clock::{Clock, Timestamp, system_instant, system_now};
 use crate::scope::Scopes;
 
@@ -56,11 +56,15 @@ pub(crate) fn account(name: &str) -> Account {
         name: Username::parse(name).expect("a name"),
         email: None,
         display_name: None,
+        first_name: None,
+        last_name: None,
+        profile_url: None,
         status: Status::Active,
         expires_at: None,
-        roles: Vec::new(),
+        rights: Rights::default(),
         scopes: Scopes::default(),
         password: None,
+        cut_off: Timestamp::default(),
         version: 1,
         created_at: Timestamp::default(),
     }

@@ -19,16 +19,17 @@ use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Token, TokenHash};
 
-/// A token that restores a session, as a gate spells it, and the hash that is kept of it.
+/// A token that speaks for a session, as a gate spells it, and the hash that is kept of it. `kind` makes a token of chance.
 ///
 /// # Errors
 /// [`Refusal::Unavailable`] where the gate does not spell it as text.
 pub fn issue(
+    kind: impl for<'r> FnOnce(&'r [u8; 32]) -> NewToken<'r>,
     spell: impl FnOnce(&NewToken<'_>) -> Result<Spelled, Refusal>,
     entropy: &dyn Entropy,
 ) -> Result<(Secret, TokenHash), Refusal> {
     let random = zeroize::Zeroizing::new(draw::<32>(entropy));
-    let secret = spell(&NewToken::Restore { random: &random })?.text()?;
+    let secret = spell(&kind(&random))?.text()?;
     let hash = hash(&secret);
     Ok((secret, hash))
 }
@@ -94,9 +95,14 @@ mod tests {
     fn ids_sort_by_time_and_tokens_differ() {
         let (early, late) = (id(Timestamp::from_millis(1), &SystemEntropy), id(Timestamp::from_millis(2), &SystemEntropy));
         assert!(early < late);
-        let (one, other) = (issue(as_drawn, &SystemEntropy).expect("spelled"), issue(as_drawn, &SystemEntropy).expect("spelled"));
+        let draw = || issue(restoring, as_drawn, &SystemEntropy).expect("spelled");
+        let (one, other) = (draw(), draw());
         assert_ne!(one.1, other.1);
         assert_eq!(one.1, hash(&one.0));
+    }
+
+    fn restoring(random: &[u8; 32]) -> NewToken<'_> {
+        NewToken::Restore { random }
     }
 
     fn as_drawn(token: &NewToken<'_>) -> Result<Spelled, Refusal> {
@@ -107,7 +113,9 @@ mod tests {
     #[test]
     fn a_restoring_token_that_a_gate_would_have_signed_is_our_own_fault() {
         let signed = |_: &NewToken<'_>| Ok(Spelled::Signed { typ: "JWT", claims: b"{}".to_vec() });
-        assert_eq!(issue(signed, &SystemEntropy).map(|_| ()), Err(Refusal::Unavailable));
+        assert_eq!(issue(restoring, signed, &SystemEntropy).map(|_| ()), Err(Refusal::Unavailable));
+        let never = |_: &NewToken<'_>| Ok(Spelled::Never);
+        assert_eq!(issue(restoring, never, &SystemEntropy).map(|_| ()), Err(Refusal::Unavailable));
         let text = Spelled::Text(Secret::new("text"));
         assert_eq!(text.signed().map(|_| ()), Err(Refusal::Unavailable), "and the other way round");
     }

@@ -6,6 +6,7 @@
 
 pub mod frame;
 pub mod http;
+pub mod listener;
 pub mod mount;
 pub mod oauth;
 pub mod section;
@@ -22,11 +23,12 @@ use gatepost_identity::scope::ScopeDefinition;
 
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
+use crate::listener::Own;
 use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
-pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE];
+pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, trueconf::GATE];
 
 /// One row of the table of gates.
 #[derive(Debug)]
@@ -37,8 +39,10 @@ pub struct Gate {
     pub spell: Option<Spell>,
     /// The scopes that it knows, in the order in which they are told.
     pub scopes: fn(&Section) -> Result<Vec<ScopeDefinition>, BadSetting>,
-    /// Where its exchanges attach.
+    /// Where its exchanges attach on the common listeners.
     pub mounts: fn(&Section) -> Result<Vec<Mount>, BadSetting>,
+    /// What it needs beside those; none, where it needs nothing or nobody has asked for it.
+    pub own: fn(&Section) -> Result<Option<Own>, BadSetting>,
 }
 
 /// What a message asks of the core: at most one for each message.

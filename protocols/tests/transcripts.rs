@@ -149,7 +149,12 @@ impl Codec {
                 let secret = secret.as_ref().map(|secret| format!("/{}", text(secret)));
                 format!("client {id}{}", secret.unwrap_or_default())
             }
+            Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
+            Credential::ApiKey(key) => format!("API key {}", text(key)),
             Credential::Code { code } => format!("code {}", text(code)),
+            Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
+                "a terminal, which there is none of here".to_owned()
+            }
             Credential::Token { any_of } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
                 match issued {
@@ -259,6 +264,7 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InsecureTransport" => Refusal::InsecureTransport,
         "TooManySessions" => Refusal::TooManySessions,
         "LoginRequired" => Refusal::LoginRequired,
+        "NotPermitted" => Refusal::NotPermitted,
         "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
         "Busy" => Refusal::Busy { retry_after },
         "TimedOut" => Refusal::TimedOut,

@@ -10,39 +10,43 @@ mod script;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatepost_identity::account::Rights;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::command::{Command, GrantRequest, Target, Verb};
+use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{
+    Answer, Event, Granted, IssuedToken, Method, NewToken, Principal, Reason, Reply, Spelled, TokenKind,
+};
+use gatepost_identity::scope::Scopes;
 use gatepost_identity::secret::Secret;
-use gatepost_identity::terminal::chain::TerminalReason;
 use gatepost_identity::terminal::{
-    IssuedTerminalToken, NewProtection, NewTerminalToken, No, Plan, Protection, ShownGuard, ShownProtection, TerminalRole,
-    TerminalToken,
+    NewProtection, NewTerminalToken, Plan, Protection, ShownGuard, ShownProtection, TerminalRole, TerminalToken,
 };
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
 use gatepost_protocols::http::{Body, Request, Response};
+use gatepost_protocols::listener::Listener;
+use gatepost_protocols::mount::{Mount, Served, Talk};
 use gatepost_protocols::section::Section;
-use gatepost_protocols::trueconf::{
-    Ask, Connection, Discovery, Ending, Files, Granted, Happened, Proof, Said, Settings, Terminal, open, spell,
-};
+use gatepost_protocols::trueconf::GATE;
 use proptest::prelude::*;
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 use serde_json::Value;
 
 /// When every script begins.
 const START: Timestamp = Timestamp::from_millis(1_925_089_445_000);
-const HTTP_PORT: u16 = 8766;
 
 /// The codec, and a core that says what the script has prepared.
 struct Codec {
-    settings: Arc<Settings>,
+    listeners: Vec<Listener>,
+    mounts: Vec<(usize, Mount)>,
     now: Timestamp,
     /// What the core will be asked, where a line says so, and what it will say.
-    prepared: VecDeque<(Option<String>, Result<Said, No>)>,
+    prepared: VecDeque<(Option<String>, Result<Answer, Refusal>)>,
     announced: Option<String>,
     issued: Vec<Secret>,
     connections: BTreeMap<u32, Open>,
@@ -50,7 +54,7 @@ struct Codec {
 
 /// A connection, what its peer has not received yet, and what the device has not seen yet.
 struct Open {
-    connection: Connection,
+    connection: Box<dyn Talk>,
     inbox: VecDeque<Received>,
     upward: VecDeque<Upward>,
 }
@@ -69,9 +73,62 @@ impl Open {
     }
 }
 
-fn settings(lines: &str) -> Result<Arc<Settings>, String> {
+/// Listeners, and what answers there.
+type Site = (Vec<Listener>, Vec<(usize, Mount)>);
+
+/// What the gate serves with these settings; where they name no terminal, with one of the name `default`.
+fn served(lines: &str) -> Result<Site, String> {
+    let lines =
+        if lines.contains("terminals") { lines.to_owned() } else { format!("{lines}\nterminals = [{{ name = 'default' }}]") };
     let section = Section(lines.parse().map_err(|error| format!("{lines:?}: {error}"))?);
-    Settings::read(&section).map(Arc::new).map_err(|bad| format!("{}: {}", bad.key, bad.what))
+    let own = (GATE.own)(&section).map_err(|bad| format!("{}: {}", bad.key, bad.what))?.ok_or("a terminal is named")?;
+    let ports: Vec<u16> = own.listeners.iter().map(|listener| listener.place.address.port()).collect();
+    Ok((own.listeners, (own.mounts)(&ports)))
+}
+
+/// A connection of one terminal, just opened.
+fn opened(has_device: bool) -> Box<dyn Talk> {
+    let device = if has_device { ", device = 'ws://127.0.0.1:9/'" } else { "" };
+    let (_, mounts) = served(&format!("terminals = [{{ name = 'default'{device} }}]")).expect("good settings");
+    let upgrade = Request {
+        method: http::Method::GET,
+        path: "/".to_owned(),
+        query: None,
+        headers: http::HeaderMap::new(),
+        upgrade: true,
+        secure: false,
+        body: bytes::Bytes::new(),
+    };
+    let (_, mount) = mounts.iter().find(|(index, _)| *index == 2).expect("a control socket");
+    let Served::Response(Response { body: Body::Upgrade(upgrade), .. }) =
+        Arc::clone(&mount.exchange).receive(START, [0; 16], upgrade)
+    else {
+        panic!("it becomes a socket")
+    };
+    upgrade.conversation
+}
+
+/// A token as the gate writes it.
+fn spell(kind: TerminalToken, random: [u8; 32], now: Timestamp, expires_at: Option<Timestamp>) -> IssuedToken {
+    let new = NewToken::Terminal(NewTerminalToken { kind, random: &random, issued_at: now, expires_at });
+    let Spelled::Text(secret) = GATE.spell.expect("it tells tokens")(&new) else { panic!("a token is a text") };
+    IssuedToken { kind: TokenKind::Terminal(kind), secret, expires_at }
+}
+
+fn granted(role: TerminalRole, expires_at: Option<Timestamp>, tokens: Vec<IssuedToken>) -> Answer {
+    let principal = Principal {
+        session: None,
+        account: None,
+        client: None,
+        scopes: Scopes::default(),
+        rights: Rights::default(),
+        terminal: Some(role),
+        provider: None,
+        method: Method::Pin,
+        spelling: 0,
+        expires_at,
+    };
+    Answer::Granted(Granted { principal, tokens })
 }
 
 fn role_named(name: &str) -> Option<TerminalRole> {
@@ -81,7 +138,8 @@ fn role_named(name: &str) -> Option<TerminalRole> {
 impl Codec {
     fn new() -> Codec {
         Codec {
-            settings: settings("").expect("defaults"),
+            listeners: Vec::new(),
+            mounts: Vec::new(),
             now: START,
             prepared: VecDeque::new(),
             announced: None,
@@ -90,59 +148,65 @@ impl Codec {
         }
     }
 
-    fn draw(&mut self, kind: TerminalToken, life: Option<Duration>) -> IssuedTerminalToken {
+    fn draw(&mut self, kind: TerminalToken, life: Option<Duration>) -> IssuedToken {
         let random = [self.issued.len() as u8 + 1; 32];
-        let expires_at = life.map(|life| self.now.after(life));
-        let secret = spell(&NewTerminalToken { kind, random: &random, issued_at: self.now, expires_at });
-        self.issued.push(secret.clone());
-        IssuedTerminalToken { kind, secret, expires_at }
+        let token = spell(kind, random, self.now, life.map(|life| self.now.after(life)));
+        self.issued.push(token.secret.clone());
+        token
     }
 
     /// One token of each kind, as a login is told; by a PIN the one for files has no end.
-    fn tokens(&mut self, life: Option<Duration>, by_pin: bool) -> Vec<IssuedTerminalToken> {
+    fn tokens(&mut self, life: Option<Duration>, by_pin: bool) -> Vec<IssuedToken> {
         let http = (!by_pin).then_some(Duration::from_secs(300));
         [(TerminalToken::Connection, life), (TerminalToken::Http, http), (TerminalToken::Overlay, None)]
             .map(|(kind, life)| self.draw(kind, life))
             .into()
     }
 
-    fn reply(&mut self, ask: &Ask) -> Result<Result<Said, No>, String> {
-        let asked = self.described(ask);
+    fn reply(&mut self, command: &Command) -> Result<Reply, String> {
+        let asked = self.described(command);
         let (announced, says) = self.prepared.pop_front().ok_or(format!("no line prepares the core for: {asked}"))?;
         match announced.filter(|announced| *announced != asked) {
             Some(announced) => Err(format!("the core should have been asked {announced}\n  and was asked {asked}")),
-            None => Ok(says),
+            None => Ok(Reply::of(says)),
         }
     }
 
     /// A question in words, as `core is asked` has it.
-    fn described(&self, ask: &Ask) -> String {
+    fn described(&self, command: &Command) -> String {
         let text = |secret: &Secret| {
             let issued = self.issued.iter().position(|own| own.matches(secret.expose()));
             issued
                 .map_or_else(|| secret.expose_text().unwrap_or("bytes").to_owned(), |number| format!("issued token {}", number + 1))
         };
-        match ask {
-            Ask::Authorise { proof, role } => {
-                let proof = match proof {
-                    Proof::Nothing => "nothing".to_owned(),
-                    Proof::Text { text: shown, token_shaped: true } => format!("what looks like a token: {}", text(shown)),
-                    Proof::Text { text: shown, token_shaped: false } => text(shown),
+        match (&command.verb, &*command.presented) {
+            (Verb::Authenticate { credential, request: GrantRequest { role, .. }, .. }, []) => {
+                let proof = match credential {
+                    Credential::Unsecured => "nothing".to_owned(),
+                    Credential::Terminal { text: shown, token_shaped: true } => {
+                        format!("what looks like a token: {}", text(shown))
+                    }
+                    Credential::Terminal { text: shown, token_shaped: false } => text(shown),
+                    other => format!("{other:?}"),
                 };
                 let role = role.map(|role| format!(" for {}", role.word())).unwrap_or_default();
                 format!("{proof}{role}")
             }
-            Ask::Narrow(role) => format!("to step down to {}", role.word()),
-            Ask::Issue(kind) => format!("a token of kind {kind:?}"),
-            Ask::Protection => "the protection".to_owned(),
-            Ask::SetProtection { of, to } => match to {
+            (Verb::Narrow(role), []) => format!("to step down to {}", role.word()),
+            (Verb::Issue { kinds }, []) => match &**kinds {
+                [TokenKind::Terminal(kind)] => format!("a token of kind {kind:?}"),
+                other => format!("tokens of {other:?}"),
+            },
+            (Verb::Protection, []) => "the protection".to_owned(),
+            (Verb::SetProtection { of, to }, []) => match to {
                 NewProtection::Unsecured => format!("no protection of {}", of.word()),
                 NewProtection::Pin => format!("a PIN of {}", of.word()),
                 NewProtection::Password(password) => format!("the password {} of {}", text(password.secret()), of.word()),
             },
-            Ask::End(Ending::Everything) => "to end every token".to_owned(),
-            Ask::End(Ending::Pictures) => "to end what is drawn over pictures".to_owned(),
-            Ask::Recognise { token, any_of } => format!("whose {any_of:?} is {}", text(token)),
+            (Verb::Revoke(Target::Everything), []) => "to end every token".to_owned(),
+            (Verb::Revoke(Target::Pictures), []) => "to end what is drawn over pictures".to_owned(),
+            (Verb::WhoAmI, [Credential::TerminalToken { token, any_of }]) => format!("whose {any_of:?} is {}", text(token)),
+            (verb, presented) => format!("{verb:?} by {presented:?}"),
         }
     }
 
@@ -153,9 +217,9 @@ impl Codec {
     fn receive(&mut self, number: u32, frame: Frame<'_>) -> Result<(), String> {
         let now = self.now;
         let mut out = Outbox::default();
-        if let Some(asked) = self.open(number)?.connection.receive(now, frame, &mut out) {
-            let says = self.reply(&asked.ask)?;
-            self.open(number)?.connection.answer(now, asked.pending, says, &mut out);
+        if let Some(command) = self.open(number)?.connection.receive(now, frame, &mut out) {
+            let reply = self.reply(&command)?;
+            self.open(number)?.connection.answer(now, reply, &mut out);
         }
         self.open(number)?.collect(out);
         Ok(())
@@ -163,30 +227,31 @@ impl Codec {
 
     fn event(&mut self, number: &str, words: &[&str]) -> Result<(), String> {
         let number: u32 = number.parse().map_err(|_| format!("{number:?} is no number of a connection"))?;
-        let detached = |reason| Ok(Happened::Detached(reason));
+        let detached = |reason| Ok(Event::Detached(reason));
         let happened = match words {
-            ["expired"] => detached(TerminalReason::Expired),
-            ["revoked"] => detached(TerminalReason::Revoked),
-            ["displaced"] => detached(TerminalReason::Displaced),
-            ["plan", "lost"] => detached(TerminalReason::PlanLost),
-            ["plan", "free"] => Ok(Happened::PlanIs(Plan::Free)),
-            ["plan", "pro"] => Ok(Happened::PlanIs(Plan::Pro)),
-            ["protection", "reset"] => detached(TerminalReason::ProtectionReset),
+            ["expired"] => detached(Reason::Expired),
+            ["revoked"] => detached(Reason::Revoked),
+            ["displaced"] => detached(Reason::Displaced),
+            ["plan", "lost"] => detached(Reason::PlanLost),
+            ["plan", "free"] => Ok(Event::Plan(Plan::Free)),
+            ["plan", "pro"] => Ok(Event::Plan(Plan::Pro)),
+            ["protection", "reset"] => detached(Reason::ProtectionReset),
             ["protection", "of", of, "changed", "by", by] => match (role_named(of), role_named(by)) {
-                (Some(of), Some(by)) => detached(TerminalReason::ProtectionChanged { of, by }),
+                (Some(of), Some(by)) => detached(Reason::ProtectionChanged { of, by }),
                 _ => Err(format!("{of:?} or {by:?} is no role")),
             },
             _ => Err(format!("{words:?} is no event")),
         }?;
         let mut out = Outbox::default();
+        let now = self.now;
         let open = self.open(number)?;
-        open.connection.notify(happened, &mut out);
+        open.connection.notify(now, happened, &mut out);
         open.collect(out);
         Ok(())
     }
 
     /// What a line prepares the core to say.
-    fn says(&mut self, words: &[&str]) -> Result<Result<Said, No>, String> {
+    fn says(&mut self, words: &[&str]) -> Result<Result<Answer, Refusal>, String> {
         let month = Some(Duration::from_secs(30 * 24 * 60 * 60));
         Ok(match words {
             ["refuses", name] => Err(no(name)?),
@@ -200,7 +265,7 @@ impl Codec {
                     _ => return Err(format!("{how:?} is no way to grant")),
                 };
                 let tokens = self.tokens(life, by_pin);
-                Ok(Said::Granted(Granted { role, expires_at: tokens[0].expires_at, tokens }))
+                Ok(granted(role, tokens[0].expires_at, tokens))
             }
             ["issues", kind] => {
                 let (kind, life) = match *kind {
@@ -209,43 +274,37 @@ impl Codec {
                     _ => return Err(format!("{kind:?} is no kind of token")),
                 };
                 let tokens = vec![self.draw(kind, life)];
-                Ok(Said::Granted(Granted { role: TerminalRole::User, expires_at: None, tokens }))
+                Ok(granted(TerminalRole::User, None, tokens))
             }
             ["tells", administrator, user] => {
-                Ok(Said::Protection(ShownProtection { administrator: guard(administrator)?, user: guard(user)? }))
+                Ok(Answer::Protection(ShownProtection { administrator: guard(administrator)?, user: guard(user)? }))
             }
             ["sets", what @ ..] => {
                 let new_pin = what.iter().find_map(|word| word.strip_prefix("pin:")).map(Secret::new);
                 let life = new_pin.as_ref().map_or(month, |_| Some(Duration::from_secs(24 * 60 * 60)));
                 let own = what.contains(&"own");
                 let by_pin = new_pin.is_some();
-                Ok(Said::ProtectionSet { new_pin, tokens: if own { self.tokens(life, by_pin) } else { Vec::new() } })
+                Ok(Answer::ProtectionSet { new_pin, tokens: if own { self.tokens(life, by_pin) } else { Vec::new() } })
             }
-            ["does"] => Ok(Said::Done),
+            ["does"] => Ok(Answer::Done),
             _ => return Err(format!("the core knows no {words:?}")),
         })
     }
 
-    /// A request to one of the two servers beside the control sockets, told apart by their paths.
-    fn http(&mut self, request: Request) -> Result<Response, String> {
-        use gatepost_identity::terminal::TerminalName;
-        use gatepost_protocols::Exchange as _;
-        if request.path.starts_with("/public/") {
-            let twin = TerminalName::parse("default").map_err(|error| error.to_string())?;
-            if request.path != Discovery::path(&twin) {
-                return Ok(Response::empty(http::StatusCode::NOT_FOUND));
-            }
-            return match Discovery::new(8765, HTTP_PORT).receive(self.now, [0; 16], request) {
-                ControlFlow::Break(response) => Ok(response),
-                ControlFlow::Continue(_) => Err("nobody is asked where a terminal is".to_owned()),
-            };
-        }
-        match Files.receive(&request) {
-            ControlFlow::Break(response) => Ok(response),
-            ControlFlow::Continue((ask, wanted)) => {
-                let says = self.reply(&ask)?;
-                Ok(Files.answer(wanted, says))
-            }
+    /// A request to the control socket, or to one of the two servers beside it, told apart by their paths.
+    fn request(&mut self, request: Request) -> Result<Response, String> {
+        let listener = match &request {
+            Request { upgrade: true, .. } => self.listeners.iter().position(|listener| listener.terminal.is_some()),
+            request if request.path.starts_with("/public/") => self.listeners.iter().position(|listener| listener.name == "web"),
+            _ => self.listeners.iter().position(|listener| listener.name == "http"),
+        };
+        let here = self.mounts.iter().filter(|(index, _)| Some(*index) == listener).collect::<Vec<_>>();
+        let Some((_, mount)) = Mount::find(&here, &request.path, |(_, mount)| mount) else {
+            return Ok(Response::empty(http::StatusCode::NOT_FOUND));
+        };
+        match Arc::clone(&mount.exchange).receive(self.now, [0; 16], request) {
+            Served::Response(response) => Ok(response),
+            Served::Question(command, answering) => Ok(answering(self.now, self.reply(&command)?)),
         }
     }
 }
@@ -276,20 +335,20 @@ fn span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(number * seconds))
 }
 
-fn no(name: &str) -> Result<No, String> {
+fn no(name: &str) -> Result<Refusal, String> {
     let retry_after = Duration::from_millis(29_500);
     Ok(match name {
-        "MethodNotAllowed" => No::MethodNotAllowed,
-        "PlanRequired" => No::PlanRequired,
-        "RoleMismatch" => No::RoleMismatch,
-        "NotPermitted" => No::NotPermitted,
-        "InvalidCredentials" => Refusal::InvalidCredentials.into(),
-        "LoginRequired" => Refusal::LoginRequired.into(),
-        "Expired" => Refusal::Expired.into(),
-        "TooManyAttempts" => Refusal::TooManyAttempts { retry_after }.into(),
-        "Busy" => Refusal::Busy { retry_after }.into(),
-        "Unavailable" => Refusal::Unavailable.into(),
-        "Invalid" => Refusal::Invalid(vec!["a user is secured only where the administrator is".to_owned()]).into(),
+        "MethodNotAllowed" => Refusal::MethodNotAllowed,
+        "PlanRequired" => Refusal::PlanRequired,
+        "RoleMismatch" => Refusal::RoleMismatch,
+        "NotPermitted" => Refusal::NotPermitted,
+        "InvalidCredentials" => Refusal::InvalidCredentials,
+        "LoginRequired" => Refusal::LoginRequired,
+        "Expired" => Refusal::Expired,
+        "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
+        "Busy" => Refusal::Busy { retry_after },
+        "Unavailable" => Refusal::Unavailable,
+        "Invalid" => Refusal::Invalid(vec!["a user is secured only where the administrator is".to_owned()]),
         _ => return Err(format!("{name:?} is no refusal")),
     })
 }
@@ -297,7 +356,7 @@ fn no(name: &str) -> Result<No, String> {
 impl Stage for Codec {
     fn begin(&mut self, lines: &[String]) -> Result<(), String> {
         let own: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("trueconf.")).collect();
-        self.settings = settings(&own.join("\n"))?;
+        (self.listeners, self.mounts) = served(&own.join("\n"))?;
         Ok(())
     }
 
@@ -319,21 +378,12 @@ impl Stage for Codec {
             secure: false,
             body: bytes::Bytes::new(),
         };
-        let response = if handshake.upgrade {
-            let has_device = self.settings.terminals.iter().any(|terminal| terminal.device.is_some());
-            match open(&self.settings, Terminal { http_port: HTTP_PORT, has_device }, self.now, &request) {
-                Ok(connection) => {
-                    let open = Open { connection, inbox: VecDeque::new(), upward: VecDeque::new() };
-                    self.connections.insert(handshake.connection, open);
-                    return Ok(Answered { status: 101, protocol: None, headers: Vec::new() });
-                }
-                Err(response) => *response,
-            }
-        } else {
-            self.http(request)?
-        };
-        let Response { status, headers, body, .. } = response;
-        let Body::Bytes(_) = body else { return Err("it is no socket".to_owned()) };
+        let Response { status, headers, body, .. } = self.request(request)?;
+        if let Body::Upgrade(upgrade) = body {
+            let open = Open { connection: upgrade.conversation, inbox: VecDeque::new(), upward: VecDeque::new() };
+            self.connections.insert(handshake.connection, open);
+            return Ok(Answered { status: 101, protocol: None, headers: Vec::new() });
+        }
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         Ok(Answered { status: status.as_u16(), protocol: None, headers })
@@ -460,7 +510,7 @@ fn config() -> ProptestConfig {
 enum Step {
     Sent(String),
     Heard(String),
-    Told(Happened),
+    Told(Event),
     Passed(u64),
     Lost(bool),
 }
@@ -553,10 +603,10 @@ fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, result)| format!(r#"{{"method":"call","requestId":"{id}","result":{result},"embeddedHttpPort":1}}"#)),
     ];
     let happened = prop_oneof![
-        Just(Happened::Detached(TerminalReason::Displaced)),
-        Just(Happened::Detached(TerminalReason::PlanLost)),
-        Just(Happened::Detached(TerminalReason::Expired)),
-        Just(Happened::PlanIs(Plan::Free)),
+        Just(Event::Detached(Reason::Displaced)),
+        Just(Event::Detached(Reason::PlanLost)),
+        Just(Event::Detached(Reason::Expired)),
+        Just(Event::Plan(Plan::Free)),
     ];
     prop_oneof![
         8 => any_message().prop_map(Step::Sent),
@@ -567,23 +617,26 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn said(says: Says, now: Timestamp, ask: &Ask) -> Result<Said, No> {
-    let token = |kind| {
-        let secret = spell(&NewTerminalToken { kind, random: &[7; 32], issued_at: now, expires_at: None });
-        IssuedTerminalToken { kind, secret, expires_at: None }
-    };
-    let tokens = || match ask {
-        Ask::Issue(kind) => vec![token(*kind)],
+fn said(says: Says, now: Timestamp, command: &Command) -> Result<Answer, Refusal> {
+    let token = |kind| spell(kind, [7; 32], now, None);
+    let tokens = || match &command.verb {
+        Verb::Issue { kinds } => kinds
+            .iter()
+            .map(|kind| match kind {
+                TokenKind::Terminal(kind) => token(*kind),
+                other => panic!("{other:?}"),
+            })
+            .collect(),
         _ => [TerminalToken::Connection, TerminalToken::Http, TerminalToken::Overlay].map(token).into(),
     };
     match says {
-        Says::Grants(role) => Ok(Said::Granted(Granted { role, expires_at: None, tokens: tokens() })),
-        Says::Sets => Ok(Said::ProtectionSet { new_pin: Some(Secret::new("K7M2QX")), tokens: tokens() }),
+        Says::Grants(role) => Ok(granted(role, None, tokens())),
+        Says::Sets => Ok(Answer::ProtectionSet { new_pin: Some(Secret::new("K7M2QX")), tokens: tokens() }),
         Says::Tells => {
             let (administrator, user) = (guard("password").expect("a guard"), guard("pin:K7M2QX").expect("a guard"));
-            Ok(Said::Protection(ShownProtection { administrator, user }))
+            Ok(Answer::Protection(ShownProtection { administrator, user }))
         }
-        Says::Does => Ok(Said::Done),
+        Says::Does => Ok(Answer::Done),
         Says::Refuses(number) => Err(no(NOS[number]).expect("a refusal")),
     }
 }
@@ -598,7 +651,7 @@ proptest! {
         steps in proptest::collection::vec((any_step(), any_says()), 1..40),
         has_device in any::<bool>(),
     ) {
-        let mut connection = Connection::new(settings("").expect("defaults"), Terminal { http_port: HTTP_PORT, has_device }, START);
+        let mut connection = opened(has_device);
         let (mut now, mut out) = (START, Outbox::default());
         let (mut owed, mut answered, mut awaited) = (0, 0, 0);
         let (mut grants, mut told_grants) = (0, 0);
@@ -608,15 +661,15 @@ proptest! {
                 Step::Sent(text) => {
                     owed += 1;
                     sent = 1;
-                    if let Some(asked) = connection.receive(now, Frame::Text(&text), &mut out) {
-                        let is_grant = matches!(asked.ask, Ask::Authorise { .. } | Ask::Narrow(_));
-                        let reply = said(says, now, &asked.ask);
-                        grants += i32::from(is_grant && matches!(reply, Ok(Said::Granted(_))));
-                        connection.answer(now, asked.pending, reply, &mut out);
+                    if let Some(command) = connection.receive(now, Frame::Text(&text), &mut out) {
+                        let is_grant = matches!(command.verb, Verb::Authenticate { .. } | Verb::Narrow(_));
+                        let reply = said(says, now, &command);
+                        grants += i32::from(is_grant && matches!(reply, Ok(Answer::Granted(_))));
+                        connection.answer(now, Reply::of(reply), &mut out);
                     }
                 }
                 Step::Heard(text) => connection.relayed(now, Relayed::Frame(Frame::Text(&text)), &mut out),
-                Step::Told(happened) => connection.notify(happened, &mut out),
+                Step::Told(happened) => connection.notify(now, happened, &mut out),
                 Step::Passed(seconds) => {
                     now = now.after(Duration::from_secs(seconds));
                     connection.remind(now, &mut out);

@@ -4,6 +4,7 @@
 //! section is the gate's to read; here it is only carried, and a complaint about it gets its file and line. It refuses to
 //! know what any setting is good for.
 
+mod begun;
 mod origins;
 
 use std::ffi::OsString;
@@ -12,11 +13,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::ServedTerminals;
 use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::scope::ScopeDefinition;
 use gatepost_identity::session::{OnReuse, SessionSettings};
+use gatepost_identity::terminal::LockOut;
 use gatepost_identity::throttle::ThrottleSettings;
 use gatepost_protocols::section::{BadSetting, Section};
 use gatepost_protocols::{GATES, Gate};
@@ -24,6 +27,7 @@ use http::Uri;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+pub use crate::config::begun::Begun;
 use crate::config::origins::Origins;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files, closed_to_others as closed_file};
@@ -31,7 +35,7 @@ use crate::listen::tls::{Certificates, Culprit, Files, closed_to_others as close
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
 /// Variables that the command line reads, and that are no settings.
-const NOT_SETTINGS: [&str; 1] = ["GATEPOST_CONFIG"];
+const NOT_SETTINGS: [&str; 2] = ["GATEPOST_CONFIG", "GATEPOST_PIN"];
 
 /// Everything that is set.
 #[derive(Debug)]
@@ -102,12 +106,15 @@ impl Default for Written {
             password: Password::default(),
             throttle: Throttle::default(),
             session: Session::default(),
-            provider: vec![WrittenProvider {
-                name: "local".to_owned(),
-                kind: Kind::Local,
-                aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
-                issuers: Vec::new(),
-            }],
+            provider: vec![
+                WrittenProvider {
+                    name: "local".to_owned(),
+                    kind: Kind::Local,
+                    aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
+                    issuers: Vec::new(),
+                },
+                WrittenProvider { name: "apikey".to_owned(), kind: Kind::ApiKey, aliases: Vec::new(), issuers: Vec::new() },
+            ],
         }
     }
 }
@@ -230,6 +237,8 @@ struct Session {
     connection_life: Span,
     token_life: Span,
     session_life: Span,
+    cookie_life: Span,
+    remembered_life: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -247,6 +256,8 @@ impl Default for Session {
             connection_life: Span(default.connection_life),
             token_life: Span(default.token_life),
             session_life: Span(default.session_life),
+            cookie_life: Span(default.cookie_life),
+            remembered_life: Span(default.remembered_life),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -297,6 +308,7 @@ fn usual_algorithms() -> Vec<String> {
 enum Kind {
     Local,
     Token,
+    ApiKey,
 }
 
 /// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
@@ -339,6 +351,8 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `--data`.
     pub data: Option<PathBuf>,
+    /// What was typed of a terminal.
+    pub begun: Begun,
 }
 
 impl Config {
@@ -362,6 +376,7 @@ impl Config {
             let value = value.to_str().ok_or_else(|| ConfigError(format!("{variable}: is not UTF-8")))?;
             origins.overlay(&mut table, variable, value)?;
         }
+        sources.begun.overlay(&mut table);
         Config::of(table, &origins, sources.data)
     }
 
@@ -388,6 +403,7 @@ impl Config {
         let mut insecure_gates = Vec::new();
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
+        let (mut terminals, mut lock_out) = (ServedTerminals::default(), LockOut::default());
         for (gate, mut section) in sections {
             let require_secure = match section.remove("require_secure") {
                 None => written.require_secure,
@@ -402,9 +418,16 @@ impl Config {
             let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
             scopes.extend((gate.scopes)(&section).map_err(bad)?);
             (gate.mounts)(&section).map_err(bad)?;
+            if let Some(own) = (gate.own)(&section).map_err(bad)? {
+                if let Some(key) = own.shared_services.first() {
+                    return Err(bad(BadSetting::new(key, "this version passes nothing on to a service that connections share")));
+                }
+                (terminals, lock_out) = (own.terminals, own.lock_out);
+            }
             gates.push((gate, section));
         }
-        let identity = written.identity(scopes, insecure_gates, origins)?;
+        let mut identity = written.identity(scopes, insecure_gates, origins)?;
+        (identity.terminals, identity.throttle.terminals) = (terminals, lock_out);
         crate::telemetry::filter(&written.log).map_err(|fault| origins.complain("log", &fault))?;
         if !(1..=1024).contains(&written.password.threads) {
             return Err(origins.complain("password.threads", "must be 1 to 1024"));
@@ -480,6 +503,8 @@ impl Written {
             ("session.connection_life", session.connection_life),
             ("session.token_life", session.token_life),
             ("session.session_life", session.session_life),
+            ("session.cookie_life", session.cookie_life),
+            ("session.remembered_life", session.remembered_life),
         ];
         if let Some((key, _)) = throttle_spans.iter().find(|(_, span)| span.0.is_zero()) {
             return Err(origins.complain(key, "must be longer than nothing"));
@@ -504,6 +529,10 @@ impl Written {
                 Kind::Local if !provider.issuers.is_empty() => {
                     return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind local has none"));
                 }
+                Kind::ApiKey if !provider.issuers.is_empty() => {
+                    return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind apikey has none"));
+                }
+                Kind::ApiKey => ProviderKind::ApiKey,
                 Kind::Local => ProviderKind::Local,
                 Kind::Token => ProviderKind::Token(provider.issuers(&place, origins)?),
             };
@@ -524,12 +553,15 @@ impl Written {
                 source_forgives: throttle.source_forgives.0,
                 token_free: throttle.token_free,
                 token_forgives: throttle.token_forgives.0,
+                terminals: LockOut::default(),
                 entries: throttle.entries,
             },
             sessions: SessionSettings {
                 connection_life: session.connection_life.0,
                 token_life: session.token_life.0,
                 session_life: session.session_life.0,
+                cookie_life: session.cookie_life.0,
+                remembered_life: session.remembered_life.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,
@@ -545,6 +577,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            terminals: ServedTerminals::default(),
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })
     }

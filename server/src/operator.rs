@@ -4,23 +4,22 @@
 //! and root. Decides who may come in and how an operation is worded; what it does, `gatepost_identity::admin` decides. The
 //! same operations run without a server, when the command line holds the data directory itself.
 
+mod facts;
+mod terminals;
+
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::facts::{api_key, audit, client, client_with, explain, made_api_key, minted, session, user};
 use gatepost_identity::Identity;
-use gatepost_identity::account::{Account, Client, Status};
-use gatepost_identity::admin::{
-    Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, SessionView, UserChange,
-};
-use gatepost_identity::audit::AuditRow;
+use gatepost_identity::account::Status;
+use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, UserChange};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::scope::{ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::SessionId;
-use gatepost_identity::store::Grant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -45,8 +44,16 @@ pub enum Operation {
         email: Option<String>,
         /// Friendly name.
         display_name: Option<String>,
+        /// Given name.
+        first_name: Option<String>,
+        /// Family name.
+        last_name: Option<String>,
+        /// Where a picture is.
+        profile_url: Option<String>,
         /// Roles.
         roles: Vec<String>,
+        /// Permissions.
+        permissions: Vec<String>,
         /// Scopes.
         scopes: Vec<String>,
         /// End, in milliseconds since the Unix epoch.
@@ -76,8 +83,16 @@ pub enum Operation {
         email: Option<String>,
         /// Another friendly name; empty takes it away.
         display_name: Option<String>,
+        /// Another given name; empty takes it away.
+        first_name: Option<String>,
+        /// Another family name; empty takes it away.
+        last_name: Option<String>,
+        /// Another picture; empty takes it away.
+        profile_url: Option<String>,
         /// All roles.
         roles: Option<Vec<String>>,
+        /// All permissions.
+        permissions: Option<Vec<String>>,
         /// All scopes.
         scopes: Option<Vec<String>>,
         /// Another end, in milliseconds since the Unix epoch; 0 takes it away.
@@ -186,6 +201,71 @@ pub enum Operation {
         scopes: Vec<String>,
         /// How long it is good, in milliseconds.
         life: u64,
+    },
+    /// Makes an API key and tells its text.
+    ApiKeyAdd {
+        /// Name or address of the user whom it speaks for.
+        user: String,
+        /// What it is to be used with.
+        environment: String,
+        /// End, in milliseconds since the Unix epoch.
+        expires_at: Option<i64>,
+    },
+    /// The API keys of a user.
+    ApiKeyList {
+        /// Name or address.
+        user: String,
+    },
+    /// Cancels an API key.
+    ApiKeyRevoke {
+        /// Name or address.
+        user: String,
+        /// The first letters of the key.
+        prefix: String,
+    },
+    /// Adds a terminal.
+    TerminalAdd {
+        /// Its name.
+        name: String,
+        /// The word of its plan.
+        plan: String,
+    },
+    /// All terminals.
+    TerminalList,
+    /// One terminal.
+    TerminalShow {
+        /// Its name.
+        name: String,
+    },
+    /// Protects a role of a terminal.
+    TerminalProtect {
+        /// Its name.
+        name: String,
+        /// The word of the role.
+        role: String,
+        /// The word of the protection.
+        by: String,
+        /// The password, where it is one.
+        password: Option<Told>,
+    },
+    /// The PIN of a role of a terminal.
+    TerminalShowPin {
+        /// Its name.
+        name: String,
+        /// The word of the role.
+        role: String,
+    },
+    /// Puts a terminal on another plan.
+    TerminalPlan {
+        /// Its name.
+        name: String,
+        /// The word of the plan.
+        plan: String,
+    },
+    /// Removes a terminal.
+    TerminalRemove {
+        /// Its name.
+        name: String,
     },
     /// Sessions, a page at a time, newest first.
     SessionList {
@@ -354,20 +434,60 @@ pub async fn perform(identity: &Identity, operator: Operator, operation: Operati
 
 async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refusal> {
     match operation {
-        Operation::UserAdd { name, id, email, display_name, roles, scopes, expires_at, password } => {
-            let password = password.map(Told::secret);
-            let expires_at = expires_at.map(Timestamp::from_millis);
-            let new = NewUser { name, subject: id, email, display_name, roles, scopes, expires_at, password };
+        Operation::UserAdd {
+            name,
+            id,
+            email,
+            display_name,
+            first_name,
+            last_name,
+            profile_url,
+            roles,
+            permissions,
+            scopes,
+            expires_at,
+            password,
+        } => {
+            let new = NewUser {
+                name,
+                subject: id,
+                email,
+                display_name,
+                first_name,
+                last_name,
+                profile_url,
+                roles,
+                permissions,
+                scopes,
+                expires_at: expires_at.map(Timestamp::from_millis),
+                password: password.map(Told::secret),
+            };
             Ok(user(&admin.add_user(new).await?))
         }
         Operation::UserList { after, limit } => Ok(admin.users(after.as_deref(), limit).await?.iter().map(user).collect()),
         Operation::UserShow { name } => Ok(user(&admin.user(&name).await?)),
-        Operation::UserSet { name, new_name, email, display_name, roles, scopes, expires_at } => {
+        Operation::UserSet {
+            name,
+            new_name,
+            email,
+            display_name,
+            first_name,
+            last_name,
+            profile_url,
+            roles,
+            permissions,
+            scopes,
+            expires_at,
+        } => {
             let change = UserChange {
                 name: new_name,
                 email: email.map(unless_empty),
                 display_name: display_name.map(unless_empty),
+                first_name: first_name.map(unless_empty),
+                last_name: last_name.map(unless_empty),
+                profile_url: profile_url.map(unless_empty),
                 roles,
+                permissions,
                 scopes,
                 expires_at: expires_at.map(unless_zero),
             };
@@ -415,6 +535,22 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             let (grant, code) = admin.mint_grant(new).await?;
             Ok(minted(&grant, &user, &code))
         }
+        Operation::ApiKeyAdd { user, environment, expires_at } => {
+            let expires_at = expires_at.map(Timestamp::from_millis);
+            let (key, text) = admin.add_api_key(&user, &environment, expires_at).await?;
+            Ok(made_api_key(&key, &text))
+        }
+        Operation::ApiKeyList { user } => Ok(admin.api_keys(&user).await?.iter().map(api_key).collect()),
+        Operation::ApiKeyRevoke { user, prefix } => Ok(api_key(&admin.cancel_api_key(&user, &prefix).await?)),
+        Operation::TerminalAdd { name, plan } => Ok(terminals::facts(&admin.add_terminal(&name, terminals::plan(&plan)?).await?)),
+        Operation::TerminalList => Ok(admin.terminals().await?.iter().map(terminals::facts).collect()),
+        Operation::TerminalShow { name } => Ok(terminals::facts(&admin.terminal(&name).await?)),
+        Operation::TerminalProtect { name, role, by, password } => terminals::protect(admin, &name, &role, &by, password).await,
+        Operation::TerminalShowPin { name, role } => terminals::pin(admin, &name, &role).await,
+        Operation::TerminalPlan { name, plan } => {
+            Ok(terminals::facts(&admin.set_terminal_plan(&name, terminals::plan(&plan)?).await?))
+        }
+        Operation::TerminalRemove { name } => Ok(terminals::facts(&admin.remove_terminal(&name).await?)),
         Operation::SessionList { user, after, limit } => {
             let after = after.map(|id| session_id(&id)).transpose()?;
             Ok(admin.sessions(user.as_deref(), after, limit).await?.iter().map(session).collect())
@@ -443,115 +579,4 @@ fn unless_empty(text: String) -> Option<String> {
 
 fn unless_zero(millis: i64) -> Option<Timestamp> {
     (millis != 0).then(|| Timestamp::from_millis(millis))
-}
-
-/// A moment as operators read it: RFC 3339 in UTC.
-fn moment(at: Timestamp) -> Value {
-    match jiff::Timestamp::from_millisecond(at.millis()) {
-        Ok(moment) => json!(moment.to_string()),
-        Err(_) => Value::Null,
-    }
-}
-
-fn user(account: &Account) -> Value {
-    json!({
-        "name": account.name.as_str(),
-        "id": account.subject,
-        "email": account.email.as_ref().map(|email| email.as_str()),
-        "display_name": account.display_name,
-        "status": account.status.word(),
-        "roles": account.roles,
-        "scopes": names(&account.scopes),
-        "expires_at": account.expires_at.map(moment),
-        "has_password": account.password.is_some(),
-        "created_at": moment(account.created_at),
-        "account": account.id.0.to_string(),
-    })
-}
-
-fn client(client: &Client) -> Value {
-    json!({
-        "id": client.id.as_str(),
-        "display_name": client.display_name,
-        "kind": if client.secret.is_some() { "confidential" } else { "public" },
-        "status": client.status.word(),
-        "scopes": names(&client.scopes),
-        "receives_token": client.receives_token,
-        "expires_at": client.expires_at.map(moment),
-        "created_at": moment(client.created_at),
-    })
-}
-
-/// With the secret that was drawn; it is told this once.
-fn client_with(changed: &Client, drawn: Option<Secret>) -> Value {
-    let mut facts = client(changed);
-    if let Some(secret) = drawn {
-        facts["secret"] = json!(secret.expose_text());
-    }
-    facts
-}
-
-/// With the code; it is told this once.
-fn minted(grant: &Grant, user: &str, code: &Secret) -> Value {
-    let scopes = match &grant.scopes {
-        ScopeRequest::Maximum => Value::Null,
-        ScopeRequest::Nothing => json!([]),
-        ScopeRequest::AnyOf(scopes) => names(scopes),
-    };
-    json!({
-        "code": code.expose_text(),
-        "client": grant.client.as_str(),
-        "user": user,
-        "provider": grant.provider,
-        "scopes": scopes,
-        "expires_at": moment(grant.expires_at),
-    })
-}
-
-fn names(scopes: &Scopes) -> Value {
-    scopes.iter().map(|scope| scope.as_str()).collect()
-}
-
-fn session(view: &SessionView) -> Value {
-    let session = &view.session;
-    json!({
-        "id": session.id.0.to_string(),
-        "user": view.user,
-        "client": session.client.as_str(),
-        "gate": session.gate,
-        "provider": session.provider,
-        "source": session.source.to_string(),
-        "started_at": moment(session.started_at),
-        "used_at": moment(session.used_at),
-        "connections": view.connections,
-    })
-}
-
-fn audit(row: &AuditRow) -> Value {
-    json!({
-        "number": row.number,
-        "at": moment(row.at),
-        "action": row.action,
-        "outcome": row.outcome,
-        "gate": row.gate,
-        "name": row.name,
-        "source": row.source,
-        "account": row.account.map(|id| id.0.to_string()),
-        "client": row.client.as_ref().map(|id| id.as_str()),
-        "session": row.session.map(|id| id.0.to_string()),
-        "count": row.count,
-        "hash": row.hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-    })
-}
-
-/// A refusal as a sentence for operators.
-fn explain(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::AlreadyExists("id") => "somebody has this id already".to_owned(),
-        Refusal::AlreadyExists(field) => format!("somebody has this {field} already, as name or as e-mail address"),
-        Refusal::NotFound(what) => format!("there is no such {what}"),
-        Refusal::Invalid(faults) => faults.join("; "),
-        Refusal::Unavailable => "the store or a thread failed; the log says more".to_owned(),
-        other => format!("refused: {}", other.word()),
-    }
 }

@@ -291,7 +291,8 @@ impl Relay {
         let kinds = vec![TokenKind::Upstream { audience: self.service.audience.clone() }];
         let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds } };
         let Via { gate, connection, peer, .. } = *via;
-        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING }, waking)
+        let context = Context { gate, peer, terminal: None, connection: Some(connection), deadline: instant + ASKING };
+        via.world.ask(command, context, waking)
     }
 
     fn opening(&self, token: Secret, via: &Via<'_>) -> State {

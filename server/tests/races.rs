@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gatepost::clock::RealClock;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Status};
 use gatepost_identity::admin::{ClientChange, NewClient, NewUser, Operator, UserChange};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::{SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
@@ -28,9 +29,10 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, OneNode, Page, Placed, Redeemed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash,
-    Which, Written,
+    Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError,
+    StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use gatepost_identity::{Identity, Settings, World};
 use gatepost_store::Memory;
@@ -93,6 +95,7 @@ handed_on! {
         change_client(client: Client, end: Option<Reason>, audit: AuditEntry) -> Written;
         remove_client(id: ClientId, version: u64, audit: AuditEntry) -> Written;
         start_session(new: NewSession) -> Written;
+        rehash(rehashed: Rehashed) -> ();
         add_grant(grant: Grant, audit: AuditEntry) -> ();
         grant(hash: &TokenHash) -> Option<Grant>;
         redeem(grant: TokenHash, new: NewSession, reuse: AuditEntry) -> Redeemed;
@@ -105,6 +108,14 @@ handed_on! {
         revoke(token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> ();
         is_revoked(token: &TokenHash) -> bool;
         forget(now: Timestamp, ended: Timestamp) -> ();
+        add_api_keys(new: NewApiKeys, audit: AuditEntry) -> Written;
+        api_key(hash: &TokenHash) -> Option<ApiKey>;
+        api_keys(of: AccountId) -> Vec<ApiKey>;
+        cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();
+        terminals() -> Vec<StoredTerminal>;
+        add_terminal(terminal: StoredTerminal, audit: AuditEntry) -> Placed;
+        change_terminal(terminal: StoredTerminal, audit: AuditEntry) -> Written;
+        remove_terminal(name: TerminalName, version: u64, audit: AuditEntry) -> Written;
         feed(after: u64, limit: usize) -> Vec<(u64, Change)>;
         feed_end() -> u64;
         audit(entries: Vec<AuditEntry>) -> ();
@@ -125,7 +136,9 @@ impl Core {
         let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false };
         let settings = Settings {
             passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
-            providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: Vec::new() }],
+            providers: [("local", ProviderKind::Local), ("apikey", ProviderKind::ApiKey)]
+                .map(|(name, kind)| Provider { name: name.to_owned(), kind, aliases: Vec::new() })
+                .into(),
             scopes: vec![scope("a"), scope("b")],
             ..Settings::default()
         };
@@ -153,15 +166,33 @@ impl Core {
     }
 
     async fn ask(&self, presented: Vec<Credential>, credential: Credential, connection: u64) -> Result<Peering, Refusal> {
-        let request = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+        let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
         let command = Command { presented, verb: Verb::Authenticate { provider: None, credential, request } };
         let peer = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
         let deadline = system_instant() + Duration::from_secs(20);
-        let context = Context { gate: "zenith", peer, connection: Some(ConnectionId(connection)), deadline };
+        let context = Context { gate: "zenith", peer, terminal: None, connection: Some(ConnectionId(connection)), deadline };
         let outcome = self.identity.handle(command, &context).await;
         let granted = outcome.reply.result.and_then(Answer::granted)?;
         outcome.held.release();
         Ok(Peering { granted, attachment: outcome.attachment.unwrap() })
+    }
+
+    /// A request without a connection.
+    async fn request(&self, presented: Vec<Credential>, verb: Verb) -> Result<Granted, Refusal> {
+        let peer = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
+        let deadline = system_instant() + Duration::from_secs(20);
+        let context = Context { gate: "web", peer, terminal: None, connection: None, deadline };
+        let outcome = self.identity.handle(Command { presented, verb }, &context).await;
+        let granted = outcome.reply.result.and_then(Answer::granted)?;
+        outcome.held.release();
+        Ok(granted)
+    }
+
+    async fn sign_in(&self, binding: Binding) -> Result<Granted, Refusal> {
+        let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+        let credential = Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") };
+        let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding, spelling: None };
+        self.request(vec![app], Verb::Authenticate { provider: None, credential, request }).await
     }
 
     async fn log_in(&self, connection: u64) -> Result<Peering, Refusal> {
@@ -264,9 +295,103 @@ async fn a_session_that_ended_while_its_token_was_rolled_is_not_granted() {
     let store = Arc::new(Interrupted::default());
     let core = Core::with_ann(&store).await;
     let peer = core.log_in(1).await.unwrap();
-    store.after("roll", core.end_session(peer.granted.principal.session));
+    store.after("roll", core.end_session(peer.granted.principal.session.unwrap()));
     assert_eq!(core.present(&peer.token(), 2).await.err(), Some(Refusal::Revoked));
     assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
+}
+
+#[tokio::test]
+async fn a_session_that_ended_while_its_cookie_was_committed_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let identity = core.identity.clone();
+    store.after("start_session", async move {
+        identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
+    });
+    assert_eq!(core.sign_in(Binding::Cookie { remember: false }).await.err(), Some(Refusal::Revoked));
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn what_was_taken_while_a_cookie_was_committed_is_not_granted() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let ends = system_now().after(Duration::from_secs(60));
+    store.after("start_session", core.set_ann(UserChange { expires_at: Some(Some(ends)), ..only_a() }));
+    let granted = core.sign_in(Binding::Cookie { remember: false }).await.unwrap();
+    assert_eq!((format!("{:?}", granted.principal.scopes).as_str(), granted.principal.expires_at), ("[a]", Some(ends)));
+}
+
+#[tokio::test]
+async fn a_cookie_whose_session_ended_while_it_was_read_says_nobody() {
+    let store = Arc::new(Interrupted::default());
+    let first = Core::with_ann(&store).await;
+    let granted = first.sign_in(Binding::Cookie { remember: false }).await.unwrap();
+    let cookie = || Credential::Cookie(granted.tokens[0].secret.clone());
+    first.request(vec![cookie()], Verb::WhoAmI).await.expect("signed in");
+    let core = Core::on(Arc::clone(&store)).await;
+    store.after("session_by_token", core.end_session(granted.principal.session.unwrap()));
+    for _ in 0..3 {
+        assert_eq!(core.request(vec![cookie()], Verb::WhoAmI).await.err(), Some(Refusal::LoginRequired));
+    }
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn an_account_that_was_switched_off_while_its_password_was_hashed_is_not_let_in_for_a_request() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let identity = core.identity.clone();
+    store.after("account_named", async move {
+        identity.admin(OPERATOR).set_user_status("ann", Status::Disabled).await.unwrap();
+    });
+    assert_eq!(core.sign_in(Binding::Request).await.err(), Some(Refusal::Unavailable), "as a login that it befalls");
+    assert!(store.has_happened());
+    assert_eq!(core.sign_in(Binding::Request).await.err(), Some(Refusal::AccountUnavailable));
+}
+
+#[tokio::test]
+async fn who_shows_a_cookie_again_asks_nothing_of_the_store_but_the_feed() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let granted = core.sign_in(Binding::Cookie { remember: true }).await.unwrap();
+    let asked = store.asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        let cookie = Credential::Cookie(granted.tokens[0].secret.clone());
+        core.request(vec![cookie], Verb::WhoAmI).await.expect("signed in");
+    }
+    // The feed is read where nobody has for a second; here that is the task of whoever asks.
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+}
+
+#[tokio::test]
+async fn an_api_key_that_was_cancelled_while_it_was_read_stays_cancelled() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let (key, text) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+    let identity = core.identity.clone();
+    store.after("api_key", async move {
+        identity.admin(OPERATOR).cancel_api_key("ann", &key.prefix).await.unwrap();
+    });
+    for _ in 0..3 {
+        let shown = vec![Credential::ApiKey(text.clone())];
+        assert_eq!(core.request(shown, Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+    }
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn who_shows_an_api_key_again_asks_nothing_of_the_store_but_the_feed() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let (_, text) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+    let show = async || core.request(vec![Credential::ApiKey(text.clone())], Verb::WhoAmI).await;
+    show().await.unwrap();
+    let asked = store.asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        show().await.unwrap();
+    }
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
 }
 
 #[tokio::test]
@@ -286,7 +411,7 @@ async fn a_session_that_ended_while_it_was_read_is_ended() {
     let store = Arc::new(Interrupted::default());
     let first = Core::with_ann(&store).await;
     let peer = first.log_in(1).await.unwrap();
-    let (token, session) = (peer.token(), peer.granted.principal.session);
+    let (token, session) = (peer.token(), peer.granted.principal.session.unwrap());
     // Without a token to roll nothing would be written, so nothing but memory stands between the token and its session.
     let untold = ClientChange { receives_token: Some(false), ..ClientChange::default() };
     first.identity.admin(OPERATOR).set_client("app", untold).await.unwrap();
@@ -327,7 +452,7 @@ async fn a_token_for_a_service_asks_nothing_of_the_store_however_long_ago_it_was
         Command { presented: Vec::new(), verb: Verb::Issue { kinds: vec![TokenKind::Upstream { audience: "svc".to_owned() }] } };
     let at = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
     let deadline = system_instant() + Duration::from_secs(20);
-    let context = Context { gate: "zenith", peer: at, connection: Some(ConnectionId(1)), deadline };
+    let context = Context { gate: "zenith", peer: at, terminal: None, connection: Some(ConnectionId(1)), deadline };
     let granted = core.identity.handle(command, &context).await.reply.result.and_then(Answer::granted).unwrap();
     assert_eq!(granted.principal, peer.granted.principal);
     assert_eq!(store.asked.load(Ordering::Relaxed), asked);

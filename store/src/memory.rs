@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Redemption, Roll, SigningKey, Store, StoreError, StoredSession, Token,
-    TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, SigningKey, Store, StoreError,
+    StoredSession, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
 };
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 
 /// The lines of the feed that are kept, as in SQLite's.
@@ -35,6 +37,8 @@ struct State {
     tokens: BTreeMap<TokenHash, Token>,
     grants: BTreeMap<TokenHash, Grant>,
     revoked: BTreeMap<TokenHash, Timestamp>,
+    api_keys: BTreeMap<TokenHash, ApiKey>,
+    terminals: BTreeMap<TerminalName, StoredTerminal>,
     feed: VecDeque<(u64, Change)>,
     audit: Vec<AuditRow>,
     throttle: BTreeMap<u32, ThrottleRow>,
@@ -86,15 +90,19 @@ impl State {
             Which::Account(id) => session.account == Some(*id),
             Which::Client(id) => session.client == *id,
             Which::UsedBefore(moment) => session.used_at <= *moment,
+            Which::ExpiredBefore(moment) => session.expires_at.is_some_and(|end| end <= *moment),
         };
         self.grants.retain(|_, grant| {
             let to_come = match which {
                 Which::Account(id) => grant.account == *id,
                 Which::Client(id) => grant.client == *id,
-                Which::Session(_) | Which::UsedBefore(_) => false,
+                Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => false,
             };
             grant.redeemed.is_some() || !to_come
         });
+        if let Which::Account(id) = which {
+            self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(at, account.cut_off));
+        }
         let ended: Vec<Session> =
             self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
         for session in &ended {
@@ -107,6 +115,9 @@ impl State {
 
     fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
         let ended = self.end(which, reason, at);
+        if let Which::Account(id) = which {
+            self.tell(Change::Account(*id));
+        }
         for session in &ended {
             self.append(AuditEntry {
                 session: Some(session.id),
@@ -129,6 +140,9 @@ impl State {
         if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
             return Err(twice("token"));
         }
+        if let Some((replaced, audit)) = new.replaces {
+            self.end_with_audit(&Which::Session(replaced), Reason::Displaced, session.started_at, &audit);
+        }
         if let (Some(password), Some(id)) = (new.rehashed, session.account) {
             self.accounts.entry(id).and_modify(|account| account.password = Some(password));
         }
@@ -141,6 +155,13 @@ impl State {
         self.sessions.insert(session.id, session);
         self.append(new.audit);
         Ok(Written::Done)
+    }
+
+    fn cancel(&mut self, hash: &TokenHash, at: Timestamp) {
+        self.api_keys.entry(*hash).and_modify(|key| {
+            key.cancelled_at.get_or_insert(at);
+        });
+        self.tell(Change::Revoked(*hash));
     }
 
     fn tell(&mut self, change: Change) {
@@ -226,14 +247,15 @@ impl Store for Memory {
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {
         let mut state = self.state();
-        if state.accounts.get(&account.id).is_none_or(|stored| stored.version != account.version) {
+        let Some(stored) = state.accounts.get(&account.id).filter(|stored| stored.version == account.version) else {
             return Ok(Placed::Stale);
-        }
+        };
+        let cut_off = account.cut_off.max(stored.cut_off);
         if let Some(field) = state.taken(&account) {
             return Ok(Placed::Taken(field));
         }
         let id = account.id;
-        state.accounts.insert(id, Account { version: account.version + 1, ..account });
+        state.accounts.insert(id, Account { cut_off, version: account.version + 1, ..account });
         if let Some(reason) = end {
             state.end(&Which::Account(id), reason, audit.at);
         }
@@ -249,6 +271,7 @@ impl Store for Memory {
         }
         state.end(&Which::Account(id), Reason::Revoked, audit.at);
         state.accounts.remove(&id);
+        state.api_keys.retain(|_, key| key.account != id);
         state.tell(Change::Account(id));
         state.append(audit);
         Ok(Written::Done)
@@ -302,6 +325,21 @@ impl Store for Memory {
 
     async fn start_session(&self, new: NewSession) -> Result<Written, StoreError> {
         self.state().begin(new)
+    }
+
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some((id, version, hash)) = rehashed.account
+            && let Some(account) = state.accounts.get_mut(&id).filter(|account| account.version == version)
+        {
+            account.password = Some(hash);
+        }
+        if let Some((id, version, hash)) = rehashed.client
+            && let Some(client) = state.clients.get_mut(&id).filter(|client| client.version == version)
+        {
+            client.secret = Some(hash);
+        }
+        Ok(())
     }
 
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {
@@ -420,6 +458,9 @@ impl Store for Memory {
         state.revoked.retain(|_, until| *until >= now);
         state.tokens.retain(|_, token| token.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
+        state
+            .api_keys
+            .retain(|_, key| [key.cancelled_at, key.expires_at].into_iter().flatten().min().is_none_or(|end| end >= ended));
         let State { grants, sessions, .. } = &mut *state;
         grants.retain(|_, grant| match grant.redeemed {
             Some(redeemed) => sessions.contains_key(&redeemed.session),
@@ -428,6 +469,78 @@ impl Store for Memory {
         let surplus = state.feed.len().saturating_sub(FEED);
         state.feed.drain(..surplus);
         Ok(())
+    }
+
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if !state.accounts.contains_key(&new.account) {
+            return Ok(Written::Stale);
+        }
+        if new.keys.iter().any(|key| state.api_keys.contains_key(&key.hash)) {
+            return Err(twice("API key"));
+        }
+        if let Some(environment) = &new.in_place_of {
+            let replaced =
+                |key: &&ApiKey| key.account == new.account && key.environment == *environment && key.cancelled_at.is_none();
+            let replaced: Vec<TokenHash> = state.api_keys.values().filter(replaced).map(|key| key.hash).collect();
+            replaced.iter().for_each(|hash| state.cancel(hash, new.at));
+        }
+        state.api_keys.extend(new.keys.into_iter().map(|key| (key.hash, key)));
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.state().api_keys.get(hash).cloned())
+    }
+
+    async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account == of).cloned().collect();
+        keys.sort_by_key(|key| (std::cmp::Reverse(key.created_at), key.hash));
+        keys.truncate(1000);
+        Ok(keys)
+    }
+
+    async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.cancel(&hash, at);
+        state.append(audit);
+        Ok(())
+    }
+
+    async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError> {
+        Ok(self.state().terminals.values().cloned().collect())
+    }
+
+    async fn add_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Placed, StoreError> {
+        let mut state = self.state();
+        if state.terminals.contains_key(&terminal.name) {
+            return Ok(Placed::Taken("name"));
+        }
+        state.terminals.insert(terminal.name.clone(), terminal);
+        state.append(audit);
+        Ok(Placed::Done)
+    }
+
+    async fn change_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.terminals.get(&terminal.name).is_none_or(|stored| stored.version != terminal.version) {
+            return Ok(Written::Stale);
+        }
+        let version = terminal.version + 1;
+        state.terminals.insert(terminal.name.clone(), StoredTerminal { version, ..terminal });
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn remove_terminal(&self, name: TerminalName, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.terminals.get(&name).is_none_or(|stored| stored.version != version) {
+            return Ok(Written::Stale);
+        }
+        state.terminals.remove(&name);
+        state.append(audit);
+        Ok(Written::Done)
     }
 
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {

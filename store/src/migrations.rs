@@ -14,6 +14,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_grants.sql"),
     include_str!("../migrations/0003_revoked.sql"),
     include_str!("../migrations/0004_signing_keys.sql"),
+    include_str!("../migrations/0005_rights.sql"),
+    include_str!("../migrations/0006_cookies.sql"),
+    include_str!("../migrations/0007_api_keys.sql"),
+    include_str!("../migrations/0008_terminals.sql"),
 ];
 
 /// What stands between a file and the present schema.

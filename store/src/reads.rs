@@ -3,10 +3,12 @@
 //! What takes more than one statement takes one transaction, so that it never sees half of a write.
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Page, SigningKey, StoredSession, TokenHash};
+use gatepost_identity::store::{Change, Grant, Page, SigningKey, StoredSession, StoredTerminal, TokenHash};
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -59,6 +61,24 @@ pub(crate) fn clients(connection: &Connection, page: &Page<ClientId>) -> Result<
 
 pub(crate) fn grant(connection: &Connection, hash: &TokenHash) -> Result<Option<Grant>, Failure> {
     one(connection, &format!("SELECT {} FROM grants WHERE hash = ?1", rows::GRANT), [hash], rows::grant)
+}
+
+pub(crate) fn api_key(connection: &Connection, hash: &TokenHash) -> Result<Option<ApiKey>, Failure> {
+    one(connection, &format!("SELECT {} FROM api_keys WHERE hash = ?1", rows::API_KEY), [hash], rows::api_key)
+}
+
+pub(crate) fn api_keys(connection: &Connection, of: AccountId) -> Result<Vec<ApiKey>, Failure> {
+    let sql = format!("SELECT {} FROM api_keys WHERE account = ?1 ORDER BY created_at DESC, hash LIMIT 1000", rows::API_KEY);
+    all(connection, &sql, [of.0.into_bytes()], rows::api_key)
+}
+
+pub(crate) fn terminals(connection: &Connection) -> Result<Vec<StoredTerminal>, Failure> {
+    all(connection, &format!("SELECT {} FROM terminals ORDER BY name", rows::TERMINAL), [], rows::terminal)
+}
+
+pub(crate) fn terminal_version(connection: &Connection, name: &TerminalName) -> Result<Option<u64>, Failure> {
+    let sql = format!("SELECT {} FROM terminals WHERE name = ?1", rows::TERMINAL);
+    Ok(one(connection, &sql, [name.as_str()], rows::terminal)?.map(|terminal| terminal.version))
 }
 
 pub(crate) fn session_by_token(

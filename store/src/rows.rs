@@ -5,14 +5,16 @@
 
 use std::net::IpAddr;
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Status, Username};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Ended, Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Redemption, SigningKey, Token, TokenHash};
+use gatepost_identity::store::{Change, Grant, Redemption, SigningKey, StoredTerminal, Token, TokenHash};
+use gatepost_identity::terminal::{Guard, Plan, TerminalName};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value, ValueRef};
@@ -79,7 +81,7 @@ fn key_of(row: &Row<'_>) -> String {
 /// The columns of [`account`].
 pub(crate) const ACCOUNT: &str = "accounts.id, accounts.subject, accounts.name, accounts.email, accounts.display_name, \
      accounts.status, accounts.expires_at, accounts.roles, accounts.scopes, accounts.password, accounts.version, \
-     accounts.created_at";
+     accounts.created_at, accounts.permissions, accounts.first_name, accounts.last_name, accounts.profile_url, accounts.cut_off";
 
 pub(crate) fn account(row: &Row<'_>) -> Result<Account, Failure> {
     let cells = Cells { table: "accounts", row };
@@ -91,11 +93,15 @@ pub(crate) fn account(row: &Row<'_>) -> Result<Account, Failure> {
         display_name: cells.cell(4)?,
         status: cells.parsed(5, status)?,
         expires_at: cells.at_or_never(6)?,
-        roles: cells.parsed(7, |text| serde_json::from_str(text).map_err(|error| error.to_string()))?,
+        rights: Rights { roles: cells.parsed(7, names)?, permissions: cells.parsed(12, names)? },
         scopes: cells.parsed(8, scopes)?,
         password: cells.cell(9)?,
         version: cells.number(10)?,
         created_at: cells.at(11)?,
+        first_name: cells.cell(13)?,
+        last_name: cells.cell(14)?,
+        profile_url: cells.cell(15)?,
+        cut_off: cells.at(16)?,
     })
 }
 
@@ -118,8 +124,8 @@ pub(crate) fn client(row: &Row<'_>) -> Result<Client, Failure> {
 }
 
 /// The columns of [`session`].
-pub(crate) const SESSION: &str =
-    "id, gate, provider, account, client, requested, spelling, source, started_at, used_at, ended_at, ended_for";
+pub(crate) const SESSION: &str = "id, gate, provider, account, client, requested, spelling, source, started_at, used_at, ended_at, ended_for, \
+     expires_at";
 
 pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
     let cells = Cells { table: "sessions", row };
@@ -138,6 +144,7 @@ pub(crate) fn session(row: &Row<'_>) -> Result<Session, Failure> {
         source: cells.parsed(7, |text| text.parse::<IpAddr>().map_err(|error| format!("{text:?}: {error}")))?,
         started_at: cells.at(8)?,
         used_at: cells.at(9)?,
+        expires_at: cells.at_or_never(12)?,
         ended,
     })
 }
@@ -195,6 +202,58 @@ pub(crate) fn grant(row: &Row<'_>) -> Result<Grant, Failure> {
     })
 }
 
+/// The columns of [`api_key`].
+pub(crate) const API_KEY: &str = "hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at";
+
+pub(crate) fn api_key(row: &Row<'_>) -> Result<ApiKey, Failure> {
+    let cells = Cells { table: "api_keys", row };
+    Ok(ApiKey {
+        hash: cells.cell(0)?,
+        prefix: cells.cell(1)?,
+        account: AccountId(cells.uuid(2)?),
+        environment: cells.cell(3)?,
+        kind: cells.cell(4)?,
+        created_at: cells.at(5)?,
+        expires_at: cells.at_or_never(6)?,
+        cancelled_at: cells.at_or_never(7)?,
+    })
+}
+
+/// The columns of [`terminal`].
+pub(crate) const TERMINAL: &str = "name, plan, administrator, administrator_secret, user, user_secret, version";
+
+pub(crate) fn terminal(row: &Row<'_>) -> Result<StoredTerminal, Failure> {
+    let cells = Cells { table: "terminals", row };
+    let guard = |column: usize| {
+        let secret: Option<String> = cells.cell(column + 1)?;
+        cells.parsed(column, |word| match (word, secret) {
+            ("unsecured", None) => Ok(Guard::Unsecured),
+            ("password", Some(hash)) => Ok(Guard::Password(hash)),
+            ("pin", Some(pin)) => Ok(Guard::Pin(Secret::new(pin))),
+            _ => Err(format!("{word:?} with the secret that stands beside it is no protection")),
+        })
+    };
+    Ok(StoredTerminal {
+        name: cells.parsed(0, |name| TerminalName::parse(name).map_err(|error| error.to_string()))?,
+        plan: cells.parsed(1, |word| Plan::parse(word).ok_or_else(|| format!("{word:?} is no plan")))?,
+        administrator: guard(2)?,
+        user: guard(4)?,
+        version: cells.number(6)?,
+    })
+}
+
+/// A role's guard as its word and its secret.
+pub(crate) fn guard_cells(guard: &Guard) -> Result<(&'static str, Option<&str>), Failure> {
+    match guard {
+        Guard::Unsecured => Ok(("unsecured", None)),
+        Guard::Password(hash) => Ok(("password", Some(hash))),
+        Guard::Pin(pin) => match pin.expose_text() {
+            Some(pin) => Ok(("pin", Some(pin))),
+            None => Err(Failure::Unwritable("a PIN is no text".to_owned())),
+        },
+    }
+}
+
 /// The columns of [`change`].
 pub(crate) const CHANGE: &str = "number, kind, id, detail";
 
@@ -205,6 +264,7 @@ pub(crate) fn change_cells(change: &Change) -> (&'static str, Value, Value) {
         Change::SessionEnded(id, reason) => ("session", blob(id.0), Value::Text(reason.word().to_owned())),
         Change::TokensEnded(id, hashes) => ("tokens", blob(id.0), Value::Blob(hashes.concat())),
         Change::Account(id) => ("account", blob(id.0), Value::Null),
+        Change::Revoked(hash) => ("revoked", Value::Blob(hash.to_vec()), Value::Null),
         Change::Client(id) => ("client", Value::Text(id.as_str().to_owned()), Value::Null),
     }
 }
@@ -223,6 +283,7 @@ pub(crate) fn change(row: &Row<'_>) -> Result<(u64, Change), Failure> {
             Change::TokensEnded(SessionId(cells.uuid(2)?), hashes.to_vec())
         }
         "account" => Change::Account(AccountId(cells.uuid(2)?)),
+        "revoked" => Change::Revoked(cells.cell(2)?),
         "client" => Change::Client(cells.parsed(2, client_id)?),
         _ => return Err(cells.bad(format!("{kind:?} is not a kind of change"))),
     };
@@ -284,9 +345,13 @@ pub(crate) fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
-/// Roles may hold any text, so they are an array of JSON.
-pub(crate) fn roles_text(roles: &[String]) -> Result<String, Failure> {
-    serde_json::to_string(roles).map_err(|error| Failure::Unwritable(error.to_string()))
+/// Roles and permissions may hold any text, so they are an array of JSON.
+pub(crate) fn names_text(names: &[String]) -> Result<String, Failure> {
+    serde_json::to_string(names).map_err(|error| Failure::Unwritable(error.to_string()))
+}
+
+fn names(text: &str) -> Result<Vec<String>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 pub(crate) fn scopes_text(scopes: &Scopes) -> String {

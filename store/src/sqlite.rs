@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Page, Placed, Redeemed, Roll, SigningKey, Store, StoreError, StoredSession, TokenHash, Which,
-    Written,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession,
+    StoredTerminal, TokenHash, Which, Written,
 };
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -225,6 +227,10 @@ impl Store for Sqlite {
         self.write(move |connection| writes::start_session(connection, &new)).await
     }
 
+    async fn rehash(&self, rehashed: Rehashed) -> Result<(), StoreError> {
+        self.write(move |connection| writes::rehash(connection, &rehashed)).await
+    }
+
     async fn add_grant(&self, grant: Grant, audit: AuditEntry) -> Result<(), StoreError> {
         self.write(move |connection| writes::add_grant(connection, &grant, &audit)).await
     }
@@ -274,6 +280,39 @@ impl Store for Sqlite {
 
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
         self.write(move |connection| writes::forget(connection, now, ended)).await
+    }
+
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::keys::add_api_keys(connection, &new, &audit)).await
+    }
+
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
+        let hash = *hash;
+        self.read(move |connection| reads::api_key(connection, &hash)).await
+    }
+
+    async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        self.read(move |connection| reads::api_keys(connection, of)).await
+    }
+
+    async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::keys::cancel_api_key(connection, &hash, at, &audit)).await
+    }
+
+    async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError> {
+        self.read(reads::terminals).await
+    }
+
+    async fn add_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Placed, StoreError> {
+        self.write(move |connection| writes::terminals::add_terminal(connection, &terminal, &audit)).await
+    }
+
+    async fn change_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::terminals::change_terminal(connection, &terminal, &audit)).await
+    }
+
+    async fn remove_terminal(&self, name: TerminalName, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::terminals::remove_terminal(connection, &name, version, &audit)).await
     }
 
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {

@@ -4,13 +4,16 @@
 //! A verb looks first and writes then. What it was decided by (versions, tokens, names that are free) is read in the same
 //! transaction as the write, so that nothing comes in between.
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status};
+pub(crate) mod keys;
+pub(crate) mod terminals;
+
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Placed, Redeemed, Roll, SigningKey, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewSession, Placed, Redeemed, Rehashed, Roll, SigningKey, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::types::Value;
@@ -46,7 +49,8 @@ pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &Au
         return Ok(Placed::Taken("id"));
     }
     let sql = "INSERT INTO accounts (id, subject, name, email, display_name, status, expires_at, roles, scopes, password, \
-               version, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+               version, created_at, permissions, first_name, last_name, profile_url, cut_off) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     put_account(connection, sql, account, account.version)?;
     append(connection, std::slice::from_ref(audit))?;
     Ok(Placed::Done)
@@ -66,7 +70,8 @@ pub(crate) fn change_account(
         return Ok(Placed::Taken(field));
     }
     let sql = "UPDATE accounts SET subject = ?2, name = ?3, email = ?4, display_name = ?5, status = ?6, expires_at = ?7, \
-               roles = ?8, scopes = ?9, password = ?10, version = ?11, created_at = ?12 WHERE id = ?1";
+               roles = ?8, scopes = ?9, password = ?10, version = ?11, created_at = ?12, permissions = ?13, \
+               first_name = ?14, last_name = ?15, profile_url = ?16, cut_off = max(cut_off, ?17) WHERE id = ?1";
     put_account(connection, sql, account, account.version + 1)?;
     if let Some(reason) = end {
         end_all(connection, &Which::Account(account.id), reason, audit.at)?;
@@ -117,11 +122,16 @@ fn put_account(connection: &Connection, sql: &str, account: &Account, version: u
         account.display_name,
         account.status.word(),
         account.expires_at.map(Timestamp::millis),
-        rows::roles_text(&account.roles)?,
+        rows::names_text(&account.rights.roles)?,
         rows::scopes_text(&account.scopes),
         account.password,
         rows::integer(version),
         account.created_at.millis(),
+        rows::names_text(&account.rights.permissions)?,
+        account.first_name,
+        account.last_name,
+        account.profile_url,
+        account.cut_off.millis(),
     ];
     run(connection, sql, row)?;
     run(connection, "DELETE FROM account_names WHERE account = ?1", [id])?;
@@ -202,6 +212,9 @@ pub(crate) fn start_session(connection: &Connection, new: &NewSession) -> Result
     if let Some(token) = &new.token {
         put_token(connection, token)?;
     }
+    if let Some((replaced, audit)) = &new.replaces {
+        end_sessions(connection, &Which::Session(*replaced), Reason::Displaced, session.started_at, audit)?;
+    }
     if let (Some(password), Some(account)) = (&new.rehashed, session.account) {
         run(connection, "UPDATE accounts SET password = ?2 WHERE id = ?1", params![account.0.into_bytes(), password])?;
     }
@@ -210,6 +223,18 @@ pub(crate) fn start_session(connection: &Connection, new: &NewSession) -> Result
     }
     append(connection, std::slice::from_ref(&new.audit))?;
     Ok(Written::Done)
+}
+
+pub(crate) fn rehash(connection: &Connection, rehashed: &Rehashed) -> Result<(), Failure> {
+    if let Some((id, version, hash)) = &rehashed.account {
+        let sql = "UPDATE accounts SET password = ?3 WHERE id = ?1 AND version = ?2";
+        run(connection, sql, params![id.0.into_bytes(), rows::integer(*version), hash])?;
+    }
+    if let Some((id, version, hash)) = &rehashed.client {
+        let sql = "UPDATE clients SET secret = ?3 WHERE id = ?1 AND version = ?2";
+        run(connection, sql, params![id.as_str(), rows::integer(*version), hash])?;
+    }
+    Ok(())
 }
 
 pub(crate) fn add_grant(connection: &Connection, grant: &Grant, audit: &AuditEntry) -> Result<(), Failure> {
@@ -319,7 +344,7 @@ fn as_decided(stored: Option<(String, i64)>, decided_by: u64) -> Written {
 
 fn put_session(connection: &Connection, session: &Session) -> Result<(), Failure> {
     let sql = "INSERT INTO sessions (id, gate, provider, account, client, requested, spelling, source, started_at, used_at, \
-               ended_at, ended_for) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+               ended_at, ended_for, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let row = params![
         session.id.0.into_bytes(),
         session.gate,
@@ -333,6 +358,7 @@ fn put_session(connection: &Connection, session: &Session) -> Result<(), Failure
         session.used_at.millis(),
         session.ended.map(|ended| ended.at.millis()),
         session.ended.map(|ended| ended.reason.word()),
+        session.expires_at.map(Timestamp::millis),
     ];
     run(connection, sql, row)
 }
@@ -390,6 +416,9 @@ pub(crate) fn end_sessions(
     audit: &AuditEntry,
 ) -> Result<usize, Failure> {
     let ended = end_all(connection, which, reason, at)?;
+    if let Which::Account(account) = which {
+        tell(connection, &Change::Account(*account))?;
+    }
     let entries: Vec<AuditEntry> = ended
         .iter()
         .map(|session| AuditEntry {
@@ -412,11 +441,12 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         Which::Account(id) => ("account = ?1", blob(id.0)),
         Which::Client(id) => ("client = ?1", Value::Text(id.as_str().to_owned())),
         Which::UsedBefore(moment) => ("used_at <= ?1", Value::Integer(moment.millis())),
+        Which::ExpiredBefore(moment) => ("expires_at <= ?1", Value::Integer(moment.millis())),
     };
     let to_come = match which {
         Which::Account(_) => Some("DELETE FROM grants WHERE account = ?1 AND session IS NULL"),
         Which::Client(_) => Some("DELETE FROM grants WHERE client = ?1 AND session IS NULL"),
-        Which::Session(_) | Which::UsedBefore(_) => None,
+        Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => None,
     };
     if let Some(sql) = to_come {
         run(connection, sql, [&key])?;
@@ -426,6 +456,9 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
     let mut statement = connection.prepare_cached(&sql)?;
     let mut ended: Vec<InForce> = statement.query_and_then([key], rows::in_force)?.collect::<Result<_, _>>()?;
     ended.sort_unstable_by_key(|session| session.id);
+    if let Which::Account(account) = which {
+        cut_off(connection, *account, at)?;
+    }
     for session in &ended {
         let id = session.id.0.into_bytes();
         let sql = "UPDATE sessions SET ended_at = ?2, ended_for = ?3 WHERE id = ?1";
@@ -436,10 +469,22 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
     Ok(ended)
 }
 
+/// Moves the account's cut-off, if it is still there.
+fn cut_off(connection: &Connection, account: AccountId, at: Timestamp) -> Result<(), Failure> {
+    let id = account.0.into_bytes();
+    let was: Option<i64> =
+        connection.prepare_cached("SELECT cut_off FROM accounts WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
+    let Some(was) = was else { return Ok(()) };
+    let now = cut_off_after(at, Timestamp::from_millis(was));
+    run(connection, "UPDATE accounts SET cut_off = ?2 WHERE id = ?1", params![id, now.millis()])
+}
+
 pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) -> Result<(), Failure> {
     run(connection, "DELETE FROM tokens WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
+    let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";
+    run(connection, &format!("DELETE FROM api_keys WHERE {over} < ?1"), [ended.millis()])?;
     run(connection, "DELETE FROM revoked WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1", [FEED])
 }

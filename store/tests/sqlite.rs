@@ -9,7 +9,7 @@ mod setup;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use gatepost_identity::account::{Account, Client};
+use gatepost_identity::account::{Account, Client, Rights};
 use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::ScopeRequest;
@@ -39,7 +39,10 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 
 /// What the kept files hold, and every later one shall.
 mod kept {
-    use gatepost_identity::store::Redeemed;
+    use gatepost_identity::api_key::ApiKey;
+    use gatepost_identity::secret::Secret;
+    use gatepost_identity::store::{NewApiKeys, Redeemed, StoredTerminal};
+    use gatepost_identity::terminal::{Guard, Plan, TerminalName};
 
     use super::*;
 
@@ -48,7 +51,7 @@ mod kept {
             subject: "41".to_owned(),
             email: email("shodan@citadel.example"),
             display_name: Some("Shodan".to_owned()),
-            roles: vec!["admin".to_owned()],
+            rights: Rights { roles: vec!["admin".to_owned()], permissions: Vec::new() },
             scopes: scopes("Zenith/Market Zenith/News"),
             password: Some("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA".to_owned()),
             ..setup::account(1, "SHODAN")
@@ -110,6 +113,85 @@ mod kept {
         let [key] = keys.as_slice() else { panic!("{keys:?}") };
         assert!(key.seed.matches(setup::signing_key(1).seed.expose()));
         assert_eq!(key.created_at, setup::signing_key(1).created_at);
+    }
+
+    /// From schema 5 on.
+    pub(super) fn with_rights() -> Account {
+        Account {
+            first_name: Some("Edward".to_owned()),
+            last_name: Some("Diego".to_owned()),
+            profile_url: Some("https://citadel.example/diego.png".to_owned()),
+            rights: Rights { roles: vec!["Executive".to_owned()], permissions: vec!["CanLaunch".to_owned()] },
+            cut_off: at(7),
+            ..setup::account(2, "diego")
+        }
+    }
+
+    pub(super) async fn write_rights(store: &Sqlite) {
+        assert_eq!(store.add_account(with_rights(), entry("account_added")).await, Ok(Placed::Done));
+    }
+
+    pub(super) async fn check_rights(store: &Sqlite) {
+        assert_eq!(store.account(account_id(2)).await, Ok(Some(with_rights())));
+    }
+
+    /// From schema 6 on.
+    pub(super) fn cookie() -> Session {
+        Session { expires_at: Some(at(900)), ..setup::session(7, Some(2), "terminal") }
+    }
+
+    pub(super) async fn write_cookie(store: &Sqlite) {
+        let new = new_session(cookie(), Some(setup::token(7, 7, None)));
+        assert_eq!(store.start_session(new).await, Ok(Written::Done));
+    }
+
+    pub(super) async fn check_cookie(store: &Sqlite) {
+        assert_eq!(store.session(session_id(7)).await, Ok(Some(cookie())));
+    }
+
+    /// From schema 7 on.
+    pub(super) fn api_key() -> ApiKey {
+        ApiKey {
+            hash: hash(1),
+            prefix: "aB3_-xyz".to_owned(),
+            account: account_id(2),
+            environment: "live".to_owned(),
+            kind: "secret".to_owned(),
+            created_at: at(1),
+            expires_at: Some(at(90)),
+            cancelled_at: None,
+        }
+    }
+
+    pub(super) async fn write_api_key(store: &Sqlite) {
+        let new = NewApiKeys { account: account_id(2), keys: vec![api_key()], in_place_of: None, at: at(1) };
+        assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(Written::Done));
+    }
+
+    pub(super) fn terminal() -> StoredTerminal {
+        StoredTerminal {
+            name: TerminalName::parse("hall").expect("a name"),
+            plan: Plan::Pro,
+            administrator: Guard::Password("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA".to_owned()),
+            user: Guard::Pin(Secret::new("K7M2QX")),
+            version: 1,
+        }
+    }
+
+    pub(super) async fn write_terminal(store: &Sqlite) {
+        assert_eq!(store.add_terminal(terminal(), entry("terminal_add")).await, Ok(Placed::Done));
+    }
+
+    pub(super) async fn check_terminal(store: &Sqlite) {
+        let terminals = store.terminals().await.expect("the store answers");
+        let [StoredTerminal { name, plan, administrator, user, version }] = &*terminals else { panic!("{terminals:?}") };
+        assert_eq!((name.as_str(), *plan, *version), ("hall", Plan::Pro, 1));
+        assert!(matches!(administrator, Guard::Password(hash) if hash.starts_with("$argon2id$")));
+        assert!(matches!(user, Guard::Pin(pin) if pin.matches(b"K7M2QX")));
+    }
+
+    pub(super) async fn check_api_key(store: &Sqlite) {
+        assert_eq!(store.api_key(&hash(1)).await, Ok(Some(api_key())));
     }
 
     pub(super) async fn write(store: &Sqlite) {
@@ -234,8 +316,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 4 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 4; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 7 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 7; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -461,6 +543,52 @@ async fn the_kept_file_of_schema_4_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_5_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(5), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_grants(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    running.stop();
+}
+
+#[tokio::test]
+async fn the_kept_file_of_schema_6_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(6), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    running.stop();
+}
+
+#[tokio::test]
+async fn the_kept_file_of_schema_7_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(7), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    running.stop();
+}
+
+#[tokio::test]
+async fn the_kept_file_of_schema_8_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(8), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    kept::check_terminal(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -470,6 +598,10 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write(&running.store).await;
     kept::write_grants(&running.store).await;
     kept::write_key(&running.store).await;
+    kept::write_rights(&running.store).await;
+    kept::write_cookie(&running.store).await;
+    kept::write_api_key(&running.store).await;
+    kept::write_terminal(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -478,6 +610,10 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0002_grants.sql"),
         include_str!("../migrations/0003_revoked.sql"),
         include_str!("../migrations/0004_signing_keys.sql"),
+        include_str!("../migrations/0005_rights.sql"),
+        include_str!("../migrations/0006_cookies.sql"),
+        include_str!("../migrations/0007_api_keys.sql"),
+        include_str!("../migrations/0008_terminals.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::attachment::Mailbox;
+use super::known::KnownTable;
 use super::{Anew, Found, Lent};
 use crate::account::{Account, AccountId, Client, ClientId};
 use crate::clock::Timestamp;
@@ -20,7 +21,10 @@ use crate::store::{Token, TokenHash};
 pub(super) struct Tables {
     pub(super) sessions: HashMap<SessionId, LiveSession>,
     pub(super) tokens: HashMap<TokenHash, Box<LiveToken>>,
+    /// Each with how many of the others rest on it.
     pub(super) accounts: HashMap<AccountId, (Arc<Account>, usize)>,
+    /// What speaks for accounts without a session.
+    pub(super) known: KnownTable,
     pub(super) clients: HashMap<ClientId, (Arc<Client>, usize)>,
     pub(super) attachments: HashMap<ConnectionId, Box<Entry>>,
     pub(super) expiries: BTreeSet<(Timestamp, ConnectionId)>,
@@ -92,11 +96,7 @@ impl Tables {
 
     pub(super) fn begin(&mut self, session: Session, account: Option<Arc<Account>>, client: Arc<Client>, now: Timestamp) {
         if let Some(account) = account {
-            let (known, sessions) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
-            *sessions += 1;
-            if known.version < account.version {
-                *known = account;
-            }
+            self.take_account(account);
         }
         let (known, sessions) = self.clients.entry(client.id.clone()).or_insert_with(|| (Arc::clone(&client), 0));
         *sessions += 1;
@@ -107,6 +107,25 @@ impl Tables {
         self.sessions.insert(live.session.id, live);
     }
 
+    /// Holds the account behind something that comes in; the newer of two is kept.
+    pub(super) fn take_account(&mut self, account: Arc<Account>) {
+        let (known, users) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
+        *users += 1;
+        if known.version < account.version {
+            *known = account;
+        }
+    }
+
+    /// Lets go of the account behind something that goes.
+    pub(super) fn release_account(&mut self, id: AccountId) {
+        if let Some((_, users)) = self.accounts.get_mut(&id) {
+            *users -= 1;
+            if *users == 0 {
+                self.accounts.remove(&id);
+            }
+        }
+    }
+
     pub(super) fn forget(&mut self, session: SessionId) {
         let Some(live) = self.sessions.remove(&session) else { return };
         for hash in live.tokens {
@@ -115,13 +134,8 @@ impl Tables {
         if live.lent.is_some() {
             return;
         }
-        if let Some(id) = live.session.account
-            && let Some((_, sessions)) = self.accounts.get_mut(&id)
-        {
-            *sessions -= 1;
-            if *sessions == 0 {
-                self.accounts.remove(&id);
-            }
+        if let Some(id) = live.session.account {
+            self.release_account(id);
         }
         if let Some((_, sessions)) = self.clients.get_mut(&live.session.client) {
             *sessions -= 1;

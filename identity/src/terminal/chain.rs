@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::{Candidate, Facts, Grounds, Protection, TerminalRole, TerminalToken};
 use crate::clock::Timestamp;
+use crate::reply::Reason;
 
 /// How long what a terminal issues lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,28 +162,6 @@ pub struct Held {
     pub own: bool,
 }
 
-/// Why a connection lost its authorisation, where the reason is a terminal's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TerminalReason {
-    /// Its time was over.
-    Expired,
-    /// Somebody ended it.
-    Revoked,
-    /// Another connection took its role.
-    Displaced,
-    /// Its role is not of the present plan.
-    PlanLost,
-    /// The administrator's secret was taken away, and the user's with it.
-    ProtectionReset,
-    /// The secret of its role was changed.
-    ProtectionChanged {
-        /// Whose.
-        of: TerminalRole,
-        /// By whom.
-        by: TerminalRole,
-    },
-}
-
 impl Change {
     /// Whether a token of that chain is over after this.
     pub fn ends(&self, token: TerminalToken, held: &Held) -> bool {
@@ -203,17 +182,17 @@ impl Change {
     }
 
     /// What the connection that holds that chain is told; none: its authorisation stands.
-    pub fn told(&self, held: &Held) -> Option<TerminalReason> {
+    pub fn told(&self, held: &Held) -> Option<Reason> {
         match *self {
-            Change::Displaced => held.own.then_some(TerminalReason::Displaced),
-            Change::Expired => held.own.then_some(TerminalReason::Expired),
+            Change::Displaced => held.own.then_some(Reason::Displaced),
+            Change::Expired => held.own.then_some(Reason::Expired),
             Change::Narrowed | Change::Cleared | Change::PictureChanged => None,
             Change::ProtectionSet { .. } if held.own => None,
-            Change::ProtectionSet { of, by, .. } if held.chain.role == of => Some(TerminalReason::ProtectionChanged { of, by }),
-            Change::ProtectionSet { user_reset, .. } => user_reset.then_some(TerminalReason::ProtectionReset),
-            Change::PlanLost => (held.chain.role == TerminalRole::User).then_some(TerminalReason::PlanLost),
+            Change::ProtectionSet { of, by, .. } if held.chain.role == of => Some(Reason::ProtectionChanged { of, by }),
+            Change::ProtectionSet { user_reset, .. } => user_reset.then_some(Reason::ProtectionReset),
+            Change::PlanLost => (held.chain.role == TerminalRole::User).then_some(Reason::PlanLost),
             Change::PlanGained(facts) => Change::is_overtaken(facts, held)
-                .then_some(TerminalReason::ProtectionChanged { of: held.chain.role, by: TerminalRole::Administrator }),
+                .then_some(Reason::ProtectionChanged { of: held.chain.role, by: TerminalRole::Administrator }),
         }
     }
 
@@ -300,7 +279,7 @@ mod tests {
 
     /// Which tokens are over: of the chain that it befell or whose holder did it, then of others, the administrator's before the
     /// user's; and what each is told.
-    fn check(change: Change, own: (TerminalRole, &str, Option<TerminalReason>), others: [(&str, Option<TerminalReason>); 2]) {
+    fn check(change: Change, own: (TerminalRole, &str, Option<Reason>), others: [(&str, Option<Reason>); 2]) {
         let rows = [(held(own.0, true), own.1, own.2), (held(Administrator, false), others[0].0, others[0].1)];
         for (held, ended, told) in rows.into_iter().chain([(held(User, false), others[1].0, others[1].1)]) {
             let over: String = [(Connection, 'c'), (Http, 'h'), (Overlay, 'o')]
@@ -314,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_ends_tokens_and_who_is_told() {
-        use TerminalReason::{Displaced, Expired, PlanLost, ProtectionChanged, ProtectionReset};
+        use Reason::{Displaced, Expired, PlanLost, ProtectionChanged, ProtectionReset};
         let nothing = ("", None);
         for role in [Administrator, User] {
             check(Change::Displaced, (role, "ho", Some(Displaced)), [nothing, nothing]);
@@ -347,7 +326,7 @@ mod tests {
         let began = |role, method| Held { chain: Chain { role, method, ends_at: None }, own: false };
         let overtaken = began(Administrator, TerminalMethod::Unsecured);
         assert!(change.ends(Connection, &overtaken));
-        let told = TerminalReason::ProtectionChanged { of: Administrator, by: Administrator };
+        let told = Reason::ProtectionChanged { of: Administrator, by: Administrator };
         assert_eq!(change.told(&overtaken), Some(told));
         for stands in [
             began(Administrator, TerminalMethod::Password),

@@ -42,7 +42,7 @@ impl LockOut {
 
     /// The failures of a source that still count: until they led to a wait, those that followed each other closely; from then on,
     /// until the source was quiet for long.
-    fn standing(&self, source: Failures, now: Timestamp) -> u32 {
+    pub(crate) fn standing(&self, source: Failures, now: Timestamp) -> u32 {
         let counts_for = if source.count < self.free { self.within } else { self.forget_after };
         if now.since(source.since) < counts_for { source.count } else { 0 }
     }
@@ -53,11 +53,16 @@ impl LockOut {
         (terminal.count >= self.pins_free && !left.is_zero()).then_some(left)
     }
 
+    /// The failures on a terminal that still count.
+    pub(crate) fn standing_on_terminal(&self, terminal: Failures, now: Timestamp) -> u32 {
+        let over = if terminal.count >= self.pins_free { self.pins_suspended } else { self.pins_within };
+        if now.since(terminal.since) >= over { 0 } else { terminal.count }
+    }
+
     /// A terminal's count with one failure more.
     #[must_use]
     pub fn failed_on_terminal(&self, terminal: Failures, now: Timestamp) -> Failures {
-        let over = if terminal.count >= self.pins_free { self.pins_suspended } else { self.pins_within };
-        if terminal.count == 0 || now.since(terminal.since) >= over {
+        if self.standing_on_terminal(terminal, now) == 0 {
             return Failures { count: 1, since: now };
         }
         let count = terminal.count.saturating_add(1);

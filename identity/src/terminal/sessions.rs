@@ -10,10 +10,11 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::chain::{Chain, Change, Held, TerminalLives, TerminalMethod, TerminalReason, displaced};
+use super::chain::{Chain, Change, Held, TerminalLives, TerminalMethod, displaced};
 use super::{Protection, TerminalRole, TerminalToken};
 use crate::clock::Timestamp;
 use crate::command::ConnectionId;
+use crate::reply::Reason;
 use crate::store::TokenHash;
 
 /// How many chains of one role may be in force, those that a connection holds among them. Past that the oldest that nobody holds
@@ -36,7 +37,7 @@ pub enum Origin {
 }
 
 /// Who is told why they are no longer authorised.
-pub type Told = Vec<(ConnectionId, TerminalReason)>;
+pub type Told = Vec<(ConnectionId, Reason)>;
 
 /// What is in force on one terminal.
 #[derive(Debug)]
@@ -78,6 +79,11 @@ impl Sessions {
         let token = self.tokens.get(token).filter(|token| any_of.contains(&token.kind) && !is_over(token.ends_at, now))?;
         let live = self.chains.get(&token.chain).filter(|live| !is_over(live.chain.ends_at, now))?;
         Some((token.chain, live.chain))
+    }
+
+    /// The chain of this id, if it is not over.
+    pub fn chain(&self, id: ChainId, now: Timestamp) -> Option<Chain> {
+        self.chains.get(&id).map(|live| live.chain).filter(|chain| !is_over(chain.ends_at, now))
     }
 
     /// What a connection holds.
@@ -172,7 +178,7 @@ impl Sessions {
             self.chains.iter().filter(|(_, live)| is_over(live.chain.ends_at, now)).map(|(id, _)| *id).collect();
         let mut told = Told::new();
         for id in over {
-            told.extend(self.let_go(id).into_iter().map(|holder| (holder, TerminalReason::Expired)));
+            told.extend(self.let_go(id).into_iter().map(|holder| (holder, Reason::Expired)));
             self.end_tokens(&Change::Expired, |other| other == id);
         }
         let over: Vec<TokenHash> =
@@ -185,6 +191,16 @@ impl Sessions {
     pub fn next_end(&self) -> Option<Timestamp> {
         let chains = self.chains.values().filter_map(|live| live.chain.ends_at);
         chains.chain(self.tokens.values().filter_map(|token| token.ends_at)).min()
+    }
+
+    /// The connections that hold a role.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.holders.iter().map(|(holder, _)| *holder).collect()
+    }
+
+    /// Forgets tokens that nobody was told after all.
+    pub fn forget(&mut self, tokens: &[TokenHash]) {
+        self.drop_tokens(tokens);
     }
 
     /// A connection is gone. What it held stays, for as long as a token leads back to it.
@@ -225,7 +241,7 @@ impl Sessions {
             self.end_tokens(&Change::Displaced, |id| id == *chain);
         }
         self.forget_the_unreachable();
-        lost.into_iter().map(|(holder, _)| (holder, TerminalReason::Displaced)).collect()
+        lost.into_iter().map(|(holder, _)| (holder, Reason::Displaced)).collect()
     }
 
     fn let_go(&mut self, id: ChainId) -> Option<ConnectionId> {
@@ -327,17 +343,17 @@ mod tests {
         let (user, told) = terminal.authorise(2, User, Origin::Anew(Password));
         assert!(told.is_empty(), "each role for itself");
         let (second, told) = terminal.authorise(3, Administrator, Origin::Anew(Password));
-        assert_eq!(told, [(ConnectionId(1), TerminalReason::Displaced)]);
+        assert_eq!(told, [(ConnectionId(1), Reason::Displaced)]);
         assert_eq!([first, user, second].map(|tokens| terminal.stand(tokens)), ["c", "cho", "cho"]);
         assert_eq!([1, 2, 3].map(|connection| terminal.role(connection)), [None, Some(User), Some(Administrator)]);
         terminal.now = after(1000);
         let back = terminal.back(first[0]).expect("it leads back");
         let (third, told) = terminal.authorise(1, Administrator, back);
-        assert_eq!(told, [(ConnectionId(3), TerminalReason::Displaced)]);
+        assert_eq!(told, [(ConnectionId(3), Reason::Displaced)]);
         // The one that was shown stays good beside its successor, and both end together.
         assert_eq!((terminal.stand(first), terminal.stand(third)), ("c".to_owned(), "cho".to_owned()));
         terminal.now = after(MONTH);
-        let expired = [1, 2].map(|connection| (ConnectionId(connection), TerminalReason::Expired));
+        let expired = [1, 2].map(|connection| (ConnectionId(connection), Reason::Expired));
         assert_eq!(terminal.sessions.expire(terminal.now), expired);
         assert_eq!([first, third, second, user].map(|tokens| terminal.stand(tokens)), [""; 4]);
         assert!(terminal.sessions.chains.is_empty() && terminal.sessions.tokens.is_empty() && terminal.role(2).is_none());
@@ -354,7 +370,7 @@ mod tests {
         assert_eq!(terminal.sessions.narrow(ConnectionId(9), NOW), None, "nor a stranger");
         terminal.now = after(60);
         let (id, told) = terminal.sessions.narrow(ConnectionId(2), terminal.now).expect("an administrator can");
-        assert_eq!(told, [(ConnectionId(3), TerminalReason::Displaced)]);
+        assert_eq!(told, [(ConnectionId(3), Reason::Displaced)]);
         let narrowed = terminal.all(id);
         assert_eq!([first, second, user, narrowed].map(|tokens| terminal.stand(tokens)), ["", "", "c", "cho"]);
         assert_eq!((terminal.role(2), terminal.back(first[0])), (Some(User), None));
@@ -368,7 +384,7 @@ mod tests {
         let (administrator, _) = terminal.authorise(1, Administrator, Origin::Anew(Password));
         let (user, _) = terminal.authorise(2, User, Origin::Anew(Pin));
         let set = terminal.sessions.protection_set(ConnectionId(1), User, Protection::Pin, false, NOW);
-        let reason = TerminalReason::ProtectionChanged { of: User, by: Administrator };
+        let reason = Reason::ProtectionChanged { of: User, by: Administrator };
         assert_eq!(set, Some((None, vec![(ConnectionId(2), reason)])));
         assert_eq!([administrator, user].map(|tokens| terminal.stand(tokens)), ["ch", ""]);
         let (user, _) = terminal.authorise(2, User, Origin::Anew(Pin));
@@ -381,7 +397,7 @@ mod tests {
         assert_eq!((chain.method, chain.ends_at), (Pin, Some(after(MONTH / 30))));
         let set = terminal.sessions.protection_set(ConnectionId(1), Administrator, Protection::Unsecured, true, NOW);
         let (id, told) = set.expect("an administrator is there");
-        assert_eq!((id.is_some(), told), (true, vec![(ConnectionId(2), TerminalReason::ProtectionReset)]));
+        assert_eq!((id.is_some(), told), (true, vec![(ConnectionId(2), Reason::ProtectionReset)]));
         assert_eq!([administrator, renewed].map(|tokens| terminal.stand(tokens)), ["", ""]);
         assert_eq!([1, 2].map(|connection| terminal.role(connection)), [Some(Administrator), None]);
         assert_eq!(terminal.sessions.protection_set(ConnectionId(2), User, Protection::Pin, false, NOW), None, "a stranger");
@@ -398,7 +414,7 @@ mod tests {
         let (id, _) = terminal.sessions.held(ConnectionId(2), NOW).expect("held");
         let further = terminal.draw(id, Http);
         assert!(terminal.sessions.find(&further, &[Http], NOW).is_some(), "and may have new ones");
-        assert_eq!(terminal.sessions.follow(&Change::PlanLost, None), [(ConnectionId(2), TerminalReason::PlanLost)]);
+        assert_eq!(terminal.sessions.follow(&Change::PlanLost, None), [(ConnectionId(2), Reason::PlanLost)]);
         assert!(terminal.sessions.find(&further, &[Http], NOW).is_none());
     }
 

@@ -37,10 +37,10 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// One attempt, as whoever makes it goes through with it. `equal` names the secrets that the string equals: A the
 /// administrator's, B the user's, C that of the command line.
-fn attempt(facts: Facts, shown: Shown, asked: Option<TerminalRole>, equal: &str, lock: Lock) -> Result<TerminalRole, No> {
+fn attempt(facts: Facts, shown: Shown, asked: Option<TerminalRole>, equal: &str, lock: Lock) -> Result<TerminalRole, Refusal> {
     let comparison = match facts.consider(shown, asked)? {
         Next::Obtained(obtained) => return Ok(obtained.role),
-        Next::Compare(_) if lock == Lock::Source => return Err(Refusal::TooManyAttempts { retry_after: WAIT }.into()),
+        Next::Compare(_) if lock == Lock::Source => return Err(Refusal::TooManyAttempts { retry_after: WAIT }),
         Next::Compare(comparison) if lock == Lock::Pins => comparison.without_pins(WAIT),
         Next::Compare(comparison) => comparison,
     };
@@ -56,16 +56,16 @@ fn attempt(facts: Facts, shown: Shown, asked: Option<TerminalRole>, equal: &str,
 }
 
 /// An outcome by the number that this kind of terminal gives it.
-fn cell(result: &Result<TerminalRole, No>) -> &'static str {
+fn cell(result: &Result<TerminalRole, Refusal>) -> &'static str {
     match result {
         Ok(Administrator) => "admin",
         Ok(User) => "user",
-        Err(No::PlanRequired) => "2",
-        Err(No::NotPermitted | No::Shared(Refusal::LoginRequired)) => "3",
-        Err(No::MethodNotAllowed) => "4",
-        Err(No::RoleMismatch) => "5",
-        Err(No::Shared(Refusal::TooManyAttempts { .. })) => "6",
-        Err(No::Shared(Refusal::InvalidCredentials)) => "8",
+        Err(Refusal::PlanRequired) => "2",
+        Err(Refusal::NotPermitted | Refusal::LoginRequired) => "3",
+        Err(Refusal::MethodNotAllowed) => "4",
+        Err(Refusal::RoleMismatch) => "5",
+        Err(Refusal::TooManyAttempts { .. }) => "6",
+        Err(Refusal::InvalidCredentials) => "8",
         Err(other) => panic!("{other:?} is in no table"),
     }
 }
@@ -232,10 +232,10 @@ fn the_role_asked_for_is_compared_first_so_that_one_secret_for_both_gives_what_w
 fn a_right_secret_of_the_other_role_costs_nobody_anything() {
     let obtained = Obtained { role: User, grounds: Grounds::Unsecured };
     assert_eq!(Comparison::settled(&Ok(obtained)), Settled::Proved);
-    assert_eq!(Comparison::settled(&Err(No::RoleMismatch)), Settled::Neither);
-    assert_eq!(Comparison::settled(&Err(Refusal::Busy { retry_after: WAIT }.into())), Settled::Neither);
-    assert_eq!(Comparison::settled(&Err(Refusal::InvalidCredentials.into())), Settled::Failed);
-    assert_eq!(Comparison::settled(&Err(Refusal::TooManyAttempts { retry_after: WAIT }.into())), Settled::Failed);
+    assert_eq!(Comparison::settled(&Err(Refusal::RoleMismatch)), Settled::Neither);
+    assert_eq!(Comparison::settled(&Err(Refusal::Busy { retry_after: WAIT })), Settled::Neither);
+    assert_eq!(Comparison::settled(&Err(Refusal::InvalidCredentials)), Settled::Failed);
+    assert_eq!(Comparison::settled(&Err(Refusal::TooManyAttempts { retry_after: WAIT })), Settled::Failed);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_candidate_that_was_not_among_them_proves_nothing() {
         panic!("it is compared");
     };
     for foreign in [Candidate::Password(User), Candidate::Pin(Administrator), Candidate::CommandLinePin] {
-        assert_eq!(comparison.judge(Some(foreign)), Err(No::INVALID));
+        assert_eq!(comparison.judge(Some(foreign)), Err(Refusal::InvalidCredentials));
     }
 }
 
@@ -256,7 +256,7 @@ fn who_may_set_which_protection() {
         (Ok(became), Ok(expected)) => {
             assert_eq!(became, facts(expected, Plan::Pro, false).protections, "{protections} {by:?} {of:?} {to:?}");
         }
-        (Err(No::NotPermitted), Err("denied")) | (Err(No::Shared(Refusal::Invalid(_))), Err("invalid")) => {}
+        (Err(Refusal::NotPermitted), Err("denied")) | (Err(Refusal::Invalid(_)), Err("invalid")) => {}
         (told, expected) => panic!("{protections} {by:?} {of:?} {to:?}: {told:?}, expected {expected:?}"),
     };
     check("UU", Administrator, Administrator, Password, Ok("WU"));
@@ -272,17 +272,17 @@ fn who_may_set_which_protection() {
     check("UU", User, User, Pin, Err("invalid"));
     for to in [Unsecured, Password, Pin] {
         check("WN", User, Administrator, to, Err("denied"));
-        assert_eq!(set("WN", None, User, to), Err(Refusal::LoginRequired.into()));
+        assert_eq!(set("WN", None, User, to), Err(Refusal::LoginRequired));
     }
     let free = |of, to| facts("WN", Plan::Free, true).change(Some(Administrator), of, to, true);
-    assert_eq!(free(Administrator, Password), Err(No::PlanRequired));
-    assert_eq!(free(User, Pin), Err(No::PlanRequired));
+    assert_eq!(free(Administrator, Password), Err(Refusal::PlanRequired));
+    assert_eq!(free(User, Pin), Err(Refusal::PlanRequired));
     assert_eq!(free(Administrator, Unsecured), Ok(Protections::UNSECURED));
     // The PIN of the command line ends with the program; what is kept must hold without it.
     let with_pin = facts("UU", Plan::Pro, true).change(Some(Administrator), User, Pin, true);
-    assert!(matches!(with_pin, Err(No::Shared(Refusal::Invalid(_)))), "{with_pin:?}");
+    assert!(matches!(with_pin, Err(Refusal::Invalid(_))), "{with_pin:?}");
     let unwanted = facts("WU", Plan::Pro, false).change(Some(Administrator), Administrator, Pin, false);
-    assert!(matches!(unwanted, Err(No::Shared(Refusal::Invalid(_)))), "{unwanted:?}");
+    assert!(matches!(unwanted, Err(Refusal::Invalid(_))), "{unwanted:?}");
 }
 
 fn terminal(plan: Plan, command_line_pin: Option<&str>) -> Terminal {

@@ -23,6 +23,7 @@ pub const GATE: Gate = Gate {
     spell: None,
     scopes: |section| section.read::<Settings>().map(|Settings {}| Vec::new()),
     mounts: |section| section.read::<Settings>().map(|Settings {}| vec![Mount::new("/.well-known/jwks.json", Keys)]),
+    own: |_| Ok(None),
 };
 
 /// There is nothing to set.
@@ -81,7 +82,7 @@ mod tests {
             Served::Response(response) => response,
             Served::Question(command, answer) => {
                 assert!(matches!(command.verb, Verb::PublicKeys) && command.presented.is_empty(), "{command:?}");
-                answer(Timestamp::default(), Reply { result })
+                answer(Timestamp::default(), Reply::of(result))
             }
         }
     }

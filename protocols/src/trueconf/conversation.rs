@@ -14,21 +14,21 @@
 use std::sync::Arc;
 
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::command::{Target, Verb};
 use gatepost_identity::refusal::Refusal;
+use gatepost_identity::reply::{self, Event, Granted, IssuedToken, Reason, Reply, TokenKind};
 use gatepost_identity::secret::Secret;
-use gatepost_identity::terminal::chain::TerminalReason;
-use gatepost_identity::terminal::{IssuedTerminalToken, No, Plan, ShownGuard, ShownProtection, TerminalRole, TerminalToken};
+use gatepost_identity::terminal::{Plan, ShownGuard, ShownProtection, TerminalRole, TerminalToken};
 
-use crate::Limits;
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::trueconf::answers::{Answers, Awaited};
-use crate::trueconf::ask::{Ask, Ending, Granted, Happened, Said};
 use crate::trueconf::message::{self, Answer, LONGEST, Member, Members, Request, is_sound, object, text_of};
 use crate::trueconf::methods::{self, Does, Telling};
 use crate::trueconf::refusal::{Code, told};
-use crate::trueconf::request::{auth, set_auth_params, used_api_version};
+use crate::trueconf::request::{asking, auth, set_auth_params, used_api_version};
 use crate::trueconf::settings::Settings;
 use crate::trueconf::spelling::{cause, member_for, privileges, security};
+use crate::{Conversation, Limits, Question};
 
 /// "Unsupported data": there are no binary messages.
 const BINARY: CloseCode = 1003;
@@ -48,7 +48,7 @@ const OURS: [&str; 4] = ["authorizationNeeded", "licenseStatusChanged", "httpSer
 
 /// What a connection must know of its terminal.
 #[derive(Clone, Copy, Debug)]
-pub struct Terminal {
+pub(super) struct Terminal {
     /// The port of the server for files.
     pub http_port: u16,
     /// Whether there is a device behind it.
@@ -57,7 +57,7 @@ pub struct Terminal {
 
 /// One open connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     settings: Arc<Settings>,
     terminal: Terminal,
     opened_at: Timestamp,
@@ -79,18 +79,9 @@ struct Holder {
     expires_at: Option<Timestamp>,
 }
 
-/// A question for the core, and what its answer must quote.
-#[derive(Debug)]
-pub struct Asked {
-    /// The question.
-    pub ask: Ask,
-    /// For the answer.
-    pub pending: Pending,
-}
-
 /// What the answer to a request that asked must quote. Never a secret.
 #[derive(Debug)]
-pub struct Pending {
+pub(super) struct Pending {
     what: What,
     method: String,
     request_id: String,
@@ -109,7 +100,7 @@ enum What {
 
 impl Connection {
     /// A connection just opened.
-    pub fn new(settings: Arc<Settings>, terminal: Terminal, now: Timestamp) -> Connection {
+    pub(super) fn new(settings: Arc<Settings>, terminal: Terminal, now: Timestamp) -> Connection {
         Connection {
             settings,
             terminal,
@@ -123,9 +114,12 @@ impl Connection {
             device_lost: false,
         }
     }
+}
 
-    /// Reads one message: answers it into `out`, or asks. Not to be called while its last question has no answer.
-    pub fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Asked> {
+impl Conversation for Connection {
+    type Pending = Pending;
+
+    fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Question<Pending>> {
         let Frame::Text(text) = frame else {
             out.close(BINARY, "Binary");
             return None;
@@ -148,41 +142,37 @@ impl Connection {
         }
     }
 
-    /// Answers the message that asked.
-    pub fn answer(&mut self, now: Timestamp, pending: Pending, result: Result<Said, No>, out: &mut Outbox) {
+    fn answer(&mut self, now: Timestamp, pending: Pending, reply: Reply, out: &mut Outbox) {
         self.asking = false;
+        let result = reply.result;
         let Pending { what, method, request_id } = pending;
         let answer = Answer::to(&method, &request_id);
         let text = match what {
             What::Auth => {
                 self.last_attempt = Some(now);
-                match result.and_then(Said::granted) {
+                match result.and_then(reply::Answer::granted) {
                     Ok(granted) => self.granted(answer, granted),
-                    Err(no) => {
-                        let told = told(&no);
-                        let retry_after = told.retry_after.filter(|_| told.code == Code::LockedOut);
-                        answer.failed_with_code(told.code as u8, &told.words, retry_after)
-                    }
+                    Err(no) => failed_auth(answer, &no),
                 }
             }
-            What::AuthInfo => match result.and_then(Said::protection) {
+            What::AuthInfo => match result.and_then(reply::Answer::protection) {
                 Ok(ShownProtection { administrator, user }) => {
                     answer.with("adminAuth", &shown(administrator)).with("userAuth", &shown(user)).done()
                 }
                 Err(no) => failed(answer, &no),
             },
-            What::AuthParams => match result.and_then(Said::protection_set) {
+            What::AuthParams => match result.and_then(reply::Answer::protection_set) {
                 Ok((new_pin, tokens)) => self.protected(answer, new_pin, &tokens),
                 Err(no) => failed(answer, &no),
             },
-            What::Token(kind) => match result.and_then(Said::granted).and_then(|granted| only(granted, kind)) {
+            What::Token(kind) => match result.and_then(reply::Answer::granted).and_then(|granted| only(granted, kind)) {
                 Ok(token) => answer.telling("token", &token.secret).done(),
                 Err(no) => failed(answer, &no),
             },
-            What::Cleared => {
-                result.and_then(Said::done).map_or_else(|no| failed(answer, &no), |()| Answer::to(&method, &request_id).done())
-            }
-            What::LoggedOut(onward) => match (result.and_then(Said::done), onward) {
+            What::Cleared => result
+                .and_then(reply::Answer::done)
+                .map_or_else(|no| failed(answer, &no), |()| Answer::to(&method, &request_id).done()),
+            What::LoggedOut(onward) => match (result.and_then(reply::Answer::done), onward) {
                 (Err(no), _) => failed(answer, &no),
                 (Ok(()), None) => answer.done(),
                 (Ok(()), Some(body)) => return self.forward(now, method, request_id, &body, out),
@@ -191,25 +181,26 @@ impl Connection {
         self.answers.say(text, out);
     }
 
-    /// Learns what befell the connection without its asking.
-    pub fn notify(&mut self, happened: Happened, out: &mut Outbox) {
-        match happened {
-            Happened::Detached(reason) => {
+    fn notify(&mut self, _now: Timestamp, event: Event, out: &mut Outbox) {
+        match event {
+            Event::Detached(reason) => {
                 self.holder = None;
                 // Of whoever is gone nobody hears any more.
                 self.answers.give_up("not authorized", out);
-                if reason == TerminalReason::PlanLost {
+                if reason == Reason::PlanLost {
                     out.send(message::licence_status_changed(false));
                 }
                 out.send(message::authorization_needed(cause(reason)));
             }
-            Happened::PlanIs(plan) if self.holder.is_some() => out.send(message::licence_status_changed(plan == Plan::Pro)),
-            Happened::PlanIs(_) => {}
+            Event::Changed(principal) => {
+                self.holder = principal.terminal.map(|role| Holder { role, expires_at: principal.expires_at });
+            }
+            Event::Plan(plan) if self.holder.is_some() => out.send(message::licence_status_changed(plan == Plan::Pro)),
+            Event::Plan(_) => {}
         }
     }
 
-    /// Learns what comes from the device, also while a question is pending.
-    pub fn relayed(&mut self, now: Timestamp, from: Relayed<'_>, out: &mut Outbox) {
+    fn relayed(&mut self, now: Timestamp, from: Relayed<'_>, out: &mut Outbox) {
         match from {
             Relayed::Frame(Frame::Text(text)) => self.heard(now, text, out),
             Relayed::Frame(Frame::Binary(_)) => {}
@@ -221,16 +212,14 @@ impl Connection {
         }
     }
 
-    /// Does what has become due by [`Limits::due`].
-    pub fn remind(&mut self, now: Timestamp, out: &mut Outbox) {
+    fn remind(&mut self, now: Timestamp, out: &mut Outbox) {
         self.answers.give_up_overdue(now, "no answer", out);
         if self.patience_ends().is_some_and(|end| end <= now) {
             out.close(POLICY, "Not authorized");
         }
     }
 
-    /// What the driver holds the socket to.
-    pub fn limits(&self) -> Limits {
+    fn limits(&self) -> Limits {
         Limits {
             ping_every: self.settings.ping_every,
             silence: (self.settings.silence, POLICY),
@@ -240,11 +229,12 @@ impl Connection {
         }
     }
 
-    /// The server is about to stop.
-    pub fn stop(&mut self, out: &mut Outbox) {
+    fn stop(&mut self, out: &mut Outbox) {
         out.close(STOPPING, "Going away");
     }
+}
 
+impl Connection {
     /// When a stranger has been one for too long; none while there is an attempt under way, and never for one that was authorised.
     fn patience_ends(&self) -> Option<Timestamp> {
         let end = self.opened_at.after(self.settings.unauthorized_for);
@@ -257,12 +247,12 @@ impl Connection {
         self.holder.filter(|holder| holder.expires_at.is_none_or(|end| now < end)).map(|holder| holder.role)
     }
 
-    fn may(&self, needs: Option<TerminalRole>, now: Timestamp) -> Result<(), No> {
+    fn may(&self, needs: Option<TerminalRole>, now: Timestamp) -> Result<(), Refusal> {
         match (needs, self.role(now)) {
             (None, _) => Ok(()),
-            (Some(_), None) => Err(Refusal::LoginRequired.into()),
+            (Some(_), None) => Err(Refusal::LoginRequired),
             (Some(needed), Some(held)) if held.covers(needed) => Ok(()),
-            (Some(_), Some(_)) => Err(No::NotPermitted),
+            (Some(_), Some(_)) => Err(Refusal::NotPermitted),
         }
     }
 
@@ -272,7 +262,7 @@ impl Connection {
         Some(if administrators { TerminalRole::Administrator } else { TerminalRole::User })
     }
 
-    fn run(&mut self, now: Timestamp, request: Request<'_>, out: &mut Outbox) -> Option<Asked> {
+    fn run(&mut self, now: Timestamp, request: Request<'_>, out: &mut Outbox) -> Option<Question<Pending>> {
         let Request { method, request_id, members } = request;
         let row = methods::find(&method);
         let answer = Answer::to(&method, &request_id);
@@ -282,11 +272,11 @@ impl Connection {
             return None;
         }
         let onward = |terminal: &Terminal| terminal.has_device.then(|| body(&members));
-        let (what, ask) = match row.map(|row| row.does) {
+        let (what, verb) = match row.map(|row| row.does) {
             Some(Does::Auth) => {
                 self.last_attempt = Some(now);
                 match auth(&members, self.settings.lenient_empty) {
-                    Ok(ask) => (What::Auth, ask),
+                    Ok(verb) => (What::Auth, verb),
                     Err(code) => {
                         self.answers.say(answer.failed_with_code(code as u8, code.words(), None), out);
                         return None;
@@ -299,17 +289,17 @@ impl Connection {
                     Ok((of, to))
                 });
                 match asked {
-                    Ok((of, to)) => (What::AuthParams, Ask::SetProtection { of, to }),
+                    Ok((of, to)) => (What::AuthParams, Verb::SetProtection { of, to }),
                     Err(words) => {
                         self.answers.say(answer.failed(&words), out);
                         return None;
                     }
                 }
             }
-            Some(Does::GetAuthInfo) => (What::AuthInfo, Ask::Protection),
-            Some(Does::ClearTokens) => (What::Cleared, Ask::End(Ending::Everything)),
-            Some(Does::Token(kind)) => (What::Token(kind), Ask::Issue(kind)),
-            Some(Does::Logout) => (What::LoggedOut(onward(&self.terminal)), Ask::End(Ending::Pictures)),
+            Some(Does::GetAuthInfo) => (What::AuthInfo, Verb::Protection),
+            Some(Does::ClearTokens) => (What::Cleared, Verb::Revoke(Target::Everything)),
+            Some(Does::Token(kind)) => (What::Token(kind), Verb::Issue { kinds: vec![TokenKind::Terminal(kind)] }),
+            Some(Does::Logout) => (What::LoggedOut(onward(&self.terminal)), Verb::Revoke(Target::Pictures)),
             Some(does @ (Does::Device | Does::Tell(_))) => {
                 match (onward(&self.terminal), does) {
                     (Some(body), _) => self.forward(now, method, request_id, &body, out),
@@ -340,7 +330,7 @@ impl Connection {
                 return None;
             }
         };
-        Some(Asked { ask, pending: Pending { what, method, request_id } })
+        Some(Question { command: asking(verb), pending: Pending { what, method, request_id } })
     }
 
     /// Passes a request on to the device, under a number of ours.
@@ -378,15 +368,18 @@ impl Connection {
     }
 
     fn granted(&mut self, answer: Answer, granted: Granted) -> String {
-        let Granted { role, expires_at, tokens } = granted;
+        let Granted { principal, tokens } = granted;
+        let expires_at = principal.expires_at;
+        let Some(role) = principal.terminal else { return failed_auth(answer, &Refusal::Unavailable) };
         self.holder = Some(Holder { role, expires_at });
         self.was_authorized = true;
         telling(answer.with("previleges", privileges(role)), &tokens).done_with_code()
     }
 
     /// The caller's authorisation stands; where the protection of its own role was changed, its end is that of its new token.
-    fn protected(&mut self, answer: Answer, new_pin: Option<Secret>, tokens: &[IssuedTerminalToken]) -> String {
-        if let (Some(holder), Some(token)) = (&mut self.holder, tokens.iter().find(|token| token.kind == TerminalToken::Connection))
+    fn protected(&mut self, answer: Answer, new_pin: Option<Secret>, tokens: &[IssuedToken]) -> String {
+        if let (Some(holder), Some(token)) =
+            (&mut self.holder, tokens.iter().find(|token| token.kind == TokenKind::Terminal(TerminalToken::Connection)))
         {
             holder.expires_at = token.expires_at;
         }
@@ -451,20 +444,27 @@ fn wrong(parameter: &'static str) -> String {
     format!("missing or invalid parameter: {parameter}")
 }
 
-fn failed(answer: Answer, no: &No) -> String {
+fn failed(answer: Answer, no: &Refusal) -> String {
     answer.failed(&told(no).words)
 }
 
+fn failed_auth(answer: Answer, no: &Refusal) -> String {
+    let told = told(no);
+    let retry_after = told.retry_after.filter(|_| told.code == Code::LockedOut);
+    answer.failed_with_code(told.code as u8, &told.words, retry_after)
+}
+
 /// Each token under its own name, in the order of their kinds.
-fn telling(answer: Answer, tokens: &[IssuedTerminalToken]) -> Answer {
+fn telling(answer: Answer, tokens: &[IssuedToken]) -> Answer {
     let kinds = [TerminalToken::Connection, TerminalToken::Http, TerminalToken::Overlay];
-    let in_order = kinds.into_iter().filter_map(|kind| tokens.iter().find(|token| token.kind == kind));
-    in_order.fold(answer, |answer, token| answer.telling(member_for(token.kind), &token.secret))
+    let of = |kind| tokens.iter().find(|token| token.kind == TokenKind::Terminal(kind)).map(|token| (kind, token));
+    let in_order = kinds.into_iter().filter_map(of);
+    in_order.fold(answer, |answer, (kind, token)| answer.telling(member_for(kind), &token.secret))
 }
 
 /// The one token that was asked for. Anything else would be our own bug.
-fn only(granted: Granted, kind: TerminalToken) -> Result<IssuedTerminalToken, No> {
-    granted.tokens.into_iter().find(|token| token.kind == kind).ok_or(No::Shared(Refusal::Unavailable))
+fn only(granted: Granted, kind: TerminalToken) -> Result<IssuedToken, Refusal> {
+    granted.tokens.into_iter().find(|token| token.kind == TokenKind::Terminal(kind)).ok_or(Refusal::Unavailable)
 }
 
 fn shown(guard: ShownGuard) -> String {
@@ -474,6 +474,24 @@ fn shown(guard: ShownGuard) -> String {
         Some(pin) => format!("{security},\"pin\":{}}}", message::json(pin)),
         None => format!("{security}}}"),
     }
+}
+
+/// A grant as the core of a test makes it.
+#[cfg(test)]
+pub(super) fn granted(role: TerminalRole, expires_at: Option<Timestamp>, tokens: Vec<IssuedToken>) -> Granted {
+    let principal = reply::Principal {
+        session: None,
+        account: None,
+        client: None,
+        scopes: gatepost_identity::scope::Scopes::default(),
+        rights: gatepost_identity::account::Rights::default(),
+        terminal: Some(role),
+        provider: None,
+        method: reply::Method::Pin,
+        spelling: 0,
+        expires_at,
+    };
+    Granted { principal, tokens }
 }
 
 #[cfg(test)]

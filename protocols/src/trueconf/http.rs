@@ -8,29 +8,30 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use gatepost_identity::clock::Timestamp;
-use gatepost_identity::reply::Reply;
+use gatepost_identity::command::{Command, Verb};
+use gatepost_identity::credential::Credential;
+use gatepost_identity::reply::{Answer, Reply};
 use gatepost_identity::secret::Secret;
-use gatepost_identity::terminal::{No, TerminalName, TerminalToken};
+use gatepost_identity::terminal::{TerminalName, TerminalToken};
 use http::header::{
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::http::{Body, Request, Response};
-use crate::trueconf::ask::{Ask, Said};
 use crate::trueconf::refusal::told;
 use crate::trueconf::spelling::is_token;
-use crate::{Exchange, Seed, Step};
+use crate::{Exchange, Question, Seed, Step};
 
 /// Where a terminal's sockets are, for whoever asks at [`Discovery::path`].
 #[derive(Debug)]
-pub struct Discovery {
+pub(super) struct Discovery {
     body: String,
 }
 
 impl Discovery {
     /// Tells of a terminal whose control socket and server for files got these ports.
-    pub fn new(control: u16, http: u16) -> Discovery {
+    pub(super) fn new(control: u16, http: u16) -> Discovery {
         Discovery {
             body: format!(
                 r#"{{"config":{{"websocket":{{"hostname":null,"port":{control}}},"http":{{"hostname":null,"port":{http}}}}}}}"#
@@ -39,7 +40,7 @@ impl Discovery {
     }
 
     /// Where this is told of a terminal.
-    pub fn path(terminal: &TerminalName) -> String {
+    pub(super) fn path(terminal: &TerminalName) -> String {
         format!("/public/{}/config.json", terminal.as_str())
     }
 }
@@ -66,11 +67,11 @@ impl Exchange for Discovery {
 
 /// The server for files, of all terminals: the token says of which.
 #[derive(Debug)]
-pub struct Files;
+pub(super) struct Files;
 
 /// What a request with a token wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(super) enum Wanted {
     /// Something that only a device would have.
     Thing,
     /// Such a thing, in a way that it is not had.
@@ -88,9 +89,11 @@ const OVERLAY: Way =
     (&[Method::GET, Method::HEAD, Method::POST, Method::DELETE], "GET, HEAD, POST, DELETE, OPTIONS", &[TerminalToken::Overlay]);
 const ANY: &[TerminalToken] = &[TerminalToken::Http, TerminalToken::Overlay];
 
-impl Files {
-    /// Reads a request: answers it, or asks whose its token is.
-    pub fn receive(&self, request: &Request) -> ControlFlow<Response, (Ask, Wanted)> {
+impl Exchange for Files {
+    type Pending = Wanted;
+
+    /// Answers the request, or asks whose its token is.
+    fn receive(&self, _now: Timestamp, _seed: Seed, request: Request) -> Step<Wanted> {
         if request.method == Method::OPTIONS {
             // A browser asks this by itself, and shows no token; it is the same for every path.
             let response = shared(Response::empty(StatusCode::NO_CONTENT));
@@ -111,12 +114,12 @@ impl Files {
             Some((methods, _, any_of)) if methods.contains(&request.method) => (Wanted::Thing, any_of),
             Some((_, allow, any_of)) => (Wanted::OtherwiseThan(allow), any_of),
         };
-        ControlFlow::Continue((Ask::Recognise { token, any_of }, wanted))
+        let presented = vec![Credential::TerminalToken { token, any_of }];
+        ControlFlow::Continue(Question { command: Command { presented, verb: Verb::WhoAmI }, pending: wanted })
     }
 
-    /// Answers the request that asked.
-    pub fn answer(&self, wanted: Wanted, result: Result<Said, No>) -> Response {
-        match (result.and_then(Said::granted), wanted) {
+    fn answer(&self, _now: Timestamp, wanted: Wanted, reply: Reply) -> Response {
+        match (reply.result.and_then(Answer::granted), wanted) {
             (Ok(_), Wanted::Thing) => shared(Response::text(StatusCode::NOT_FOUND, "no device\n")),
             (Ok(_), Wanted::Nothing) => shared(Response::text(StatusCode::NOT_FOUND, "not found\n")),
             (Ok(_), Wanted::OtherwiseThan(allow)) => {
@@ -188,7 +191,6 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::trueconf::ask::Granted;
 
     fn request(method: Method, path: &str, query: Option<&str>) -> Request {
         Request {
@@ -233,14 +235,15 @@ mod tests {
 
     /// The status for a request whose token, where the core is asked, is good.
     fn status(method: Method, path: &str, query: Option<&str>) -> (u16, Option<&'static [TerminalToken]>) {
-        match Files.receive(&request(method, path, query)) {
+        match Files.receive(Timestamp::default(), [0; 16], request(method, path, query)) {
             ControlFlow::Break(response) => (response.status.as_u16(), None),
-            ControlFlow::Continue((Ask::Recognise { any_of, token }, wanted)) => {
+            ControlFlow::Continue(Question { command, pending }) => {
+                let [Credential::TerminalToken { token, any_of }] = &*command.presented else { panic!("{command:?}") };
                 assert!(token.matches(a_token().as_bytes()));
-                let granted = Granted { role: TerminalRole::User, expires_at: None, tokens: Vec::new() };
-                (Files.answer(wanted, Ok(Said::Granted(granted))).status.as_u16(), Some(any_of))
+                let granted = crate::trueconf::conversation::granted(TerminalRole::User, None, Vec::new());
+                let response = Files.answer(Timestamp::default(), pending, Reply::of(Ok(Answer::Granted(granted))));
+                (response.status.as_u16(), Some(*any_of))
             }
-            ControlFlow::Continue(other) => panic!("{other:?}"),
         }
     }
 
@@ -282,7 +285,9 @@ mod tests {
         for query in &queries {
             for path in ["/frames/", "/files/", "/overlay", "/avatars/x", "/"] {
                 for method in [Method::GET, Method::POST, Method::DELETE, Method::PUT] {
-                    let ControlFlow::Break(response) = Files.receive(&request(method.clone(), path, query.as_deref())) else {
+                    let ControlFlow::Break(response) =
+                        Files.receive(Timestamp::default(), [0; 16], request(method.clone(), path, query.as_deref()))
+                    else {
                         panic!("nobody need be asked about {query:?}");
                     };
                     assert_eq!(response.status, 401, "{method} {path} {query:?}");
@@ -307,17 +312,17 @@ mod tests {
     #[test]
     fn what_the_core_refuses_is_a_status() {
         let wait = Duration::from_secs(3);
-        let rows: [(No, u16, Option<&str>); 7] = [
-            (Refusal::InvalidCredentials.into(), 401, None),
-            (Refusal::Expired.into(), 401, None),
-            (Refusal::Revoked.into(), 401, None),
-            (No::NotPermitted, 403, None),
-            (Refusal::TooManyAttempts { retry_after: wait }.into(), 429, Some("3")),
-            (Refusal::Unavailable.into(), 503, None),
-            (Refusal::Busy { retry_after: wait }.into(), 503, Some("3")),
+        let rows: [(Refusal, u16, Option<&str>); 7] = [
+            (Refusal::InvalidCredentials, 401, None),
+            (Refusal::Expired, 401, None),
+            (Refusal::Revoked, 401, None),
+            (Refusal::NotPermitted, 403, None),
+            (Refusal::TooManyAttempts { retry_after: wait }, 429, Some("3")),
+            (Refusal::Unavailable, 503, None),
+            (Refusal::Busy { retry_after: wait }, 503, Some("3")),
         ];
         for (no, status, retry) in rows {
-            let response = Files.answer(Wanted::Thing, Err(no.clone()));
+            let response = Files.answer(Timestamp::default(), Wanted::Thing, Reply::of(Err(no.clone())));
             let told = response.headers.get(RETRY_AFTER).map(|value| value.to_str().expect("digits"));
             assert_eq!((response.status.as_u16(), told), (status, retry), "{no:?}");
             if status == 401 {

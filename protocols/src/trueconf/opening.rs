@@ -7,36 +7,59 @@
 //! no browsers: they send none, their own address, or something that is no address at all. So what a browser could send is looked
 //! at, and everything else is let in.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::reply::Reply;
 use http::header::{HOST, ORIGIN, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, StatusCode};
 
 use crate::http::{Request, Response};
 use crate::trueconf::conversation::{Connection, Terminal};
 use crate::trueconf::settings::Settings;
+use crate::{Exchange, Seed, Step};
 
-/// Opens a connection, or says why not.
-///
-/// # Errors
-/// The response.
-pub fn open(settings: &Arc<Settings>, terminal: Terminal, now: Timestamp, request: &Request) -> Result<Connection, Box<Response>> {
-    if request.path != "/" {
-        return Err(Box::new(Response::empty(StatusCode::NOT_FOUND)));
+/// The handshake at one terminal.
+#[derive(Debug)]
+pub(super) struct Opening {
+    settings: Arc<Settings>,
+    terminal: Terminal,
+}
+
+impl Opening {
+    /// At this terminal.
+    pub(super) fn new(settings: Arc<Settings>, terminal: Terminal) -> Opening {
+        Opening { settings, terminal }
     }
-    if !request.upgrade {
-        let response = Response::empty(StatusCode::UPGRADE_REQUIRED);
-        let response = response.with(UPGRADE, HeaderValue::from_static("websocket"));
-        return Err(Box::new(response.with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))));
+}
+
+impl Exchange for Opening {
+    type Pending = Infallible;
+
+    fn receive(&self, now: Timestamp, _seed: Seed, request: Request) -> Step<Infallible> {
+        if request.path != "/" {
+            return ControlFlow::Break(Response::empty(StatusCode::NOT_FOUND));
+        }
+        if !request.upgrade {
+            let response = Response::empty(StatusCode::UPGRADE_REQUIRED);
+            let response = response.with(UPGRADE, HeaderValue::from_static("websocket"));
+            return ControlFlow::Break(response.with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+        }
+        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+        // What is not even text comes from no browser.
+        let mut origins = request.headers.get_all(ORIGIN).iter().filter_map(|origin| origin.to_str().ok());
+        if origins.any(|origin| !is_welcome(origin, host, &self.settings.origins)) {
+            return ControlFlow::Break(Response::empty(StatusCode::FORBIDDEN));
+        }
+        let connection = Connection::new(Arc::clone(&self.settings), self.terminal, now);
+        ControlFlow::Break(Response::upgrade(None, self.settings.max_message, connection))
     }
-    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-    // What is not even text comes from no browser.
-    let mut origins = request.headers.get_all(ORIGIN).iter().filter_map(|origin| origin.to_str().ok());
-    if origins.any(|origin| !is_welcome(origin, host, &settings.origins)) {
-        return Err(Box::new(Response::empty(StatusCode::FORBIDDEN)));
+
+    fn answer(&self, _now: Timestamp, pending: Infallible, _reply: Reply) -> Response {
+        match pending {}
     }
-    Ok(Connection::new(Arc::clone(settings), terminal, now))
 }
 
 /// Whether whoever comes from this origin may come in. A page of the terminal's own may, if the terminal goes by an address or by a
@@ -87,7 +110,10 @@ mod tests {
         let (path, body) = (path.to_owned(), bytes::Bytes::new());
         let request = Request { method: Method::GET, path, query: None, headers: fields, upgrade, secure: false, body };
         let terminal = Terminal { http_port: 8766, has_device: false };
-        open(&settings, terminal, Timestamp::default(), &request).map_or_else(|response| response.status.as_u16(), |_| 101)
+        match Opening::new(settings, terminal).receive(Timestamp::default(), [0; 16], request) {
+            ControlFlow::Break(response) => response.status.as_u16(),
+            ControlFlow::Continue(_) => panic!("nobody is asked"),
+        }
     }
 
     #[test]

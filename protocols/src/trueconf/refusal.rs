@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::terminal::No;
 use http::StatusCode;
 
 /// What a failed `auth` says as a number. The numbers are the published ones.
@@ -78,41 +77,39 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// The table. No wildcard arm: a new refusal must be given its words here.
-pub(super) fn told(no: &No) -> Told {
+pub(super) fn told(no: &Refusal) -> Told {
     let plain = |code: Code, status| Told { code, words: code.words().to_owned(), retry_after: None, status };
     let worded = |words: &str, told: Told| Told { words: words.to_owned(), ..told };
     match no {
-        No::MethodNotAllowed => plain(Code::WrongProtection, StatusCode::UNAUTHORIZED),
-        No::PlanRequired => plain(Code::NotPro, StatusCode::UNAUTHORIZED),
-        No::RoleMismatch => plain(Code::RoleMismatch, StatusCode::UNAUTHORIZED),
-        No::NotPermitted => plain(Code::NotAdministrator, StatusCode::FORBIDDEN),
-        No::Shared(refusal) => match refusal {
-            Refusal::InvalidCredentials
-            | Refusal::InvalidClient
-            | Refusal::AccountUnavailable
-            | Refusal::Expired
-            | Refusal::Revoked
-            | Refusal::NotYetValid
-            | Refusal::WrongAudience
-            | Refusal::UnknownProvider => plain(Code::BadCredentials, StatusCode::UNAUTHORIZED),
-            Refusal::LoginRequired => worded("not authorized", plain(Code::NotAdministrator, StatusCode::UNAUTHORIZED)),
-            Refusal::TooManyAttempts { retry_after } => {
-                Told { retry_after: Some(whole_seconds(*retry_after)), ..plain(Code::LockedOut, StatusCode::TOO_MANY_REQUESTS) }
-            }
-            Refusal::Busy { retry_after } => Told {
-                retry_after: Some(whole_seconds(*retry_after)),
-                ..worded("busy, try again", plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE))
-            },
-            Refusal::TimedOut => worded("no answer in time", plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
-            Refusal::TooManySessions => worded("too many connections", plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
-            // What cannot be kept as it was handed in; the core's sentences hold nothing that was sent.
-            Refusal::Invalid(faults) => worded(&faults.join("; "), plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
-            Refusal::Unavailable => plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE),
-            // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-            Refusal::ScopeNotGranted | Refusal::InsecureTransport | Refusal::AlreadyExists(_) | Refusal::NotFound(_) => {
-                plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)
-            }
+        Refusal::MethodNotAllowed => plain(Code::WrongProtection, StatusCode::UNAUTHORIZED),
+        Refusal::PlanRequired => plain(Code::NotPro, StatusCode::UNAUTHORIZED),
+        Refusal::RoleMismatch => plain(Code::RoleMismatch, StatusCode::UNAUTHORIZED),
+        Refusal::NotPermitted => plain(Code::NotAdministrator, StatusCode::FORBIDDEN),
+        Refusal::InvalidCredentials
+        | Refusal::InvalidClient
+        | Refusal::AccountUnavailable
+        | Refusal::Expired
+        | Refusal::Revoked
+        | Refusal::NotYetValid
+        | Refusal::WrongAudience
+        | Refusal::UnknownProvider => plain(Code::BadCredentials, StatusCode::UNAUTHORIZED),
+        Refusal::LoginRequired => worded("not authorized", plain(Code::NotAdministrator, StatusCode::UNAUTHORIZED)),
+        Refusal::TooManyAttempts { retry_after } => {
+            Told { retry_after: Some(whole_seconds(*retry_after)), ..plain(Code::LockedOut, StatusCode::TOO_MANY_REQUESTS) }
+        }
+        Refusal::Busy { retry_after } => Told {
+            retry_after: Some(whole_seconds(*retry_after)),
+            ..worded("busy, try again", plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE))
         },
+        Refusal::TimedOut => worded("no answer in time", plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
+        Refusal::TooManySessions => worded("too many connections", plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
+        // What cannot be kept as it was handed in; the core's sentences hold nothing that was sent.
+        Refusal::Invalid(faults) => worded(&faults.join("; "), plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
+        Refusal::Unavailable => plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE),
+        // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
+        Refusal::ScopeNotGranted | Refusal::InsecureTransport | Refusal::AlreadyExists(_) | Refusal::NotFound(_) => {
+            plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)
+        }
     }
 }
 
@@ -123,29 +120,29 @@ mod tests {
     #[test]
     fn every_no_has_its_code_its_words_and_its_status() {
         let wait = Duration::from_millis(1001);
-        let rows: [(No, u8, &str, Option<u64>, u16); 22] = [
-            (No::PlanRequired, 2, "not available under this plan", None, 401),
-            (No::NotPermitted, 3, "access denied", None, 403),
-            (No::MethodNotAllowed, 4, "this kind of authorization does not fit the protection", None, 401),
-            (No::RoleMismatch, 5, "the privileges obtained are not those of the role", None, 401),
-            (Refusal::LoginRequired.into(), 3, "not authorized", None, 401),
-            (Refusal::TooManyAttempts { retry_after: wait }.into(), 6, "too many wrong attempts, wait", Some(2), 429),
-            (Refusal::InvalidCredentials.into(), 8, "wrong credentials", None, 401),
-            (Refusal::InvalidClient.into(), 8, "wrong credentials", None, 401),
-            (Refusal::AccountUnavailable.into(), 8, "wrong credentials", None, 401),
-            (Refusal::Expired.into(), 8, "wrong credentials", None, 401),
-            (Refusal::Revoked.into(), 8, "wrong credentials", None, 401),
-            (Refusal::NotYetValid.into(), 8, "wrong credentials", None, 401),
-            (Refusal::WrongAudience.into(), 8, "wrong credentials", None, 401),
-            (Refusal::UnknownProvider.into(), 8, "wrong credentials", None, 401),
-            (Refusal::Busy { retry_after: Duration::ZERO }.into(), 1, "busy, try again", Some(1), 503),
-            (Refusal::TimedOut.into(), 1, "no answer in time", None, 503),
-            (Refusal::Unavailable.into(), 1, "internal error", None, 503),
-            (Refusal::TooManySessions.into(), 1, "too many connections", None, 503),
-            (Refusal::Invalid(vec!["a".to_owned(), "b".to_owned()]).into(), 1, "a; b", None, 503),
-            (Refusal::ScopeNotGranted.into(), 1, "internal error", None, 503),
-            (Refusal::AlreadyExists("x").into(), 1, "internal error", None, 503),
-            (Refusal::NotFound("x").into(), 1, "internal error", None, 503),
+        let rows: [(Refusal, u8, &str, Option<u64>, u16); 22] = [
+            (Refusal::PlanRequired, 2, "not available under this plan", None, 401),
+            (Refusal::NotPermitted, 3, "access denied", None, 403),
+            (Refusal::MethodNotAllowed, 4, "this kind of authorization does not fit the protection", None, 401),
+            (Refusal::RoleMismatch, 5, "the privileges obtained are not those of the role", None, 401),
+            (Refusal::LoginRequired, 3, "not authorized", None, 401),
+            (Refusal::TooManyAttempts { retry_after: wait }, 6, "too many wrong attempts, wait", Some(2), 429),
+            (Refusal::InvalidCredentials, 8, "wrong credentials", None, 401),
+            (Refusal::InvalidClient, 8, "wrong credentials", None, 401),
+            (Refusal::AccountUnavailable, 8, "wrong credentials", None, 401),
+            (Refusal::Expired, 8, "wrong credentials", None, 401),
+            (Refusal::Revoked, 8, "wrong credentials", None, 401),
+            (Refusal::NotYetValid, 8, "wrong credentials", None, 401),
+            (Refusal::WrongAudience, 8, "wrong credentials", None, 401),
+            (Refusal::UnknownProvider, 8, "wrong credentials", None, 401),
+            (Refusal::Busy { retry_after: Duration::ZERO }, 1, "busy, try again", Some(1), 503),
+            (Refusal::TimedOut, 1, "no answer in time", None, 503),
+            (Refusal::Unavailable, 1, "internal error", None, 503),
+            (Refusal::TooManySessions, 1, "too many connections", None, 503),
+            (Refusal::Invalid(vec!["a".to_owned(), "b".to_owned()]), 1, "a; b", None, 503),
+            (Refusal::ScopeNotGranted, 1, "internal error", None, 503),
+            (Refusal::AlreadyExists("x"), 1, "internal error", None, 503),
+            (Refusal::NotFound("x"), 1, "internal error", None, 503),
         ];
         for (no, code, words, retry_after, status) in rows {
             let told = told(&no);
@@ -156,7 +153,7 @@ mod tests {
     #[test]
     fn broken_or_busy_is_never_told_as_wrong() {
         for no in [Refusal::Unavailable, Refusal::TimedOut, Refusal::Busy { retry_after: Duration::ZERO }] {
-            let told = told(&no.into());
+            let told = told(&no);
             assert_eq!((told.code, told.status), (Code::Internal, StatusCode::SERVICE_UNAVAILABLE));
         }
     }

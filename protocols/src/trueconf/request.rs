@@ -4,10 +4,12 @@
 //! says something about the request alone, so it comes before anything that could say something about a secret, and stays the same
 //! whatever the terminal is.
 
+use gatepost_identity::command::{Binding, Command, GrantRequest, Verb};
+use gatepost_identity::credential::Credential;
+use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_identity::terminal::{NewPassword, NewProtection, TerminalRole};
 
-use crate::trueconf::ask::{Ask, Proof};
 use crate::trueconf::message::{Member, Members, text_of};
 use crate::trueconf::refusal::Code;
 use crate::trueconf::spelling::{is_token, role_named};
@@ -19,7 +21,7 @@ const LONGEST_CREDENTIALS: usize = 1024;
 ///
 /// # Errors
 /// A code, where the request is wrong by itself.
-pub(super) fn auth(members: &Members<'_>, lenient: bool) -> Result<Ask, Code> {
+pub(super) fn auth(members: &Members<'_>, lenient: bool) -> Result<Verb, Code> {
     let text = |name| match text_of(members, name) {
         Member::Is(text) if text.is_empty() && lenient => Member::Absent,
         other => other,
@@ -38,22 +40,32 @@ pub(super) fn auth(members: &Members<'_>, lenient: bool) -> Result<Ask, Code> {
                 None => Err(Code::NoType),
                 // Never a wish to become one: that takes a secret.
                 Some(TerminalRole::Administrator) => Err(Code::BadRole),
-                Some(TerminalRole::User) => Ok(Ask::Narrow(TerminalRole::User)),
+                Some(TerminalRole::User) => Ok(Verb::Narrow(TerminalRole::User)),
             };
         }
     };
     if !secured {
-        return Ok(Ask::Authorise { proof: Proof::Nothing, role });
+        return Ok(authenticate(Credential::Unsecured, role));
     }
     match text_of(members, "credentials") {
         Member::Absent => Err(Code::NoCredentials),
         Member::Is(text) if text.is_empty() => Err(Code::EmptyCredentials),
         Member::Is(text) if text.len() <= LONGEST_CREDENTIALS => {
             let token_shaped = is_token(&text);
-            Ok(Ask::Authorise { proof: Proof::Text { text: Secret::new(text), token_shaped }, role })
+            Ok(authenticate(Credential::Terminal { text: Secret::new(text), token_shaped }, role))
         }
         Member::Is(_) | Member::Other => Err(Code::BadCredentials),
     }
+}
+
+fn authenticate(credential: Credential, role: Option<TerminalRole>) -> Verb {
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role, binding: Binding::Connection, spelling: None };
+    Verb::Authenticate { provider: None, credential, request }
+}
+
+/// A question by whoever the connection holds.
+pub(super) fn asking(verb: Verb) -> Command {
+    Command { presented: Vec::new(), verb }
 }
 
 /// What a `setAuthParams` asks.
@@ -101,13 +113,14 @@ mod tests {
         let members = members(text).expect("an object");
         match auth(&members, lenient) {
             Err(code) => (code as u8).to_string(),
-            Ok(Ask::Narrow(role)) => format!("narrow {}", role.word()),
-            Ok(Ask::Authorise { proof, role }) => {
-                let proof = match proof {
-                    Proof::Nothing => "nothing".to_owned(),
-                    Proof::Text { text, token_shaped } => {
+            Ok(Verb::Narrow(role)) => format!("narrow {}", role.word()),
+            Ok(Verb::Authenticate { credential, request: GrantRequest { role, .. }, .. }) => {
+                let proof = match credential {
+                    Credential::Unsecured => "nothing".to_owned(),
+                    Credential::Terminal { text, token_shaped } => {
                         format!("{}{}", text.expose_text().expect("text"), if token_shaped { " as token" } else { "" })
                     }
+                    other => panic!("{other:?}"),
                 };
                 role.map_or(proof.clone(), |role| format!("{proof} for {}", role.word()))
             }

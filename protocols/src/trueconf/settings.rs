@@ -11,6 +11,7 @@ use gatepost_identity::terminal::{LockOut, TerminalName};
 use http::Uri;
 use serde::Deserialize;
 
+use crate::listener::Place;
 use crate::section::{BadSetting, Section};
 
 /// The section as it is written. Spans are in seconds.
@@ -104,16 +105,6 @@ struct WrittenTerminal {
     device: Option<String>,
 }
 
-/// Where something listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The address. Port 0 is any free port.
-    pub address: SocketAddr,
-    /// How many ports upwards may be tried where this one is taken. An address that was written down has none: whoever wrote it
-    /// expects it.
-    pub steps: u16,
-}
-
 /// How far a port may walk. All stay below 10000, beyond which a client seen gives up.
 const STEPS: u16 = 32;
 /// The ports of a control socket, of the server for files, and of the one that tells of both.
@@ -121,18 +112,16 @@ const CONTROL: u16 = 8765;
 const HTTP: u16 = 8766;
 const WEB: u16 = 8080;
 
-impl Place {
-    fn of(written: Option<SocketAddr>, port: u16) -> Place {
-        match written {
-            Some(address) => Place { address, steps: 0 },
-            None => Place { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port), steps: STEPS },
-        }
+fn place(written: Option<SocketAddr>, port: u16) -> Place {
+    match written {
+        Some(address) => Place { address, steps: 0 },
+        None => Place { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port), steps: STEPS },
     }
 }
 
 /// A terminal, as an operator has set it up.
 #[derive(Clone, Debug)]
-pub struct TerminalSettings {
+pub(super) struct TerminalSettings {
     /// Its name, which is also what its `config.json` is asked for by.
     pub name: TerminalName,
     /// Where its control socket is.
@@ -145,7 +134,7 @@ pub struct TerminalSettings {
 
 /// The settings in force, shared by every connection.
 #[derive(Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Whether an empty `role` or `type` is as good as none.
     pub lenient_empty: bool,
     /// Whether an administrator may be secured by a PIN.
@@ -188,7 +177,7 @@ impl Settings {
     ///
     /// # Errors
     /// An unknown key, a value of the wrong type or out of its range, two terminals of one name, one address for two things.
-    pub fn read(section: &Section) -> Result<Settings, BadSetting> {
+    pub(super) fn read(section: &Section) -> Result<Settings, BadSetting> {
         let written: Written = section.read()?;
         let spans = [
             ("ping_every", written.ping_every, 1, 3600),
@@ -226,8 +215,8 @@ impl Settings {
                 pin_set: Duration::from_secs(written.pin_set_life),
                 http: Duration::from_secs(written.http_life),
             },
-            web: Place::of(written.web, WEB),
-            http: Place::of(written.http, HTTP),
+            web: place(written.web, WEB),
+            http: place(written.http, HTTP),
             terminals: terminals(written.terminals)?,
         };
         settings.places_differ()?;
@@ -298,7 +287,7 @@ fn terminals(written: Vec<WrittenTerminal>) -> Result<Vec<TerminalSettings>, Bad
         let device = device.map(|text| device_at(&text).ok_or_else(|| bad("device", "must be a ws:// address".to_owned())));
         terminals.push(TerminalSettings {
             name,
-            control: Place::of(control, CONTROL),
+            control: place(control, CONTROL),
             pin: pin.map(Secret::new),
             device: device.transpose()?,
         });

@@ -10,8 +10,8 @@
 //! field has made up a token that nobody knows.
 
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::reply::{NewToken, Reason, Spelled};
 use gatepost_identity::secret::Secret;
-use gatepost_identity::terminal::chain::TerminalReason;
 use gatepost_identity::terminal::{NewTerminalToken, Protection, TerminalRole, TerminalToken};
 
 /// The alphabet of the second field.
@@ -22,7 +22,14 @@ const A_YEAR_SECONDS: i64 = 365 * 24 * 60 * 60;
 const LAST_SECOND: i64 = 9_999_999_999;
 
 /// How a token is written.
-pub fn spell(token: &NewTerminalToken<'_>) -> Secret {
+pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
+    match token {
+        NewToken::Terminal(token) => Spelled::Text(spelled(token)),
+        NewToken::Restore { .. } | NewToken::Cookie { .. } | NewToken::Upstream { .. } => Spelled::Never,
+    }
+}
+
+fn spelled(token: &NewTerminalToken<'_>) -> Secret {
     let kind = match (token.kind, token.expires_at) {
         (TerminalToken::Connection, _) => '1',
         (TerminalToken::Http, Some(_)) => '4',
@@ -94,15 +101,15 @@ pub(super) fn security(protection: Protection) -> &'static str {
 
 /// What `cause` says of a reason. A cause of its own for "somebody ended it" is not published; to a client it is what an expired
 /// token is: authorise again.
-pub(super) fn cause(reason: TerminalReason) -> u8 {
+pub(super) fn cause(reason: Reason) -> u8 {
     match reason {
-        TerminalReason::Displaced => 1,
-        TerminalReason::ProtectionReset => 2,
-        TerminalReason::ProtectionChanged { of: TerminalRole::Administrator, .. } => 3,
-        TerminalReason::ProtectionChanged { of: TerminalRole::User, by: TerminalRole::Administrator } => 4,
-        TerminalReason::ProtectionChanged { of: TerminalRole::User, by: TerminalRole::User } => 5,
-        TerminalReason::PlanLost => 6,
-        TerminalReason::Expired | TerminalReason::Revoked => 8,
+        Reason::Displaced => 1,
+        Reason::ProtectionReset => 2,
+        Reason::ProtectionChanged { of: TerminalRole::Administrator, .. } => 3,
+        Reason::ProtectionChanged { of: TerminalRole::User, by: TerminalRole::Administrator } => 4,
+        Reason::ProtectionChanged { of: TerminalRole::User, by: TerminalRole::User } => 5,
+        Reason::PlanLost => 6,
+        Reason::Expired | Reason::Revoked => 8,
     }
 }
 
@@ -122,7 +129,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_900_000_000_999);
 
     fn spelled(kind: TerminalToken, random: [u8; 32], expires_at: Option<Timestamp>) -> String {
-        let secret = spell(&NewTerminalToken { kind, random: &random, issued_at: NOW, expires_at });
+        let new = NewToken::Terminal(NewTerminalToken { kind, random: &random, issued_at: NOW, expires_at });
+        let Spelled::Text(secret) = spell(&new) else { panic!("it is a text") };
         secret.expose_text().expect("text").to_owned()
     }
 

@@ -26,7 +26,7 @@ use crate::zenith::relay::routes::Common;
 use crate::zenith::relay::{AUTHORITY, Relay, Target};
 use crate::zenith::request::{Login, Timeouts, login};
 use crate::zenith::settings::{ReplyTopic, Settings};
-use crate::zenith::spelling::push_token;
+use crate::zenith::spelling::{push_token, subject};
 use crate::zenith::times::{push_date, push_remainder};
 use crate::{Conversation, Limits, Question};
 
@@ -341,7 +341,7 @@ impl Connection {
             push_text(data, name);
         }
         data.push_str(",\"UserID\":");
-        push_text(data, principal.account.as_ref().map_or(principal.client.as_str(), |account| &account.subject));
+        push_text(data, subject(principal));
         if let Some(end) = principal.expires_at {
             data.push_str(",\"ExpiryDate\":\"");
             push_date(data, end, self.settings.date_format);
@@ -433,7 +433,10 @@ impl Conversation for Connection {
                 self.principal = Some(principal);
                 self.publish(now, out);
             }
-            Event::Detached(Reason::Expired | Reason::Revoked) => {
+            // The last three are a terminal's, which there is none of here.
+            Event::Detached(
+                Reason::Expired | Reason::Revoked | Reason::PlanLost | Reason::ProtectionReset | Reason::ProtectionChanged { .. },
+            ) => {
                 self.principal = None;
                 self.publish(now, out);
             }
@@ -441,6 +444,7 @@ impl Conversation for Connection {
                 self.principal = None;
                 out.close(DISPLACED, "Session");
             }
+            Event::Plan(_) => {}
         }
         self.settle(now, out);
     }

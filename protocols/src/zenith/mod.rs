@@ -33,4 +33,5 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |section| Ok(Settings::read(section)?.catalogue.definitions()),
     mounts: exchange::mounts,
+    own: |_| Ok(None),
 };

@@ -64,10 +64,14 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         | Refusal::WrongAudience
         | Refusal::UnknownProvider => (Told::Reject, FORBIDDEN, Hint::OtherCredentials),
         // A good credential, which is worth nothing here: a client must not be told to throw it away.
-        Refusal::ScopeNotGranted | Refusal::InsecureTransport => (Told::Reject, FORBIDDEN, Hint::None),
+        Refusal::ScopeNotGranted
+        | Refusal::InsecureTransport
+        | Refusal::MethodNotAllowed
+        | Refusal::PlanRequired
+        | Refusal::RoleMismatch => (Told::Reject, FORBIDDEN, Hint::None),
         Refusal::TooManySessions => (Told::Error("Session"), FORBIDDEN, Hint::None),
-        // Nothing was presented, so nothing is to be thrown away.
-        Refusal::LoginRequired => (Told::Error("Authority"), FORBIDDEN, Hint::None),
+        // Nothing was presented, or it was good, so nothing is to be thrown away.
+        Refusal::LoginRequired | Refusal::NotPermitted => (Told::Error("Authority"), FORBIDDEN, Hint::None),
         Refusal::TooManyAttempts { retry_after } => {
             (Told::Error("Limited"), StatusCode::TOO_MANY_REQUESTS, Hint::Later(*retry_after))
         }
@@ -97,8 +101,12 @@ mod tests {
             (Refusal::UnknownProvider, Told::Reject, 403, None),
             (Refusal::ScopeNotGranted, Told::Reject, 403, None),
             (Refusal::InsecureTransport, Told::Reject, 403, None),
+            (Refusal::MethodNotAllowed, Told::Reject, 403, None),
+            (Refusal::PlanRequired, Told::Reject, 403, None),
+            (Refusal::RoleMismatch, Told::Reject, 403, None),
             (Refusal::TooManySessions, Told::Error("Session"), 403, None),
             (Refusal::LoginRequired, Told::Error("Authority"), 403, None),
+            (Refusal::NotPermitted, Told::Error("Authority"), 403, None),
             (Refusal::TooManyAttempts { retry_after: wait }, Told::Error("Limited"), 429, Some("2")),
             (Refusal::Busy { retry_after: Duration::ZERO }, Told::Error("Limited"), 503, Some("1")),
             (Refusal::TimedOut, Told::Error("Operation.Timeout"), 503, None),
@@ -112,10 +120,13 @@ mod tests {
             let response = response(&refusal);
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(response.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), retry, "{refusal:?}");
-            let credential_is_no_matter = matches!(
+            use Refusal::{InsecureTransport, LoginRequired, NotPermitted, ScopeNotGranted, TooManySessions};
+            use Refusal::{MethodNotAllowed, PlanRequired, RoleMismatch};
+            let good_and_worth_nothing = matches!(
                 refusal,
-                Refusal::ScopeNotGranted | Refusal::InsecureTransport | Refusal::TooManySessions | Refusal::LoginRequired
+                ScopeNotGranted | InsecureTransport | MethodNotAllowed | PlanRequired | RoleMismatch | NotPermitted
             );
+            let credential_is_no_matter = good_and_worth_nothing || matches!(refusal, TooManySessions | LoginRequired);
             let challenged = response.headers.contains_key(WWW_AUTHENTICATE);
             assert_eq!(challenged, status == 403 && !credential_is_no_matter, "{refusal:?}");
         }

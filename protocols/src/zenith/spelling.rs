@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use gatepost_identity::account::ClientId;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::{IssuedToken, NewToken, Principal, Spelled};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest, Scopes};
@@ -184,18 +185,20 @@ impl Selection<'_> {
 pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     match token {
         NewToken::Restore { random } => Spelled::Text(Secret::new(random.as_slice())),
+        NewToken::Cookie { .. } | NewToken::Terminal(_) => Spelled::Never,
         NewToken::Upstream { audience, issuer, principal, issued_at, expires_at } => {
             let Principal { account, client, .. } = principal;
+            let (account, client) = (account.as_deref(), client.as_ref().map(ClientId::as_str));
             let claims = Claims {
                 iss: issuer,
                 aud: audience,
-                sub: account.as_ref().map_or(client.as_str(), |account| &account.subject),
-                client_id: client.as_str(),
+                sub: subject(principal),
+                client_id: client,
                 scope: principal.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
-                sid: principal.session.0.to_string(),
-                preferred_username: account.as_ref().map(|account| &*account.name),
-                name: account.as_ref().and_then(|account| account.display_name.as_deref()),
-                idp: account.as_ref().and_then(|account| account.issuer.as_deref()),
+                sid: principal.session.map(|session| session.0.to_string()),
+                preferred_username: account.map(|account| &*account.name),
+                name: account.and_then(|account| account.display_name.as_deref()),
+                idp: account.and_then(|account| account.issuer.as_deref()),
                 iat: whole_seconds(*issued_at),
                 exp: whole_seconds(*expires_at),
             };
@@ -204,15 +207,23 @@ pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     }
 }
 
+/// The id that peers are told of whoever is there: the account's, else the client's. One of both there always is.
+pub(super) fn subject(principal: &Principal) -> &str {
+    let client = || principal.client.as_ref().map(ClientId::as_str);
+    principal.account.as_ref().map(|account| &*account.subject).or_else(client).unwrap_or_default()
+}
+
 /// What the service behind the gate learns: the names of RFC 7519 section 4.1, RFC 8693 section 4 and OpenID Connect.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: &'a str,
-    client_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
     scope: String,
-    sid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     preferred_username: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,7 +278,8 @@ pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
 mod tests {
     use std::sync::Arc;
 
-    use gatepost_identity::account::{AccountSummary, ClientId};
+    use gatepost_identity::account::{AccountSummary, Rights};
+    use gatepost_identity::reply::Method;
     use gatepost_identity::session::SessionId;
 
     use super::*;
@@ -284,13 +296,19 @@ mod tests {
             name: "ann".to_owned(),
             email: Some("ann@example.org".to_owned()),
             display_name: display_name.map(str::to_owned),
-            roles: Vec::new(),
+            first_name: None,
+            last_name: None,
+            profile_url: None,
         };
         let principal = Principal {
-            session: SessionId(Default::default()),
+            session: Some(SessionId(Default::default())),
             account: Some(Arc::new(account)).filter(|_| !service),
-            client: ClientId::parse("app").expect("an id"),
+            client: ClientId::parse("app").ok(),
             scopes: scopes("Market News"),
+            rights: Rights::default(),
+            terminal: None,
+            provider: None,
+            method: Method::Password,
             spelling: 1,
             expires_at: None,
         };

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatepost_identity::account::{AccountSummary, ClientId};
+use gatepost_identity::account::{AccountSummary, ClientId, Rights};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Granted, IssuedToken, Principal, Reply, TokenKind};
+use gatepost_identity::reply::{Answer, Granted, IssuedToken, Method, Principal, Reply, TokenKind};
 use gatepost_identity::scope::{Scope, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::SessionId;
@@ -35,14 +35,20 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
         name: who.to_owned(),
         email: None,
         display_name,
-        roles: Vec::new(),
+        first_name: None,
+        last_name: None,
+        profile_url: None,
     };
     let scopes: Option<Scopes> = scopes.iter().map(|name| Scope::parse(name).ok()).collect();
     Some(Principal {
-        session: SessionId(Default::default()),
+        session: Some(SessionId(Default::default())),
         account: Some(Arc::new(account)).filter(|_| who != "svc"),
-        client: ClientId::parse(if who == "svc" { "svc" } else { "app" }).ok()?,
+        client: ClientId::parse(if who == "svc" { "svc" } else { "app" }).ok(),
         scopes: scopes?,
+        rights: Rights::default(),
+        terminal: None,
+        provider: None,
+        method: Method::Password,
         spelling,
         expires_at,
     })
@@ -52,12 +58,12 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
 pub fn granted(principal: Principal, token: Option<&[u8]>) -> Reply {
     let expires_at = principal.expires_at;
     let issue = |token: &[u8]| IssuedToken { kind: TokenKind::Restore, secret: Secret::new(token), expires_at };
-    Reply { result: Ok(Answer::Granted(Granted { principal, tokens: token.map(issue).into_iter().collect() })) }
+    Reply::of(Ok(Answer::Granted(Granted { principal, tokens: token.map(issue).into_iter().collect() })))
 }
 
 /// A reply that refuses.
 pub fn refused(refusal: Refusal) -> Reply {
-    Reply { result: Err(refusal) }
+    Reply::of(Err(refusal))
 }
 
 /// Where the gate answers, under these settings.

@@ -4,7 +4,10 @@
 //! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
 
 mod ask;
+mod keys;
 mod print;
+mod terminals;
+mod users;
 
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
@@ -15,7 +18,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::{Config, Sources, parse_span};
+use self::keys::ApiKey;
+use self::terminals::Terminal;
+use self::users::User;
+use crate::config::{Begun, Config, Sources, parse_span};
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
 use crate::{demo, telemetry};
@@ -43,7 +49,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve,
+    Serve(Serve),
     /// Log in over every gate of a throw-away server, show each request and answer, and keep serving
     Demo {
         /// Stop after the logins; fails if an answer is not as expected
@@ -61,6 +67,12 @@ enum Command {
     /// Grants: codes that let a user in once, without a password
     #[command(subcommand)]
     Grant(Grant),
+    /// API keys: texts that speak for a user with each request
+    #[command(subcommand)]
+    Apikey(ApiKey),
+    /// Terminals: devices that are opened by a role's password or PIN
+    #[command(subcommand)]
+    Terminal(Terminal),
     /// Sessions
     #[command(subcommand)]
     Session(Session),
@@ -69,89 +81,39 @@ enum Command {
     Audit(Audit),
 }
 
-#[derive(Debug, Subcommand)]
-enum User {
-    /// Add a user; the password comes from standard input or a prompt
-    Add {
-        /// The name to log in with
-        name: String,
-        /// The id that peers are told [default: the name]
-        #[arg(long)]
-        id: Option<String>,
-        /// An address to log in with
-        #[arg(long)]
-        email: Option<String>,
-        /// A friendly name
-        #[arg(long)]
-        display_name: Option<String>,
-        /// A role; may be repeated
-        #[arg(long = "role", value_name = "ROLE")]
-        roles: Vec<String>,
-        /// A scope that the user holds; may be repeated
-        #[arg(long = "scope", value_name = "SCOPE")]
-        scopes: Vec<String>,
-        /// When the account ends: 2027-01-31, or 2027-01-31T12:00:00Z
-        #[arg(long, value_name = "MOMENT", value_parser = moment)]
-        expires: Option<i64>,
-        /// Without a password: nobody can log in with one
-        #[arg(long)]
-        no_password: bool,
-    },
-    /// List the users
-    List,
-    /// Show one user
-    Show(Named),
-    /// Change names, address, roles, scopes or expiry
-    Set {
-        /// The user's name or e-mail address
-        name: String,
-        /// Another name
-        #[arg(long, value_name = "NAME")]
-        rename: Option<String>,
-        /// Another address; empty takes it away
-        #[arg(long)]
-        email: Option<String>,
-        /// Another friendly name; empty takes it away
-        #[arg(long)]
-        display_name: Option<String>,
-        /// A role; those given are all
-        #[arg(long = "role", value_name = "ROLE", conflicts_with = "no_roles")]
-        roles: Vec<String>,
-        /// No role
-        #[arg(long)]
-        no_roles: bool,
-        /// A scope; those given are all
-        #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
-        scopes: Vec<String>,
-        /// No scope
-        #[arg(long)]
-        no_scopes: bool,
-        /// When the account ends; `never` takes the end away
-        #[arg(long, value_name = "MOMENT", value_parser = moment)]
-        expires: Option<i64>,
-    },
-    /// Switch a user off and end the sessions
-    Disable(Named),
-    /// Switch a user on
-    Enable(Named),
-    /// Forget failed attempts, so that the user need not wait
-    Unlock(Named),
-    /// Set the password, from standard input or a prompt, and end the sessions
-    SetPassword {
-        /// The user's name or e-mail address
-        name: String,
-        /// Take the password away
-        #[arg(long)]
-        none: bool,
-    },
-    /// Remove a user and end the sessions
-    Remove(Named),
+#[derive(Args)]
+struct Serve {
+    /// Serve this terminal, whether the settings name it or not [default, where a PIN is given: the only one that they name, or
+    /// `default`]
+    #[arg(long, value_name = "NAME")]
+    terminal: Option<String>,
+    /// A PIN that makes whoever shows it the terminal's administrator, until the server ends. Others on this machine can see it
+    /// here; a file or the environment keeps it to yourself. `-pin` is understood too
+    #[arg(long, value_name = "PIN", env = "GATEPOST_PIN", hide_env_values = true, conflicts_with = "pin_file")]
+    pin: Option<String>,
+    /// The same, as the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pin_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-struct Named {
-    /// The user's name or e-mail address
-    name: String,
+impl std::fmt::Debug for Serve {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serve").field("terminal", &self.terminal).field("pin_file", &self.pin_file).finish_non_exhaustive()
+    }
+}
+
+impl Serve {
+    fn begun(&self) -> Result<Begun, String> {
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok::<_, String>(text.lines().next().unwrap_or_default().to_owned())
+        };
+        let pin = match &self.pin_file {
+            Some(path) => Some(read(path)?),
+            None => self.pin.clone(),
+        };
+        Ok(Begun { terminal: self.terminal.clone(), pin })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -281,7 +243,12 @@ enum Audit {
 
 /// Runs what was typed.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    // Those who start such a terminal are used to write it with one dash.
+    let one_dash = |argument: OsString| match argument.to_str() {
+        Some(text) if text == "-pin" || text.starts_with("-pin=") => OsString::from(format!("-{text}")),
+        _ => argument,
+    };
+    let cli = match Cli::try_parse_from(arguments.into_iter().map(one_dash)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and succeed; the library knows which is which.
@@ -306,18 +273,22 @@ fn run_command(cli: Cli) -> Result<(), String> {
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         return result;
     }
-    let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data };
+    let begun = match &cli.command {
+        Command::Serve(serve) => serve.begun()?,
+        _ => Begun::default(),
+    };
+    let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data, begun };
     let config = Config::load(sources).map_err(|error| error.to_string())?;
     if let Command::Check = cli.command {
         return print::check(&config, cli.json);
     }
-    let serves = matches!(cli.command, Command::Serve);
+    let serves = matches!(cli.command, Command::Serve(_));
     // A command that runs without a server has no log of its own: what goes wrong is its answer.
     telemetry::start(if serves { &config.log } else { "error" })?;
     let json = cli.json;
     let result = runtime.block_on(async move {
         match cli.command {
-            Command::Serve => serve(config).await,
+            Command::Serve(_) => serve(config).await,
             Command::Demo { .. } | Command::Check => Ok(()),
             Command::Audit(Audit::Tail { lines, follow }) => tail(config, lines, follow, json).await,
             Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
@@ -325,12 +296,16 @@ fn run_command(cli: Cli) -> Result<(), String> {
             Command::Session(Session::List { user }) => {
                 list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
             }
-            Command::User(command) => answer(config, json, user(command)?).await,
+            Command::User(command) => answer(config, json, command.operation()?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
             Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
                 let life = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
                 answer(config, json, Operation::GrantMint { client, user, provider, scopes, life }).await
             }
+            Command::Terminal(Terminal::List) => rows(config, json, Operation::TerminalList).await,
+            Command::Terminal(command) => answer(config, json, command.operation()?).await,
+            Command::Apikey(ApiKey::List(of)) => rows(config, json, of.operation()).await,
+            Command::Apikey(command) => answer(config, json, command.operation()).await,
             Command::Session(Session::End { id, user }) => {
                 let operation = match (id, user) {
                     (Some(id), _) => Operation::SessionEnd { id },
@@ -342,34 +317,6 @@ fn run_command(cli: Cli) -> Result<(), String> {
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
-}
-
-fn user(command: User) -> Result<Operation, String> {
-    Ok(match command {
-        User::Add { name, id, email, display_name, roles, scopes, expires, no_password } => {
-            let password = if no_password { None } else { Some(secret("Password")?) };
-            let expires_at = expires.filter(|&end| end != 0);
-            Operation::UserAdd { name, id, email, display_name, roles, scopes, expires_at, password }
-        }
-        User::List => Operation::UserList { after: None, limit: PAGE },
-        User::Show(Named { name }) => Operation::UserShow { name },
-        User::Set { name, rename, email, display_name, roles, no_roles, scopes, no_scopes, expires } => Operation::UserSet {
-            name,
-            new_name: rename,
-            email,
-            display_name,
-            roles: (no_roles || !roles.is_empty()).then_some(roles),
-            scopes: (no_scopes || !scopes.is_empty()).then_some(scopes),
-            expires_at: expires,
-        },
-        User::Disable(Named { name }) => Operation::UserDisable { name },
-        User::Enable(Named { name }) => Operation::UserEnable { name },
-        User::Unlock(Named { name }) => Operation::UserUnlock { name },
-        User::SetPassword { name, none } => {
-            Operation::UserSetPassword { name, password: if none { None } else { Some(secret("New password")?) } }
-        }
-        User::Remove(Named { name }) => Operation::UserRemove { name },
-    })
 }
 
 fn client(command: Client) -> Result<Operation, String> {
@@ -450,6 +397,17 @@ async fn list(config: Config, json: bool, key: &str, page: impl Fn(Option<String
     };
     asking.close().await;
     result
+}
+
+/// Lists what comes in one page.
+async fn rows(config: Config, json: bool, operation: Operation) -> Result<(), String> {
+    let mut asking = ask::Asker::open(config).await?;
+    let answered = asking.ask(operation).await;
+    asking.close().await;
+    let Value::Array(rows) = answered? else { return Err("the server answered with something else than rows".to_owned()) };
+    let mut printed = print::Rows::new(json);
+    printed.add(rows)?;
+    printed.end()
 }
 
 async fn tail(config: Config, lines: u64, follow: bool, json: bool) -> Result<(), String> {

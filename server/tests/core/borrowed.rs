@@ -102,11 +102,11 @@ async fn an_operator_who_ends_a_borrowed_session_ends_its_token_here() {
     let peer = core.bear(&token).await.unwrap();
     let listed = core.admin().sessions(None, None, 10).await.unwrap();
     assert_eq!((listed.len(), listed[0].user.as_deref(), listed[0].connections), (1, Some("u-9"), 1));
-    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    core.admin().end_session(peer.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
     assert_eq!(core.bear(&token).await.err(), Some(Refusal::Revoked));
     assert_eq!(core.sessions().await, 0);
-    assert_eq!(core.admin().end_session(peer.granted.principal.session).await.err(), Some(Refusal::NotFound("session")));
+    assert_eq!(core.admin().end_session(peer.granted.principal.session.unwrap()).await.err(), Some(Refusal::NotFound("session")));
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_token_that_was_ended_stays_ended_however_its_signature_is_written() {
     let token = jsonwebtoken::encode(&header, &claims, &key).unwrap().into_bytes();
     let other = other_signature(&token);
     let peers = [core.bear(&token).await.unwrap(), core.bear(&other).await.expect("it verifies as well")];
-    core.admin().end_session(peers[0].granted.principal.session).await.unwrap();
+    core.admin().end_session(peers[0].granted.principal.session.unwrap()).await.unwrap();
     for peer in &peers {
         assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)));
     }

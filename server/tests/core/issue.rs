@@ -40,11 +40,11 @@ impl Core {
         let claims = decode::<Value>(text, &key, &rules).unwrap().claims;
         assert_eq!(claims["iat"], self.clock.now().millis() / 1000);
         assert_eq!(claims["exp"], token.expires_at.unwrap().millis() / 1000);
-        assert_eq!(claims["sid"], granted.principal.session.0.to_string());
+        assert_eq!(claims["sid"], granted.principal.session.unwrap().0.to_string());
         claims
     }
 
-    async fn add_bob(&self) {
+    pub(super) async fn add_bob(&self) {
         let password = Some(Secret::new("pw"));
         let bob = NewUser { name: "bob".to_owned(), scopes: vec!["m".to_owned()], password, ..NewUser::default() };
         self.admin().add_user(bob).await.unwrap();
@@ -125,7 +125,7 @@ async fn there_is_no_token_for_what_was_ended() {
     let core = Core::with(|_| ()).await;
     let (one, other) = (core.connection(), core.connection());
     let (first, second) = (core.log_in_on(one).await, core.log_in_on(other).await);
-    core.admin().end_session(first.granted.principal.session).await.unwrap();
+    core.admin().end_session(first.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(core.issue_on(one).await.err(), Some(Refusal::LoginRequired));
     core.issue_on(other).await.expect("the other session stands");
     core.admin().set_user_status("ann", Status::Disabled).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_borrowed_session_is_told_of_in_our_name_and_no_longer_than_it_lasts()
     let claims = core.claims(&granted).await;
     let told = ["iss", "idp", "sub", "name", "client_id", "scope"].map(|name| claims[name].as_str().unwrap());
     assert_eq!(told, ["gatepost", "https://auth.example.org", "u-9", "Ann Elsewhere", "app", "m"]);
-    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    core.admin().end_session(peer.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(core.issue_on(connection).await.err(), Some(Refusal::LoginRequired));
 }
 

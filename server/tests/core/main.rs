@@ -5,10 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there, in its helpers too")]
 
+mod api_keys;
 mod borrowed;
 mod budgets;
 mod grants;
 mod issue;
+mod requests;
 mod sessions;
 mod stalled;
 mod tokens;
@@ -22,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gatepost_identity::account::{ClientId, Status};
+use gatepost_identity::account::{ClientId, NameKey, Status};
 use gatepost_identity::admin::{Admin, ClientSecret, LONGEST_GRANT, NewClient, NewGrant, NewUser, Operator, UserChange};
 use gatepost_identity::clock::{Clock, SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, ProviderName, Verb};
@@ -32,8 +34,10 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Outcome, Reason, Spell};
-use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
+use gatepost_identity::reply::{
+    Answer, Caller, Event, Granted, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind, ToldApiKey,
+};
+use gatepost_identity::scope::{Right, Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::store::{OneNode, Store};
 use gatepost_identity::{Identity, Settings, World};
@@ -109,7 +113,7 @@ impl Core {
         };
         change(&mut settings);
         let world = World { store, shared: Arc::new(OneNode::default()), clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, vec![("zenith", spell)]).await.unwrap();
+        let identity = Identity::open(world, settings, vec![("zenith", spell), ("web", requests::web)]).await.unwrap();
         let unasked = {
             let identity = identity.clone();
             tokio::spawn(async move { identity.run().await })
@@ -156,7 +160,7 @@ impl Core {
     fn context(&self, connection: ConnectionId, source: &str) -> Context {
         let peer = Peer { address: source.parse::<IpAddr>().unwrap(), secure: true };
         let deadline = self.clock.instant() + Duration::from_secs(35);
-        Context { gate: "zenith", peer, connection: Some(connection), deadline }
+        Context { gate: "zenith", peer, terminal: None, connection: Some(connection), deadline }
     }
 
     async fn ask(&self, credential: Credential, context: &Context) -> Outcome {
@@ -300,7 +304,7 @@ impl Peering {
 }
 
 fn command(presented: Vec<Credential>, credential: Credential, provider: &str) -> Command {
-    let request = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+    let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
     Command { presented, verb: Verb::Authenticate { provider: Some(ProviderName(provider.to_owned())), credential, request } }
 }
 

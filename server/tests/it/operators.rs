@@ -508,3 +508,49 @@ fn a_client_without_tokens_and_one_with_them_are_told_apart_while_they_are_in_us
     let told = server.connect().restore(&token);
     assert_eq!((told.outcome(), told.0["Data"].get("AccessToken")), ("Success", None));
 }
+
+#[test]
+fn a_users_names_and_rights_are_set_shown_and_taken_away() {
+    let home = Home::new(CHEAP);
+    let rights = ["--role", "Manager", "--role", "Admin", "--role", "Admin", "--permission", "CanPrint"];
+    let names = ["--first-name", "Ann", "--last-name", "Example", "--profile-url", "https://example.org/ann.png"];
+    home.operator(&[&["user", "add", "ann"], &rights[..], &names[..]].concat(), PASSWORD).ok();
+    let shown = |fields: [&str; 5]| {
+        let user = home.operator(&["user", "show", "ann", "--json"], "").json();
+        fields.map(|field| user[field].clone())
+    };
+    let fields = ["first_name", "last_name", "profile_url", "roles", "permissions"];
+    let picture = "https://example.org/ann.png";
+    let expected = [json!("Ann"), json!("Example"), json!(picture), json!(["Admin", "Manager"]), json!(["CanPrint"])];
+    assert_eq!(shown(fields), expected);
+    let changed = ["user", "set", "ann", "--first-name", "", "--no-roles", "--permission", "CanSign", "--permission", "CanPrint"];
+    home.operator(&changed, "").ok();
+    let expected = [json!(null), json!("Example"), json!(picture), json!([]), json!(["CanPrint", "CanSign"])];
+    assert_eq!(shown(fields), expected);
+    let complaint =
+        home.operator(&["user", "set", "ann", "--role", " x", "--profile-url", "ftp://x", "--display-name", "\u{7}"], "");
+    let complaint = complaint.complaint();
+    for part in ["a display name must not", "the address of a picture", "a role must not"] {
+        assert!(complaint.contains(part), "every fault at once: {complaint}");
+    }
+    assert_eq!(shown(fields), expected, "and nothing is changed");
+}
+
+#[test]
+fn an_api_key_is_shown_once_listed_by_its_first_letters_and_revoked() {
+    let home = Home::with_ann(CHEAP);
+    let made = home.operator(&["apikey", "add", "ann", "--environment", "test", "--expires", "2099-01-31", "--json"], "").json();
+    let text = made["key"].as_str().expect("its text").to_owned();
+    assert_eq!((text.len(), &made["environment"], &made["kind"]), (32, &json!("test"), &json!("secret")));
+    let listed = || home.operator(&["apikey", "list", "ann", "--json"], "").json();
+    let key = listed()[0].clone();
+    assert_eq!((key["prefix"].as_str(), &key["expires_at"]), (Some(&text[..8]), &json!("2099-01-31T00:00:00Z")));
+    assert!(!listed().to_string().contains(&text) && key["cancelled_at"].is_null());
+    for (_, bytes) in home.files() {
+        assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "only its hash is kept");
+    }
+    assert_eq!(home.operator(&["apikey", "revoke", "ann", "nonsense"], "").complaint(), "there is no such API key");
+    home.operator(&["apikey", "revoke", "ann", &text[..8]], "").ok();
+    assert!(listed()[0]["cancelled_at"].is_string());
+    assert_eq!(home.operator(&["apikey", "add", "bob"], "").complaint(), "there is no such user");
+}

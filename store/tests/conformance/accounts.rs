@@ -1,9 +1,10 @@
 //! Accounts and clients: what is kept of them, who else has the name, and what a change takes along.
 
-use gatepost_identity::account::{Account, Client, NameKey, Status};
+use gatepost_identity::account::{Account, Client, NameKey, Rights, Status};
+use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session};
-use gatepost_identity::store::{Change, Page, Placed, Store, Written};
+use gatepost_identity::store::{Change, Page, Placed, Store, Which, Written};
 
 use crate::setup::*;
 use crate::{Held, actions, ann_and_the_app, begun, changes, first, tokens_with};
@@ -15,7 +16,11 @@ pub(super) async fn an_account_is_found_by_id_name_and_address(store: &dyn Store
         display_name: Some("Ann of the Gate".to_owned()),
         status: Status::Disabled,
         expires_at: Some(at(900)),
-        roles: vec!["A role, \"quoted\"".to_owned(), "admin".to_owned()],
+        first_name: Some("Ann".to_owned()),
+        last_name: Some("Example".to_owned()),
+        profile_url: Some("https://example.org/ann.png".to_owned()),
+        rights: Rights { roles: vec!["A role, \"quoted\"".to_owned(), "admin".to_owned()], permissions: vec!["[]".to_owned()] },
+        cut_off: at(3),
         scopes: scopes("Zenith/Market a"),
         password: Some("$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA".to_owned()),
         version: 7,
@@ -151,6 +156,32 @@ pub(super) async fn a_change_ends_sessions_where_it_says_why(store: &dyn Store) 
     ];
     assert_eq!(changes(store).await?, expected);
     assert_eq!(actions(store).await?[said..], ["account_changed"]);
+    Ok(())
+}
+
+pub(super) async fn what_ends_all_sessions_of_an_account_moves_its_cut_off(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    begun(store, 5).await?;
+    let cut_off = async || store.account(account_id(1)).await.map(|ann| ann.map(|ann| ann.cut_off));
+    store.end_sessions(Which::Session(session_id(5)), Reason::Revoked, at(30), entry("session_ended")).await?;
+    store.end_sessions(Which::Client(client_id("app")), Reason::Revoked, at(30), entry("session_ended")).await?;
+    store.end_sessions(Which::UsedBefore(at(99)), Reason::Expired, at(30), entry("session_ended")).await?;
+    assert_eq!(cut_off().await?, Some(at(0)), "she may have others");
+    let said = changes(store).await?.len();
+    // Also where no session is left.
+    assert_eq!(store.end_sessions(Which::Account(account_id(1)), Reason::Revoked, at(30), entry("session_ended")).await?, 0);
+    assert_eq!(cut_off().await?, Some(at(31)));
+    assert_eq!(changes(store).await?[said..], [Change::Account(account_id(1))]);
+    store.end_sessions(Which::Account(account_id(1)), Reason::Revoked, at(30), entry("session_ended")).await?;
+    assert_eq!(cut_off().await?, Some(at(32)), "it lies behind what was signed since the first");
+    assert_eq!(store.end_sessions(Which::Account(account_id(9)), Reason::Revoked, at(30), entry("session_ended")).await?, 0);
+
+    let stale = Account { version: 1, ..account(1, "Ann") };
+    assert_eq!(store.change_account(stale, None, entry("account_changed")).await?, Placed::Done);
+    assert_eq!(cut_off().await?, Some(at(32)), "a change that was made from older facts moves nothing back");
+    let changed = Account { version: 2, ..account(1, "Ann") };
+    store.change_account(changed, Some(Reason::Revoked), AuditEntry { at: at(50), ..entry("account_changed") }).await?;
+    assert_eq!(cut_off().await?, Some(at(51)));
     Ok(())
 }
 

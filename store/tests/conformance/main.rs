@@ -2,9 +2,11 @@
 //! one store to it holds all of them to.
 
 mod accounts;
+mod api_keys;
 mod grants;
 mod lines;
 mod sessions;
+mod terminals;
 #[path = "../setup/mod.rs"]
 mod setup;
 
@@ -12,10 +14,12 @@ use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, To
 use gatepost_store::Memory;
 
 use crate::accounts::*;
+use crate::api_keys::*;
 use crate::grants::*;
 use crate::lines::*;
 use crate::sessions::*;
 use crate::setup::*;
+use crate::terminals::*;
 
 type Held = Result<(), StoreError>;
 
@@ -42,6 +46,8 @@ macro_rules! held_by_both {
 
 held_by_both! {
     a_secret_is_made_once,
+    a_terminal_is_kept_changed_and_removed,
+    a_terminal_written_by_stale_facts_stays_as_it_was,
     one_key_is_made_however_many_ask_for_it_at_once,
     an_account_is_found_by_id_name_and_address,
     spellings_of_one_name_find_one_account,
@@ -50,6 +56,7 @@ held_by_both! {
     a_change_to_taken_names_writes_nothing,
     a_change_by_stale_facts_writes_nothing,
     a_change_ends_sessions_where_it_says_why,
+    what_ends_all_sessions_of_an_account_moves_its_cut_off,
     a_removed_account_leaves_its_ended_sessions,
     accounts_are_listed_by_the_key_of_their_name,
     a_client_is_kept_changed_and_removed,
@@ -71,6 +78,9 @@ held_by_both! {
     sessions_are_listed_newest_first,
     sessions_end_once_each_with_feed_and_audit,
     sessions_unused_since_a_moment_end,
+    sessions_whose_own_end_has_come_end,
+    a_session_takes_the_place_of_another_in_one_write,
+    a_hash_of_a_proof_without_a_session_is_kept,
     forgetting_takes_what_is_past_only,
     a_grant_reads_back_as_it_was_written,
     a_grant_is_redeemed_with_session_token_and_audit,
@@ -82,6 +92,9 @@ held_by_both! {
     what_ends_all_sessions_of_somebody_takes_the_grants_that_were_not_redeemed,
     grants_are_forgotten_with_their_time_or_with_their_session,
     a_token_of_somebody_elses_is_revoked_until_it_ends,
+    an_api_key_reads_back_as_it_was_written,
+    a_new_api_key_takes_the_place_of_those_of_its_environment,
+    an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time,
     the_feed_keeps_its_newest_ten_thousand_lines,
     the_feed_is_read_in_pages,
     the_audit_is_a_chain,

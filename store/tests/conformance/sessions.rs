@@ -5,7 +5,7 @@ use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::session::{Ended, Session};
-use gatepost_identity::store::{Change, NewSession, Page, Roll, Store, StoreError, Token, Which, Written};
+use gatepost_identity::store::{Change, NewSession, Page, Rehashed, Roll, Store, StoreError, Token, Which, Written};
 
 use crate::setup::*;
 use crate::{Held, actions, ann_and_the_app, begun, changes, first, rolled, tokens_with};
@@ -301,7 +301,9 @@ pub(super) async fn sessions_end_once_each_with_feed_and_audit(store: &dyn Store
         assert_eq!((line.client, line.action), (Some(client_id(client)), "session_ended".to_owned()));
         assert_eq!((line.at, line.name.as_deref()), (at(20), Some("root")));
     }
-    let expected = order.map(|(number, _, _, reason, _)| Change::SessionEnded(session_id(number), reason));
+    let mut expected = order.map(|(number, _, _, reason, _)| Change::SessionEnded(session_id(number), reason)).to_vec();
+    // Each time that all of hers were ended, her cut-off moved.
+    expected.splice(3..3, [Change::Account(account_id(1)), Change::Account(account_id(1))]);
     assert_eq!(changes(store).await?, expected);
     for number in [5, 6, 7] {
         assert_eq!(store.session_by_token(&hash(number), at(0)).await?, None);
@@ -355,5 +357,68 @@ pub(super) async fn a_token_of_somebody_elses_is_revoked_until_it_ends(store: &d
     assert!(store.is_revoked(&hash(1)).await? && !store.is_revoked(&hash(2)).await?);
     store.forget(at(101), at(0)).await?;
     assert!(!store.is_revoked(&hash(1)).await?, "it has ended by itself");
+    Ok(())
+}
+
+pub(super) async fn sessions_whose_own_end_has_come_end(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    for (number, expires_at) in [(1, Some(50)), (2, Some(51)), (3, None)] {
+        let session = Session { expires_at: expires_at.map(at), ..session(number, Some(1), "app") };
+        store.start_session(new_session(session.clone(), None)).await?;
+        assert_eq!(store.session(session.id).await?, Some(session));
+    }
+    let ended = store.end_sessions(Which::ExpiredBefore(at(50)), Reason::Expired, at(60), entry("session_ended")).await?;
+    assert_eq!(ended, 1);
+    assert_eq!(changes(store).await?, [Change::SessionEnded(session_id(1), Reason::Expired)]);
+    Ok(())
+}
+
+pub(super) async fn a_session_takes_the_place_of_another_in_one_write(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    begun(store, 5).await?;
+    begun(store, 6).await?;
+    let said = actions(store).await?.len();
+    let replacing = |number: u8| NewSession {
+        replaces: Some((session_id(5), entry("replaced"))),
+        ..new_session(session(number.into(), Some(1), "app"), Some(token(number, number.into(), None)))
+    };
+    let stale = NewSession { client_version: 9, ..replacing(7) };
+    assert_eq!(store.start_session(stale).await?, Written::Stale);
+    let doubled = NewSession { token: Some(token(6, 7, None)), ..replacing(7) };
+    assert!(store.start_session(doubled).await.is_err(), "there is such a token already");
+    assert_eq!(tokens_with(store, 5).await?.len(), 1, "what did not begin ends nothing");
+    assert_eq!(store.start_session(replacing(7)).await?, Written::Done);
+    assert_eq!(
+        store.session(session_id(5)).await?.and_then(|session| session.ended),
+        Some(Ended { at: at(10), reason: Reason::Displaced })
+    );
+    assert_eq!(
+        (tokens_with(store, 5).await?.len(), tokens_with(store, 6).await?.len(), tokens_with(store, 7).await?.len()),
+        (0, 1, 1)
+    );
+    assert_eq!(changes(store).await?, [Change::SessionEnded(session_id(5), Reason::Displaced)]);
+    assert_eq!(actions(store).await?[said..], ["replaced", "authenticate"]);
+    assert_eq!(store.start_session(replacing(8)).await?, Written::Done, "one that has ended already is in nobody's way");
+    assert_eq!(actions(store).await?.len(), said + 3);
+    Ok(())
+}
+
+pub(super) async fn a_hash_of_a_proof_without_a_session_is_kept(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    let kept = async || -> Result<_, StoreError> {
+        let password = store.account(account_id(1)).await?.and_then(|ann| ann.password);
+        Ok((password, store.client(&client_id("app")).await?.and_then(|app| app.secret)))
+    };
+    let of = |version: u64| Rehashed {
+        account: Some((account_id(1), version, format!("password {version}"))),
+        client: Some((client_id("app"), version, format!("secret {version}"))),
+    };
+    store.rehash(of(2)).await?;
+    store.rehash(Rehashed::default()).await?;
+    assert_eq!(kept().await?, (None, None), "they have changed since");
+    store.rehash(of(1)).await?;
+    assert_eq!(kept().await?, (Some("password 1".to_owned()), Some("secret 1".to_owned())));
+    assert_eq!(store.account(account_id(1)).await?.map(|ann| ann.version), Some(1));
+    assert_eq!(changes(store).await?, []);
     Ok(())
 }

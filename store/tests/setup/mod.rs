@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Status, Username};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
@@ -142,11 +142,15 @@ pub(crate) fn account(number: u128, name: &str) -> Account {
         name: Username::parse(name).expect("a name"),
         email: None,
         display_name: None,
+        first_name: None,
+        last_name: None,
+        profile_url: None,
         status: Status::Active,
         expires_at: None,
-        roles: Vec::new(),
+        rights: Rights::default(),
         scopes: Scopes::default(),
         password: None,
+        cut_off: at(0),
         version: 1,
         created_at: at(1),
     }
@@ -179,6 +183,7 @@ pub(crate) fn session(number: u128, account: Option<u128>, client: &str) -> Sess
         source: "192.0.2.1".parse().expect("an address"),
         started_at: at(10),
         used_at: at(10),
+        expires_at: None,
         ended: None,
     }
 }
@@ -218,6 +223,7 @@ pub(crate) fn new_session(session: Session, token: Option<Token>) -> NewSession 
         client_version: 1,
         rehashed: None,
         rehashed_secret: None,
+        replaces: None,
         audit: entry("authenticate"),
     }
 }

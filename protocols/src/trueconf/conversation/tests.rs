@@ -7,6 +7,7 @@ use gatepost_identity::terminal::Protection;
 use super::*;
 use crate::frame::{Outgoing, Upward};
 use crate::section::Section;
+use gatepost_identity::reply::Answer as Said;
 
 const NOW: Timestamp = Timestamp::from_millis(1_900_000_000_000);
 
@@ -36,12 +37,12 @@ impl Talk {
 
     fn authorise(&mut self, role: TerminalRole, expires_at: Option<Timestamp>) {
         let asked = self.send(r#"{"method":"auth","type":"unsecured"}"#).expect("the core is asked");
-        let granted = Granted { role, expires_at, tokens: Vec::new() };
-        self.connection.answer(self.now, asked.pending, Ok(Said::Granted(granted)), &mut self.out);
+        let granted = granted(role, expires_at, Vec::new());
+        self.connection.answer(self.now, asked.pending, Reply::of(Ok(Said::Granted(granted))), &mut self.out);
         assert_eq!(self.told().len(), 1);
     }
 
-    fn send(&mut self, text: &str) -> Option<Asked> {
+    fn send(&mut self, text: &str) -> Option<Question<Pending>> {
         self.connection.receive(self.now, Frame::Text(text), &mut self.out)
     }
 
@@ -167,7 +168,7 @@ fn events_of_the_device_reach_whoever_is_authorised_but_for_those_that_are_ours(
     for name in OURS {
         assert!(talk.device(&format!(r#"{{"method":"event","event":"{name}","cause":1}}"#)).is_empty(), "{name}");
     }
-    talk.connection.notify(Happened::Detached(TerminalReason::Displaced), &mut talk.out);
+    talk.connection.notify(NOW, Event::Detached(Reason::Displaced), &mut talk.out);
     assert_eq!(talk.told(), [r#"{"method":"event","event":"authorizationNeeded","cause":1}"#]);
     assert!(talk.device(ring).is_empty());
     let mut stranger = Talk::with(true, "");
@@ -180,7 +181,7 @@ fn events_of_the_device_reach_whoever_is_authorised_but_for_those_that_are_ours(
 fn whoever_lost_the_authorisation_hears_no_answer_of_the_device() {
     let mut talk = Talk::holding(TerminalRole::Administrator);
     assert!(talk.tell(r#"{"method":"getSettings","requestId":"q"}"#).is_empty());
-    talk.connection.notify(Happened::Detached(TerminalReason::Revoked), &mut talk.out);
+    talk.connection.notify(NOW, Event::Detached(Reason::Revoked), &mut talk.out);
     let event = r#"{"method":"event","event":"authorizationNeeded","cause":8}"#.to_owned();
     assert_eq!(talk.told(), [no("getSettings", "\"q\"", "not authorized"), event]);
     assert!(talk.device(r#"{"method":"getSettings","requestId":"1","settings":{"secret":1},"result":true}"#).is_empty());
@@ -236,8 +237,8 @@ fn some_methods_of_a_device_are_the_administrators() {
 fn leaving_an_account_is_the_devices_once_the_pictures_are_over() {
     let mut talk = Talk::holding(TerminalRole::Administrator);
     let asked = talk.send(r#"{"method":"logout","requestId":4}"#).expect("the core is asked");
-    assert!(matches!(asked.ask, Ask::End(Ending::Pictures)), "{asked:?}");
-    talk.connection.answer(NOW, asked.pending, Ok(Said::Done), &mut talk.out);
+    assert!(matches!(asked.command.verb, Verb::Revoke(Target::Pictures)), "{asked:?}");
+    talk.connection.answer(NOW, asked.pending, Reply::of(Ok(Said::Done)), &mut talk.out);
     assert!(talk.told().is_empty());
     assert_eq!(talk.forwarded(), [r#"{"requestId":"1","method":"logout"}"#]);
     assert_eq!(
@@ -245,7 +246,7 @@ fn leaving_an_account_is_the_devices_once_the_pictures_are_over() {
         [r#"{"method":"logout","requestId":4,"result":true}"#]
     );
     let asked = talk.send(r#"{"method":"logout","requestId":4}"#).expect("the core is asked");
-    talk.connection.answer(NOW, asked.pending, Err(Refusal::Unavailable.into()), &mut talk.out);
+    talk.connection.answer(NOW, asked.pending, Reply::of(Err(Refusal::Unavailable)), &mut talk.out);
     assert_eq!((talk.told(), talk.forwarded()), (vec![no("logout", "4", "internal error")], Vec::new()));
 }
 
@@ -258,7 +259,7 @@ fn a_stranger_has_five_minutes_and_thirty_seconds_after_each_attempt() {
     assert_eq!(talk.connection.limits().due, None, "not while an attempt is under way");
     talk.connection.remind(after(301), &mut talk.out);
     assert!(talk.told().is_empty());
-    talk.connection.answer(after(302), asked.pending, Err(Refusal::InvalidCredentials.into()), &mut talk.out);
+    talk.connection.answer(after(302), asked.pending, Reply::of(Err(Refusal::InvalidCredentials)), &mut talk.out);
     assert_eq!(talk.told().len(), 1);
     assert_eq!(talk.connection.limits().due, Some(after(332)));
     talk.now = after(331);
@@ -273,7 +274,7 @@ fn a_stranger_has_five_minutes_and_thirty_seconds_after_each_attempt() {
 fn one_that_was_authorised_once_is_never_closed_for_not_being_it() {
     let mut talk = Talk::holding(TerminalRole::User);
     assert_eq!(talk.connection.limits().due, None);
-    talk.connection.notify(Happened::Detached(TerminalReason::Displaced), &mut talk.out);
+    talk.connection.notify(NOW, Event::Detached(Reason::Displaced), &mut talk.out);
     assert_eq!(talk.told().len(), 1);
     assert_eq!(talk.connection.limits().due, None);
     talk.connection.remind(after(100_000), &mut talk.out);
@@ -298,11 +299,13 @@ fn whoever_sets_their_own_protection_ends_with_the_new_token() {
     let mut talk = Talk::with(false, "");
     talk.authorise(TerminalRole::User, Some(after(60)));
     let asked = talk.send(r#"{"method":"setAuthParams","userType":"user","authType":"pin"}"#).expect("the core is asked");
-    assert!(matches!(&asked.ask, Ask::SetProtection { of: TerminalRole::User, to } if to.protection() == Protection::Pin));
-    let token = |kind| IssuedTerminalToken { kind, secret: Secret::new("t"), expires_at: Some(after(100)) };
+    assert!(
+        matches!(&asked.command.verb, Verb::SetProtection { of: TerminalRole::User, to } if to.protection() == Protection::Pin)
+    );
+    let token = |kind| IssuedToken { kind: TokenKind::Terminal(kind), secret: Secret::new("t"), expires_at: Some(after(100)) };
     let tokens = vec![token(TerminalToken::Overlay), token(TerminalToken::Connection)];
     let said = Said::ProtectionSet { new_pin: Some(Secret::new("K7M2QX")), tokens };
-    talk.connection.answer(NOW, asked.pending, Ok(said), &mut talk.out);
+    talk.connection.answer(NOW, asked.pending, Reply::of(Ok(said)), &mut talk.out);
     let expected =
         r#"{"method":"setAuthParams","requestId":"","newPin":"K7M2QX","token":"t","overlayHttpToken":"t","result":true}"#;
     assert_eq!(talk.told(), [expected]);
@@ -340,7 +343,7 @@ fn an_answer_to_another_question_is_our_own_fault_and_told_as_one() {
     let answers: [fn() -> Said; 3] = [
         || Said::Done,
         || Said::ProtectionSet { new_pin: None, tokens: Vec::new() },
-        || Said::Granted(Granted { role: TerminalRole::User, expires_at: None, tokens: Vec::new() }),
+        || Said::Granted(granted(TerminalRole::User, None, Vec::new())),
     ];
     let mut told = Vec::new();
     for question in questions {
@@ -351,7 +354,7 @@ fn an_answer_to_another_question_is_our_own_fault_and_told_as_one() {
             .chain([Said::Protection(ShownProtection { administrator: guard(), user: guard() })])
         {
             let asked = talk.send(question).expect("the core is asked");
-            talk.connection.answer(NOW, asked.pending, Ok(answer), &mut talk.out);
+            talk.connection.answer(NOW, asked.pending, Reply::of(Ok(answer)), &mut talk.out);
             told.extend(talk.told());
         }
     }

@@ -468,7 +468,8 @@ fn is_same(one: Option<&Principal>, other: Option<&Principal>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use gatepost_identity::account::{AccountId, AccountSummary, ClientId};
+    use gatepost_identity::account::{AccountId, AccountSummary, ClientId, Rights};
+    use gatepost_identity::reply::Method;
     use gatepost_identity::scope::Scope;
     use gatepost_identity::session::SessionId;
 
@@ -482,13 +483,19 @@ mod tests {
             name: subject.to_owned(),
             email: None,
             display_name: None,
-            roles: Vec::new(),
+            first_name: None,
+            last_name: None,
+            profile_url: None,
         });
         Principal {
-            session: SessionId(Default::default()),
+            session: Some(SessionId(Default::default())),
             account: account.map(Arc::new),
-            client: ClientId::parse(client).expect("an id"),
+            client: ClientId::parse(client).ok(),
             scopes: scopes.split_whitespace().map(|name| Scope::parse(name).expect("a scope")).collect(),
+            rights: Rights::default(),
+            terminal: None,
+            provider: None,
+            method: Method::Token,
             spelling: 0,
             expires_at: None,
         }

@@ -1,0 +1,245 @@
+//! Who speaks: from what is presented to a principal, for questions that are about something else than a login.
+//!
+//! Each proof is looked at in the order in which it was presented, and the first that holds says who speaks. What is asked with
+//! every request is answered from memory: the audit has no line for whoever is recognised again. A second proof of somebody else
+//! makes nobody of both, since only one of them can have meant what is asked; a cookie is no such proof, because browsers send
+//! along whatever was left in them.
+//!
+//! It refuses to know what is asked.
+
+use std::sync::Arc;
+
+use crate::Core;
+use crate::clock::Timestamp;
+use crate::command::{Binding, Context, GrantRequest, ProviderName};
+use crate::credential::{About, Credential, Proof};
+use crate::live::Found;
+use crate::policy::may_enter;
+use crate::refusal::Refusal;
+use crate::reply::{Answer, Caller, Granted, Method, Outcome, Principal, Reason};
+use crate::scope::ScopeRequest;
+use crate::secret::Secret;
+use crate::store::{Rehashed, Which};
+
+/// What a request that proves itself asks for: all that it can have, and nothing that lasts.
+const FOR_ONCE: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Request, spelling: None };
+
+impl Core {
+    /// Answers who speaks.
+    pub(crate) async fn who_am_i(self: &Arc<Core>, presented: &[Credential], context: &Context) -> Outcome {
+        let caller = match self.recognise(presented, context).await {
+            Ok(caller) => caller,
+            Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
+        };
+        let result = Core::somebody(&caller, presented).map(|principal| Granted { principal, tokens: Vec::new() });
+        Outcome::told(caller, result.map(Answer::Granted))
+    }
+
+    /// Ends the sessions that are presented, else the one that the connection holds.
+    pub(crate) async fn log_out(self: &Arc<Core>, presented: &[Credential], context: &Context) -> Outcome {
+        Outcome::only(self.end_presented(presented, context).await.map(|()| Answer::Done))
+    }
+
+    async fn end_presented(&self, presented: &[Credential], context: &Context) -> Result<(), Refusal> {
+        self.by(context, self.fresh()).await?;
+        let mut ending = Vec::new();
+        for shown in presented {
+            if let Credential::Cookie(cookie) = shown
+                && let Some(found) = self.by_cookie(cookie, context).await?
+            {
+                ending.push(found.session);
+            }
+        }
+        if presented.is_empty() {
+            ending.extend(context.connection.and_then(|connection| self.live.held_by(connection)));
+        }
+        for session in ending {
+            let now = self.clock.now();
+            let about = About { account: session.account, client: Some(session.client.clone()), ..About::default() };
+            let entry = self.entry(now, "logout", context, &about);
+            let end = async { Ok(self.store.end_sessions(Which::Session(session.id), Reason::Revoked, now, entry).await?) };
+            self.by(context, end).await?;
+            self.changed().await;
+        }
+        Ok(())
+    }
+
+    /// Looks at what was presented, and at the connection where nothing was.
+    ///
+    /// # Errors
+    /// What must be heard whatever else was presented: that the server cannot tell now, or that two proofs name two people.
+    pub(crate) async fn recognise(
+        self: &Arc<Core>,
+        presented: &[Credential],
+        context: &Context,
+    ) -> Result<Caller, (Caller, Refusal)> {
+        let mut caller = Caller::default();
+        for (index, shown) in presented.iter().enumerate() {
+            let known = caller.principal.is_some();
+            let mut about = About::default();
+            let found = match shown {
+                // It says through what the others come, not who speaks.
+                Credential::Client { .. } => continue,
+                Credential::Cookie(_) if known => continue,
+                Credential::Cookie(cookie) => self.recognise_cookie(cookie, context).await,
+                Credential::Password { .. } => {
+                    let proof = self.prove(None, presented, shown, context, &mut about);
+                    match self.by(context, proof).await {
+                        Ok(proof) => self.once(proof, &FOR_ONCE, context, &mut about).await,
+                        Err(refusal) => Err(refusal),
+                    }
+                }
+                Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of),
+                Credential::ApiKey(key) => self.recognise_api_key(key, context).await,
+                // These begin or restore a session, and are worth nothing beside another question.
+                Credential::Token { .. } | Credential::Code { .. } | Credential::Terminal { .. } | Credential::Unsecured => {
+                    Err(Refusal::InvalidCredentials)
+                }
+            };
+            let refusal = match (found, &caller.principal) {
+                (Ok(principal), None) => {
+                    caller.principal = Some(principal);
+                    continue;
+                }
+                (Ok(principal), Some(first)) if is_same(first, &principal) => continue,
+                (Ok(_), Some(_)) => {
+                    caller.principal = None;
+                    Refusal::InvalidCredentials
+                }
+                (Err(refusal), _) => refusal,
+            };
+            let now = self.clock.now();
+            // Whoever has no session shows some cookie all the same, with every request.
+            if !matches!(shown, Credential::Cookie(_) | Credential::TerminalToken { .. }) {
+                self.audit.refused(now, context, self.entry(now, "recognise", context, &about), &refusal);
+            }
+            let parted = known && caller.principal.is_none();
+            let is_about_the_proof = refusal.is_about_the_proof();
+            caller.failed.push((index, refusal.clone()));
+            if parted || !is_about_the_proof {
+                caller.principal = None;
+                return Err((caller, refusal));
+            }
+        }
+        if presented.is_empty() {
+            let now = self.clock.now();
+            caller.principal = context.connection.and_then(|connection| self.live.principal_of(connection, now));
+        }
+        Ok(caller)
+    }
+
+    /// Who speaks; or why nobody does: what the first proof that failed was refused for. A cookie that is no good is no claim.
+    pub(crate) fn somebody(caller: &Caller, presented: &[Credential]) -> Result<Principal, Refusal> {
+        let is_claim = |index: &usize| !matches!(presented.get(*index), Some(Credential::Cookie(_)));
+        match &caller.principal {
+            Some(principal) => Ok(principal.clone()),
+            None => {
+                let claim = caller.failed.iter().find(|(index, _)| is_claim(index));
+                Err(claim.map_or(Refusal::LoginRequired, |(_, refusal)| refusal.clone()))
+            }
+        }
+    }
+
+    async fn recognise_cookie(&self, cookie: &Secret, context: &Context) -> Result<Principal, Refusal> {
+        let found = self.by_cookie(cookie, context).await?.ok_or(Refusal::InvalidCredentials)?;
+        let now = self.clock.now();
+        self.principal_by_cookie(&found, context, now)
+    }
+
+    /// What a session that a cookie speaks for is worth now.
+    pub(crate) fn principal_by_cookie(&self, found: &Found, context: &Context, now: Timestamp) -> Result<Principal, Refusal> {
+        let (account, client) = (found.account.as_deref(), &*found.client);
+        may_enter(account, Some(client), now)?;
+        let scopes = self.scopes(account, Some(client), &found.session.requested, self.carries(context))?;
+        Ok(self.principal(&found.session, account, client, scopes, (Method::Cookie, now)))
+    }
+
+    /// The session that a cookie speaks for, if it does. It is not counted by the throttle: nobody guesses one, and whoever has
+    /// no session sends along a text like it with every request.
+    pub(crate) async fn by_cookie(&self, cookie: &Secret, context: &Context) -> Result<Option<Found>, Refusal> {
+        self.by(context, self.fresh()).await?;
+        let now = self.clock.now();
+        let found = match self.by(context, self.look_up(std::slice::from_ref(cookie), now)).await {
+            Ok((_, found)) => found,
+            Err(Refusal::InvalidCredentials) => return Ok(None),
+            Err(refusal) => return Err(refusal),
+        };
+        let stands = found.session.expires_at.is_some_and(|end| now < end) && found.session.gate == context.gate;
+        Ok(Some(found).filter(|_| stands))
+    }
+
+    /// A principal for one request: nothing is begun, and nothing is told that would last.
+    pub(crate) async fn once(
+        &self,
+        proof: Proof,
+        request: &GrantRequest,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Principal, Refusal> {
+        let Proof { provider, method, account, client, rehashed, rehashed_secret, redeems } = proof;
+        if redeems.is_some() {
+            tracing::error!("a code begins a session, and was to be good for one request only");
+            return Err(Refusal::Unavailable);
+        }
+        self.by(context, self.still_stands(account.as_ref(), &client)).await?;
+        let new = Rehashed {
+            account: account.as_ref().zip(rehashed).map(|(account, hash)| (account.id, account.version, hash)),
+            client: rehashed_secret.map(|hash| (client.id.clone(), client.version, hash)),
+        };
+        if new != Rehashed::default()
+            && let Err(error) = self.by(context, async { Ok(self.store.rehash(new).await) }).await?
+        {
+            tracing::warn!(error = %error.0, "a password stays hashed under earlier settings, since the store cannot write: {error}");
+        }
+        let now = self.clock.now();
+        let scopes = self.scopes(account.as_ref(), Some(&client), &request.scope, self.carries(context)).unwrap_or_default();
+        let ends = [account.as_ref().and_then(|account| account.expires_at), client.expires_at];
+        if let Some(account) = &account {
+            self.throttle.mark_familiar(now, context.peer.address, account.id);
+        }
+        self.audit.note(self.entry(now, "request", context, about));
+        Ok(Principal {
+            session: None,
+            account: account.as_ref().map(|account| Arc::new(account.summary())),
+            client: Some(client.id),
+            scopes,
+            rights: account.map(|account| account.rights).unwrap_or_default(),
+            terminal: None,
+            provider: Some(ProviderName(provider)),
+            method,
+            spelling: request.spelling.unwrap_or_default(),
+            expires_at: ends.into_iter().flatten().min(),
+        })
+    }
+
+    /// Whether account and client are still what the proof was compared with: a hash takes its time, and nothing else comes
+    /// between a request and its answer.
+    async fn still_stands(
+        &self,
+        account: Option<&crate::account::Account>,
+        client: &crate::account::Client,
+    ) -> Result<(), Refusal> {
+        let account_stands = match account {
+            Some(account) => self.store.account(account.id).await?.is_some_and(|now| now.version == account.version),
+            None => true,
+        };
+        let client_stands = self.store.client(&client.id).await?.is_some_and(|now| now.version == client.version);
+        if account_stands && client_stands {
+            return Ok(());
+        }
+        tracing::warn!("an account or client changed while somebody proved themselves with it; the request was not let in");
+        Err(Refusal::Unavailable)
+    }
+}
+
+/// Whether both are one person, or one client that speaks for itself.
+fn is_same(one: &Principal, other: &Principal) -> bool {
+    if one.terminal != other.terminal {
+        return false;
+    }
+    match (&one.account, &other.account) {
+        (Some(one), Some(other)) => one.id.is_some() && one.id == other.id,
+        (None, None) => one.client == other.client,
+        _ => false,
+    }
+}

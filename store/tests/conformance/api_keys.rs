@@ -1,0 +1,76 @@
+//! API keys: how they are kept, take each other's place, are cancelled, and go.
+
+use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::store::{Change, NewApiKeys, Store, Written};
+
+use crate::setup::*;
+use crate::{Held, actions, ann_and_the_app, changes};
+
+fn key(number: u8, environment: &str, created: i64) -> ApiKey {
+    ApiKey {
+        hash: hash(number),
+        prefix: format!("prefix-{number}"),
+        account: account_id(1),
+        environment: environment.to_owned(),
+        kind: "secret".to_owned(),
+        created_at: at(created),
+        expires_at: None,
+        cancelled_at: None,
+    }
+}
+
+fn new(keys: Vec<ApiKey>, in_place_of: Option<&str>) -> NewApiKeys {
+    NewApiKeys { account: account_id(1), keys, in_place_of: in_place_of.map(str::to_owned), at: at(50) }
+}
+
+pub(super) async fn an_api_key_reads_back_as_it_was_written(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    let full = ApiKey { expires_at: Some(at(90)), cancelled_at: Some(at(80)), ..key(1, "live", 10) };
+    let keys = vec![full.clone(), key(2, "test", 30), key(3, "live", 20)];
+    assert_eq!(store.add_api_keys(new(keys, None), entry("made")).await?, Written::Done);
+    assert_eq!(store.api_key(&hash(1)).await?, Some(full.clone()));
+    assert_eq!(store.api_key(&hash(9)).await?, None);
+    assert_eq!(store.api_keys(account_id(1)).await?, [key(2, "test", 30), key(3, "live", 20), full], "newest first");
+    assert_eq!(store.api_keys(account_id(2)).await?, []);
+    assert!(store.add_api_keys(new(vec![key(4, "live", 1), key(1, "live", 1)], Some("test")), entry("in_vain")).await.is_err());
+    assert_eq!(store.api_key(&hash(4)).await?, None);
+    assert_eq!(changes(store).await?, [], "and nothing was cancelled");
+    let nobody = NewApiKeys { account: account_id(9), ..new(Vec::new(), None) };
+    assert_eq!(store.add_api_keys(nobody, entry("in_vain")).await?, Written::Stale);
+    assert_eq!(actions(store).await?.last().map(String::as_str), Some("made"));
+    Ok(())
+}
+
+pub(super) async fn a_new_api_key_takes_the_place_of_those_of_its_environment(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    store.add_account(account(2, "Bob"), entry("account_added")).await?;
+    let bobs = ApiKey { account: account_id(2), ..key(9, "live", 1) };
+    store.add_api_keys(NewApiKeys { account: account_id(2), ..new(vec![bobs.clone()], None) }, entry("made")).await?;
+    let before = ApiKey { cancelled_at: Some(at(5)), ..key(4, "live", 1) };
+    let keys = vec![key(1, "live", 1), key(2, "live", 2), key(3, "test", 3), before.clone()];
+    store.add_api_keys(new(keys, None), entry("made")).await?;
+    store.add_api_keys(new(vec![key(5, "live", 50)], Some("live")), entry("renewed")).await?;
+    let cancelled = |number, created| ApiKey { cancelled_at: Some(at(50)), ..key(number, "live", created) };
+    let expected = [key(5, "live", 50), key(3, "test", 3), cancelled(2, 2), cancelled(1, 1), before];
+    assert_eq!(store.api_keys(account_id(1)).await?, expected);
+    assert_eq!(store.api_keys(account_id(2)).await?, [bobs]);
+    assert_eq!(changes(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(2))]);
+    Ok(())
+}
+
+pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    let ends = |number, end| ApiKey { expires_at: Some(at(end)), ..key(number, "live", 1) };
+    store.add_api_keys(new(vec![key(1, "live", 1), ends(2, 60), ends(3, 61), key(4, "live", 1)], None), entry("made")).await?;
+    store.cancel_api_key(hash(1), at(60), entry("cancelled")).await?;
+    store.cancel_api_key(hash(1), at(70), entry("cancelled")).await?;
+    assert_eq!(store.api_key(&hash(1)).await?.and_then(|key| key.cancelled_at), Some(at(60)), "the first time stands");
+    assert_eq!(changes(store).await?[0], Change::Revoked(hash(1)));
+    store.cancel_api_key(hash(4), at(61), entry("cancelled")).await?;
+    store.forget(at(999), at(61)).await?;
+    let left: Vec<_> = store.api_keys(account_id(1)).await?.iter().map(|key| key.hash[0]).collect();
+    assert_eq!(left, [3, 4]);
+    store.remove_account(account_id(1), 1, entry("account_removed")).await?;
+    assert_eq!(store.api_key(&hash(3)).await?, None);
+    Ok(())
+}
