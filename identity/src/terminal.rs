@@ -411,9 +411,7 @@ impl Comparison {
     /// place.
     pub fn judge(&self, equal: Option<Candidate>) -> Result<Obtained, Refusal> {
         let Some(equal) = equal.filter(|equal| self.candidates.contains(equal)) else {
-            return Err(self
-                .suspended
-                .map_or(Refusal::InvalidCredentials, |retry_after| Refusal::TooManyAttempts { retry_after }));
+            return Err(self.suspended.map_or(Refusal::InvalidCredentials, |retry_after| Refusal::TooManyAttempts { retry_after }));
         };
         match self.asked {
             Some(asked) if asked != equal.opens() => Err(Refusal::RoleMismatch),

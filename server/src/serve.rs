@@ -21,7 +21,7 @@ use tokio::task::JoinHandle as Task;
 use crate::clock::RealClock;
 use crate::config::Config;
 use crate::listen::tls::Certificates;
-use crate::listen::{Site, accept, bind};
+use crate::listen::{Site, accept, bind_at};
 use crate::operator;
 use crate::wheel::Wheel;
 use crate::world::World;
@@ -303,7 +303,7 @@ fn fixed(address: SocketAddr) -> Place {
 
 async fn listen(place: Place) -> Result<(TcpListener, SocketAddr), String> {
     let failed = |error: std::io::Error| format!("cannot listen on {}: {error}", place.address);
-    let listener = bind(place).await.map_err(failed)?;
+    let listener = bind_at(place).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

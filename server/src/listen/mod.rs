@@ -9,7 +9,7 @@ pub mod tls;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -285,11 +285,19 @@ impl Wire for TlsStream<TcpStream> {
     }
 }
 
+/// Binds a listener at this very address.
+///
+/// # Errors
+/// What the system says.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
 /// Binds a listener. Where the port is taken, as many ports upwards are tried as the place allows.
 ///
 /// # Errors
 /// What the system says; of the first port.
-pub async fn bind(place: Place) -> io::Result<TcpListener> {
+pub async fn bind_at(place: Place) -> io::Result<TcpListener> {
     let Place { mut address, steps } = place;
     let failed = match TcpListener::bind(address).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,

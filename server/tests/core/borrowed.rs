@@ -91,7 +91,7 @@ async fn the_same_token_again_on_its_connection_moves_the_end_and_is_no_second_l
     core.bear_on(&token, core.connection()).await.unwrap();
     core.identity.flush().await;
     assert_eq!(core.audited("borrow").await, 2, "another connection is another line");
-    core.admin().end_session(peer.granted.principal.session).await.unwrap();
+    core.admin().end_session(peer.granted.principal.session.unwrap()).await.unwrap();
     assert_eq!(peer.event(), Some(Event::Detached(Reason::Revoked)), "what was attached first is told the end");
 }
 

@@ -6,9 +6,9 @@ mod api_keys;
 mod grants;
 mod lines;
 mod sessions;
-mod terminals;
 #[path = "../setup/mod.rs"]
 mod setup;
+mod terminals;
 
 use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, Token, Written};
 use gatepost_store::Memory;
