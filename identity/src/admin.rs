@@ -5,6 +5,7 @@
 //! in `admin/terminals.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
+mod keys;
 mod terminals;
 mod users;
 
@@ -430,6 +431,10 @@ pub(crate) fn written(written: Written) -> Result<(), Refusal> {
         Written::Done => Ok(()),
         Written::Stale => Err(changed_meanwhile()),
     }
+}
+
+fn no_such(what: &'static str) -> Refusal {
+    Refusal::NotFound(what)
 }
 
 fn changed_meanwhile() -> Refusal {

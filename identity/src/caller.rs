@@ -10,15 +10,17 @@
 use std::sync::Arc;
 
 use crate::Core;
+use crate::access::Use;
 use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
 use crate::credential::{About, Credential, Proof};
 use crate::live::Found;
 use crate::policy::may_enter;
 use crate::refusal::Refusal;
-use crate::reply::{Answer, Caller, Granted, Method, Outcome, Principal, Reason};
+use crate::reply::{Answer, Caller, Granted, Method, Outcome, Principal, Reason, TokenKind};
 use crate::scope::ScopeRequest;
 use crate::secret::Secret;
+use crate::session::Session;
 use crate::store::{Rehashed, Which};
 
 /// What a request that proves itself asks for: all that it can have, and nothing that lasts.
@@ -31,6 +33,14 @@ impl Core {
             Ok(caller) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
+        let mut caller = caller;
+        // Who comes with a refresh token alone goes with an access token: the next request need not prove as much.
+        if let Some(principal) = caller.principal.as_ref().filter(|principal| principal.method == Method::Refresh) {
+            match self.issue_tokens(principal, vec![TokenKind::Access], context).await {
+                Ok(renewed) => caller.renewed = renewed,
+                Err(refusal) => return Outcome::told(caller, Err(refusal)),
+            }
+        }
         let result = Core::somebody(&caller, presented).map(|principal| Granted { principal, tokens: Vec::new() });
         Outcome::told(caller, result.map(Answer::Granted))
     }
@@ -41,6 +51,28 @@ impl Core {
     }
 
     async fn end_presented(&self, presented: &[Credential], context: &Context) -> Result<(), Refusal> {
+        for shown in presented {
+            let (any_of, what) = match shown {
+                Credential::Token { any_of, kind: TokenKind::Access } => (any_of.as_slice(), Use::Access),
+                Credential::Refresh(token) => (std::slice::from_ref(token), Use::Refresh),
+                _ => continue,
+            };
+            self.by(context, self.revoke_shown(any_of, what, context)).await?;
+        }
+        if presented.is_empty() {
+            let held = context.connection.and_then(|connection| self.live.held_by(connection));
+            return self.end_each(held.into_iter().collect(), "logout", context).await;
+        }
+        self.end_cookies(presented, "logout", context).await
+    }
+
+    /// Ends the sessions whose cookies are presented.
+    pub(crate) async fn end_cookies(
+        &self,
+        presented: &[Credential],
+        action: &'static str,
+        context: &Context,
+    ) -> Result<(), Refusal> {
         self.by(context, self.fresh()).await?;
         let mut ending = Vec::new();
         for shown in presented {
@@ -50,13 +82,14 @@ impl Core {
                 ending.push(found.session);
             }
         }
-        if presented.is_empty() {
-            ending.extend(context.connection.and_then(|connection| self.live.held_by(connection)));
-        }
-        for session in ending {
+        self.end_each(ending, action, context).await
+    }
+
+    async fn end_each(&self, sessions: Vec<Arc<Session>>, action: &'static str, context: &Context) -> Result<(), Refusal> {
+        for session in sessions {
             let now = self.clock.now();
             let about = About { account: session.account, client: Some(session.client.clone()), ..About::default() };
-            let entry = self.entry(now, "logout", context, &about);
+            let entry = self.entry(now, action, context, &about);
             let end = async { Ok(self.store.end_sessions(Which::Session(session.id), Reason::Revoked, now, entry).await?) };
             self.by(context, end).await?;
             self.changed().await;
@@ -80,17 +113,19 @@ impl Core {
             let found = match shown {
                 // It says through what the others come, not who speaks.
                 Credential::Client { .. } => continue,
-                Credential::Cookie(_) if known => continue,
+                Credential::Cookie(_) | Credential::Refresh(_) if known => continue,
                 Credential::Cookie(cookie) => self.recognise_cookie(cookie, context).await,
                 Credential::Password { .. } => {
                     let proof = self.prove(None, presented, shown, context, &mut about);
                     match self.by(context, proof).await {
-                        Ok(proof) => self.once(proof, &FOR_ONCE, context, &mut about).await,
+                        Ok(proof) => self.once(proof, &FOR_ONCE, "request", context, &mut about).await,
                         Err(refusal) => Err(refusal),
                     }
                 }
                 Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of),
                 Credential::ApiKey(key) => self.recognise_api_key(key, context).await,
+                Credential::Token { any_of, kind: TokenKind::Access } => self.recognise_signed(any_of, Use::Access, context).await,
+                Credential::Refresh(token) => self.recognise_signed(std::slice::from_ref(token), Use::Refresh, context).await,
                 // These begin or restore a session, and are worth nothing beside another question.
                 Credential::Token { .. } | Credential::Code { .. } | Credential::Terminal { .. } | Credential::Unsecured => {
                     Err(Refusal::InvalidCredentials)
@@ -173,6 +208,7 @@ impl Core {
         &self,
         proof: Proof,
         request: &GrantRequest,
+        action: &'static str,
         context: &Context,
         about: &mut About,
     ) -> Result<Principal, Refusal> {
@@ -197,7 +233,7 @@ impl Core {
         if let Some(account) = &account {
             self.throttle.mark_familiar(now, context.peer.address, account.id);
         }
-        self.audit.note(self.entry(now, "request", context, about));
+        self.audit.note(self.entry(now, action, context, about));
         Ok(Principal {
             session: None,
             account: account.as_ref().map(|account| Arc::new(account.summary())),

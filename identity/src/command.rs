@@ -5,9 +5,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::account::Rights;
 use crate::credential::Credential;
+use crate::register::Profile;
 use crate::reply::TokenKind;
-use crate::scope::ScopeRequest;
+use crate::scope::{Right, ScopeRequest};
 use crate::terminal::{NewProtection, TerminalName, TerminalRole};
 
 /// Identifies one connection for as long as the process runs.
@@ -63,11 +65,13 @@ pub enum Verb {
     /// Step down to a role of the terminal's, by what the connection holds; the new grant ends when the old one would have.
     /// Answered by `Answer::Granted`.
     Narrow(TerminalRole),
-    /// Tokens for whoever the connection holds, whatever is presented; of a kind that is signed, or a terminal's. Answered by
+    /// Tokens for whoever is presented, else for whoever the connection holds; of a kind that is signed, or a terminal's. Answered by
     /// `Answer::Granted`.
     Issue {
         /// Which.
         kinds: Vec<TokenKind>,
+        /// Of which only the binding is looked at: with [`Binding::TokenCookies`], a session whose cookie is presented ends.
+        request: GrantRequest,
     },
     /// Who speaks: whoever is presented, else whoever the connection holds. Answered by `Answer::Granted`, without tokens.
     WhoAmI,
@@ -84,6 +88,24 @@ pub enum Verb {
         of: TerminalRole,
         /// How.
         to: NewProtection,
+    },
+    /// An account for somebody who has none. Answered by `Answer::Registered`.
+    Register {
+        /// Who they are.
+        profile: Box<Profile>,
+        /// What they are to be granted at once, if anything.
+        request: Option<GrantRequest>,
+    },
+    /// Gives rights to an account, and takes others. Answered by `Answer::Rights`: all that it has then.
+    ChangeRights {
+        /// The name or address of the account.
+        account: String,
+        /// What it is given.
+        add: Rights,
+        /// What is taken from it.
+        remove: Rights,
+        /// What whoever speaks must have to do so.
+        right: Right,
     },
     /// The API keys of whoever speaks. Answered by `Answer::ApiKeys`.
     ApiKeys {
@@ -130,8 +152,22 @@ pub enum Binding {
         /// Whether it did.
         remember: bool,
     },
+    /// An access and a refresh token, and no session: that of a cookie which is presented ends.
+    TokenCookies,
+    /// An access and a refresh token, and a session's cookie beside them.
+    Tokens {
+        /// As of [`Binding::Cookie`].
+        remember: bool,
+    },
     /// Nothing: what was proved is good for this one request.
     Request,
+}
+
+impl Binding {
+    /// Whether what is told takes the place of a cookie, although no session begins.
+    pub(crate) fn replaces_cookie(self) -> bool {
+        matches!(self, Binding::TokenCookies)
+    }
 }
 
 /// The name of a provider, as somebody wrote it. Compared by its canonical key.

@@ -10,7 +10,7 @@ use crate::password::Verdict;
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
-use crate::reply::{Method, Reason};
+use crate::reply::{Method, Reason, TokenKind};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Grant, Which};
@@ -35,11 +35,15 @@ pub enum Credential {
         /// As it was sent.
         secret: Option<Secret>,
     },
-    /// A token that we drew. Two readings of one string are one credential, tried in order.
+    /// A token. Two readings of one string are one credential, tried in order.
     Token {
         /// The readings.
         any_of: Vec<Secret>,
+        /// What it is to be good for.
+        kind: TokenKind,
     },
+    /// A refresh token: says who speaks where nothing before it does.
+    Refresh(Secret),
     /// The cookie of a session.
     Cookie(Secret),
     /// A key that speaks for an account by itself.
@@ -136,11 +140,14 @@ impl Core {
                 result
             }
             // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
-            Credential::Token { .. } | Credential::Cookie(_) | Credential::ApiKey(_) => Err(Refusal::InvalidCredentials),
-            // And these are a terminal's: `panel.rs` asks it.
-            Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
-                Err(Refusal::InvalidCredentials)
-            }
+            // A terminal's are `panel.rs`'s.
+            Credential::Token { .. }
+            | Credential::Refresh(_)
+            | Credential::Cookie(_)
+            | Credential::ApiKey(_)
+            | Credential::Terminal { .. }
+            | Credential::TerminalToken { .. }
+            | Credential::Unsecured => Err(Refusal::InvalidCredentials),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
 use crate::credential::{About, Credential, Proof};
+use crate::keyring::Purpose;
 use crate::live::served::{Served, Untold};
 use crate::live::{Attach, Attachment, Found};
 use crate::policy::{carries_secure_scopes, may_enter};
@@ -39,7 +40,12 @@ pub(crate) struct Grant {
 impl Grant {
     /// Facts about whoever is good for one request.
     pub(crate) fn for_once(principal: Principal) -> Grant {
-        Grant { granted: Granted { principal, tokens: Vec::new() }, attachment: None, held: HeldEvents::nothing() }
+        Grant::without_session(Granted { principal, tokens: Vec::new() })
+    }
+
+    /// What rests on no session: there is nothing to attach, and nothing to take back.
+    pub(crate) fn without_session(granted: Granted) -> Grant {
+        Grant { granted, attachment: None, held: HeldEvents::nothing() }
     }
 }
 
@@ -81,9 +87,9 @@ impl Core {
             ended: None,
         };
         let issued = match request.binding {
-            Binding::Cookie { remember } => Some(self.issue_cookie(context, &session, remember)?),
-            Binding::Connection | Binding::Request if client.receives_token => Some(self.issue(context, id, None, now)?),
-            Binding::Connection | Binding::Request => None,
+            Binding::Cookie { remember } | Binding::Tokens { remember } => Some(self.issue_cookie(context, &session, remember)?),
+            Binding::Connection if client.receives_token => Some(self.issue(context, id, None, now)?),
+            Binding::Connection | Binding::Request | Binding::TokenCookies => None,
         };
         let new = NewSession {
             session: session.clone(),
@@ -496,7 +502,7 @@ impl Core {
         Ok(Granted { principal, tokens })
     }
 
-    fn issue_signed(
+    pub(crate) fn issue_signed(
         &self,
         kind: TokenKind,
         principal: &Principal,
@@ -509,13 +515,14 @@ impl Core {
             TokenKind::Upstream { audience } => {
                 self.spell(context.gate, &NewToken::Upstream { audience, issuer, principal, issued_at: now, expires_at })?
             }
-            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) => {
-                tracing::error!("a token that speaks for a session was asked for without a login");
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) | TokenKind::Access | TokenKind::Refresh => {
+                tracing::error!("a token was asked for that is not signed, or not about a connection");
                 return Err(Refusal::Unavailable);
             }
         };
         let (typ, claims) = spelled.signed()?;
-        Ok(IssuedToken { kind, secret: self.keyring.sign(typ, &claims), expires_at: Some(expires_at) })
+        let secret = self.keyring().sign(Purpose::Own, typ, &claims).ok_or(Refusal::Unavailable)?;
+        Ok(IssuedToken { kind, secret, expires_at: Some(expires_at) })
     }
 
     pub(crate) fn carries(&self, context: &Context) -> bool {

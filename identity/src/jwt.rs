@@ -94,17 +94,17 @@ struct OnlyIssuer {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
+pub(crate) enum OneOrMany {
     One(String),
     Many(Vec<String>),
 }
 
 /// A NumericDate: seconds, possibly with a fraction (RFC 7519 section 2).
 #[derive(Clone, Copy, Deserialize)]
-struct Moment(f64);
+pub(crate) struct Moment(f64);
 
 impl Moment {
-    fn timestamp(self) -> Option<Timestamp> {
+    pub(crate) fn timestamp(self) -> Option<Timestamp> {
         let millis = self.0 * 1000.0;
         // Beyond this, a double no longer tells one millisecond from the next; it is also after the year 200,000.
         (millis.is_finite() && millis.abs() < 9e15).then(|| Timestamp::from_millis(millis as i64))
@@ -250,7 +250,7 @@ fn judge(issuer: &Issuer, raw: Raw, now: Timestamp) -> Result<Claims, Refusal> {
 }
 
 impl OneOrMany {
-    fn list(self) -> Vec<String> {
+    pub(crate) fn list(self) -> Vec<String> {
         match self {
             OneOrMany::One(one) => vec![one],
             OneOrMany::Many(many) => many,

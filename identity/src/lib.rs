@@ -6,6 +6,7 @@
 //! A login goes `command.rs` -> `credential.rs` (is the secret right? charged by `throttle.rs`, compared by `password.rs`) ->
 //! `policy.rs` (may they come in?) -> `scope.rs` (with which rights?) -> `grant.rs` (commit and attach) -> `reply.rs`.
 
+pub mod access;
 pub mod account;
 pub mod admin;
 pub mod api_key;
@@ -17,13 +18,14 @@ pub mod command;
 pub mod credential;
 pub mod grant;
 pub mod jwt;
-mod keyring;
+pub mod keyring;
 pub mod live;
 mod panel;
 pub mod password;
 pub mod policy;
 pub mod provider;
 pub mod refusal;
+pub mod register;
 pub mod reply;
 pub mod scope;
 pub mod secret;
@@ -38,22 +40,24 @@ mod unasked;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use crate::access::AudienceSettings;
 use crate::admin::{Admin, Operator};
 use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, draw};
 use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
-use crate::credential::{About, Credential};
+use crate::credential::{About, Credential, Proof};
 use crate::grant::Grant;
-use crate::keyring::Keyring;
+use crate::keyring::{KeyAlgorithm, Keyring, Purpose};
 use crate::live::Live;
 use crate::live::served::Served;
 use crate::password::{PasswordSettings, Passwords};
 use crate::provider::{Provider, Providers};
 use crate::refusal::Refusal;
-use crate::reply::{Answer, NewToken, Outcome, Reply, Spell, Spelled};
+use crate::reply::{Answer, NewToken, Outcome, Reply, Spell, Spelled, TokenKind};
 use crate::scope::ScopeDefinition;
 use crate::secret::Secret;
 use crate::session::SessionSettings;
@@ -81,6 +85,8 @@ pub struct Settings {
     pub insecure_gates: Vec<&'static str>,
     /// The terminals that are served.
     pub terminals: ServedTerminals,
+    /// Whom access and refresh tokens are for.
+    pub audience: AudienceSettings,
     /// What this server calls itself in what it signs: `iss` of RFC 7519 section 4.1.1.
     pub issuer: String,
 }
@@ -95,6 +101,7 @@ impl Default for Settings {
             scopes: Vec::new(),
             insecure_gates: Vec::new(),
             terminals: ServedTerminals::default(),
+            audience: AudienceSettings::default(),
             issuer: "gatepost".to_owned(),
         }
     }
@@ -156,7 +163,11 @@ pub(crate) struct Core {
     entropy: Arc<dyn Entropy>,
     throttle: Throttle,
     passwords: Passwords,
-    keyring: Keyring,
+    keyring: RwLock<Arc<Keyring>>,
+    /// Held while a key is made, so that one is.
+    making_key: tokio::sync::Mutex<()>,
+    /// Numbers that are reserved for tokens and not used yet.
+    numbers: tokio::sync::Mutex<Range<u64>>,
     live: Arc<Live>,
     /// The terminals that are served here, by name.
     terminals: BTreeMap<TerminalName, Arc<Served>>,
@@ -179,7 +190,7 @@ impl Identity {
         let World { store, shared, clock, entropy } = world;
         let broken = |error: store::StoreError| CannotBegin(error.0);
         let secret = store.secret("throttle", draw(&*entropy)).await.map_err(broken)?;
-        let fresh = keyring::draw_key(clock.now(), &*entropy);
+        let fresh = keyring::draw_key(KeyAlgorithm::EdDSA, clock.now(), &*entropy).map_err(CannotBegin)?;
         let keyring = Keyring::of(&store.signing_keys(fresh).await.map_err(broken)?).map_err(CannotBegin)?;
         let rows = store.throttle().await.map_err(broken)?;
         let feed = store.feed_end().await.map_err(broken)?;
@@ -205,7 +216,9 @@ impl Identity {
             unasked: Unasked::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             passwords,
-            keyring,
+            keyring: RwLock::new(Arc::new(keyring)),
+            making_key: tokio::sync::Mutex::default(),
+            numbers: tokio::sync::Mutex::default(),
             settings,
             spellings,
             store,
@@ -228,7 +241,10 @@ impl Identity {
             Verb::Authenticate { provider, credential, request } => {
                 core.authenticate(provider.as_ref(), &presented, &credential, &request, context).await
             }
-            Verb::Issue { kinds } => Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted)),
+            Verb::Issue { kinds, .. } if presented.is_empty() => {
+                Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted))
+            }
+            Verb::Issue { kinds, request } => core.issue_to_caller(&presented, kinds, &request, context).await,
             Verb::Narrow(to) => core.narrow(to, context),
             Verb::Revoke(target) => core.revoke(target, context),
             Verb::Protection => Outcome::only(core.protection(context)),
@@ -236,7 +252,11 @@ impl Identity {
             Verb::WhoAmI => core.who_am_i(&presented, context).await,
             Verb::Logout => core.log_out(&presented, context).await,
             Verb::ApiKeys { environment, renew } => core.api_keys_of_caller(&presented, &environment, renew, context).await,
-            Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring.public_keys().to_owned()))),
+            Verb::Register { profile, request } => core.register(&presented, *profile, request.as_ref(), context).await,
+            Verb::ChangeRights { account, add, remove, right } => {
+                core.change_rights(&presented, &account, (&add, &remove), &right, context).await
+            }
+            Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring().public_keys(core.clock.now())))),
         }
     }
 
@@ -276,6 +296,9 @@ impl Identity {
     }
 }
 
+/// What a login is told that is to be held by signed tokens.
+const PAIR: [TokenKind; 2] = [TokenKind::Access, TokenKind::Refresh];
+
 impl Core {
     async fn authenticate(
         self: &Arc<Core>,
@@ -286,16 +309,18 @@ impl Core {
         context: &Context,
     ) -> Outcome {
         let mut about = About::default();
-        let (action, result) = match (credential, request.binding) {
-            (Credential::Token { any_of }, _) => ("restore", self.restore(provider, any_of, request, context, &mut about).await),
-            (_, binding) => {
+        let (action, result) = match credential {
+            Credential::Token { any_of, kind: TokenKind::Restore } => {
+                ("restore", self.restore(provider, any_of, request, context, &mut about).await)
+            }
+            _ => {
+                let action = if request.binding == Binding::Request { "request" } else { "login" };
                 let proof = self.by(context, self.prove(provider, presented, credential, context, &mut about)).await;
-                let result = match (proof, binding) {
-                    (Ok(proof), Binding::Request) => self.once(proof, request, context, &mut about).await.map(Grant::for_once),
-                    (Ok(proof), _) => self.start(proof, presented, request, context, &mut about).await,
-                    (Err(refusal), _) => Err(refusal),
+                let result = match proof {
+                    Ok(proof) => self.admit(proof, action, presented, request, context, &mut about).await,
+                    Err(refusal) => Err(refusal),
                 };
-                (if binding == Binding::Request { "request" } else { "login" }, result)
+                (action, result)
             }
         };
         match result {
@@ -306,6 +331,66 @@ impl Core {
                 Outcome::only(Err(refusal))
             }
         }
+    }
+
+    /// From a proof to what the request is to be held by.
+    async fn admit(
+        self: &Arc<Core>,
+        proof: Proof,
+        action: &'static str,
+        presented: &[Credential],
+        request: &GrantRequest,
+        context: &Context,
+        about: &mut About,
+    ) -> Result<Grant, Refusal> {
+        match request.binding {
+            Binding::Request => self.once(proof, request, action, context, about).await.map(Grant::for_once),
+            Binding::TokenCookies => {
+                let principal = self.once(proof, request, action, context, about).await?;
+                let granted = self.issue_and_replace(principal, presented, PAIR.into(), request, context).await?;
+                Ok(Grant::without_session(granted))
+            }
+            Binding::Tokens { .. } => {
+                let mut grant = self.start(proof, presented, request, context, about).await?;
+                // Where these cannot be had, the grant is dropped, and so the session is taken back.
+                let tokens = self.issue_tokens(&grant.granted.principal, PAIR.into(), context).await?;
+                grant.granted.tokens.extend(tokens);
+                Ok(grant)
+            }
+            Binding::Connection | Binding::Cookie { .. } => self.start(proof, presented, request, context, about).await,
+        }
+    }
+
+    /// The keys as they are now.
+    pub(crate) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the keys anew. What was verified with those of before is verified again.
+    pub(crate) async fn read_keys(&self) -> Result<(), Refusal> {
+        let kept = self.store.keys().await?;
+        let keyring = Keyring::of(&kept).map_err(|fault| {
+            tracing::error!(fault, "the keys in the store cannot be used: {fault}");
+            Refusal::Unavailable
+        })?;
+        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
+        Ok(())
+    }
+
+    /// The keys, with one among them that signs tokens: where an operator has given none, one is made.
+    pub(crate) async fn keyring_for_tokens(&self) -> Result<Arc<Keyring>, Refusal> {
+        let keyring = self.keyring();
+        if keyring.signs(Purpose::Tokens) {
+            return Ok(keyring);
+        }
+        let _making = self.making_key.lock().await;
+        let fresh = keyring::draw_key(KeyAlgorithm::HS256, self.clock.now(), &*self.entropy).map_err(|fault| {
+            tracing::error!(fault, "no key can be made: {fault}");
+            Refusal::Unavailable
+        })?;
+        self.store.signing_keys(fresh).await?;
+        self.read_keys().await?;
+        Ok(self.keyring())
     }
 
     /// The result, if it comes by the deadline.
@@ -328,7 +413,7 @@ impl Core {
             // A gate without a spelling of its own gets the bytes as they were drawn.
             (None, NewToken::Restore { random } | NewToken::Cookie { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
             (None, NewToken::Terminal(token)) => Ok(Spelled::Text(Secret::new(token.random.as_slice()))),
-            (None, NewToken::Upstream { .. }) => {
+            (None, NewToken::Upstream { .. } | NewToken::Access { .. } | NewToken::Refresh { .. }) => {
                 tracing::error!(gate, "the gate {gate} cannot say who is there, and was asked to");
                 Err(Refusal::Unavailable)
             }

@@ -428,7 +428,7 @@ fn about(served: &Served, role: Option<TerminalRole>) -> About {
 fn terminals(kind: &TokenKind) -> Result<TerminalToken, Refusal> {
     match kind {
         TokenKind::Terminal(kind) => Ok(*kind),
-        TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Upstream { .. } => {
+        TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Access | TokenKind::Refresh | TokenKind::Upstream { .. } => {
             tracing::error!("a token that is not a terminal's was asked for at a terminal");
             Err(Refusal::Unavailable)
         }

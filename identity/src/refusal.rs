@@ -62,7 +62,9 @@ pub enum Refusal {
     TimedOut,
     /// Something that the answer needs is broken. Said by `store.rs` (`From<StoreError>`); the cause is in the log.
     Unavailable,
-    /// Somebody else has that name or address. Said by `admin.rs`; never to a peer without rights.
+    /// Whoever would sign up is somebody already. Said by `register.rs` (`Core::sign_up`).
+    AlreadySignedIn,
+    /// Somebody else has that name or address. Said by `admin.rs`; to peers only where they may sign up.
     AlreadyExists(&'static str),
     /// There is no such account, client or session. Said by `admin.rs`.
     NotFound(&'static str),
@@ -95,6 +97,7 @@ impl Refusal {
             | Refusal::Busy { .. }
             | Refusal::TimedOut
             | Refusal::Unavailable
+            | Refusal::AlreadySignedIn
             | Refusal::AlreadyExists(_)
             | Refusal::NotFound(_)
             | Refusal::Invalid(_) => false,
@@ -124,6 +127,7 @@ impl Refusal {
             Refusal::Busy { .. } => "busy",
             Refusal::TimedOut => "timed_out",
             Refusal::Unavailable => "unavailable",
+            Refusal::AlreadySignedIn => "already_signed_in",
             Refusal::AlreadyExists(_) => "already_exists",
             Refusal::NotFound(_) => "not_found",
             Refusal::Invalid(_) => "invalid",

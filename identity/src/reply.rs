@@ -109,6 +109,10 @@ pub enum Method {
     Pin,
     /// By nothing: a terminal is open to whoever reaches it.
     Unsecured,
+    /// By an access token.
+    Access,
+    /// By a refresh token.
+    Refresh,
 }
 
 /// A secret told once. Not `Clone`.
@@ -134,6 +138,10 @@ pub enum TokenKind {
     },
     /// Speaks for a role on a terminal until its own end, or the program's.
     Terminal(TerminalToken),
+    /// Speaks for an account with each request: signed, and good until its end.
+    Access,
+    /// Gets further access tokens: signed.
+    Refresh,
     /// Goes along to a service behind a gate and tells it who is there: signed, and good for a minute.
     Upstream {
         /// Whoever it is meant for.
@@ -156,6 +164,33 @@ pub enum NewToken<'a> {
     },
     /// Of kind [`TokenKind::Terminal`]. As one that restores.
     Terminal(NewTerminalToken<'a>),
+    /// Of kind [`TokenKind::Access`]. It carries its meaning, and the core signs it, as `JWT`. When it is shown, the core reads
+    /// `sub` (the account's subject), `iat`, `exp`, `nbf`, `aud` and `jti`, and no more.
+    Access {
+        /// Whom it speaks for.
+        principal: &'a Principal,
+        /// Whoever it is meant for; may be nobody in particular.
+        audience: &'a [String],
+        /// Its number: `jti`. No two have the same.
+        number: i64,
+        /// Its `iat`: a whole second.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
+    /// Of kind [`TokenKind::Refresh`]. As an access token, but signed as `JWTR`, and its number is below zero.
+    Refresh {
+        /// Whom it speaks for.
+        principal: &'a Principal,
+        /// Whoever it is meant for; may be nobody in particular.
+        audience: &'a [String],
+        /// Its number: `jti`.
+        number: i64,
+        /// Its `iat`: a whole second.
+        issued_at: Timestamp,
+        /// When it ends.
+        expires_at: Timestamp,
+    },
     /// Of kind [`TokenKind::Upstream`]. It carries its meaning, and the core signs it.
     Upstream {
         /// Whoever it is meant for.
@@ -229,6 +264,15 @@ pub enum Answer {
         /// New tokens, where it was the protection of the connection's own role.
         tokens: Vec<IssuedToken>,
     },
+    /// Answers `Verb::Register`.
+    Registered {
+        /// The account that was made.
+        account: Arc<AccountSummary>,
+        /// What was granted, where that was asked for and could be.
+        granted: Option<Granted>,
+    },
+    /// Answers `Verb::ChangeRights`.
+    Rights(Rights),
     /// Answers `Verb::ApiKeys`.
     ApiKeys(Vec<ToldApiKey>),
     /// Answers `Verb::PublicKeys`: a JWK set (RFC 7517 section 5), as JSON.
@@ -282,12 +326,22 @@ impl Answer {
         if let Answer::ProtectionSet { new_pin, tokens } = self { Ok((new_pin, tokens)) } else { Err(unexpected()) }
     }
 
+    /// The account that was made, and what was granted beside it. As [`Answer::granted`].
+    pub fn registered(self) -> Result<(Arc<AccountSummary>, Option<Granted>), Refusal> {
+        if let Answer::Registered { account, granted } = self { Ok((account, granted)) } else { Err(unexpected()) }
+    }
+
+    /// The rights. As [`Answer::granted`].
+    pub fn rights(self) -> Result<Rights, Refusal> {
+        if let Answer::Rights(rights) = self { Ok(rights) } else { Err(unexpected()) }
+    }
+
     /// The API keys. As [`Answer::granted`].
     pub fn api_keys(self) -> Result<Vec<ToldApiKey>, Refusal> {
         if let Answer::ApiKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }
 
-    /// The keys. As [`Answer::granted`].
+    /// The public keys. As [`Answer::granted`].
     pub fn public_keys(self) -> Result<String, Refusal> {
         if let Answer::PublicKeys(keys) = self { Ok(keys) } else { Err(unexpected()) }
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::account::{AccountId, ClientId};
 use crate::clock::Timestamp;
 use crate::command::Binding;
+use crate::keyring::Purpose;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::scope::ScopeRequest;
@@ -69,6 +70,10 @@ pub struct SessionSettings {
     pub cookie_life: Duration,
     /// The same, where the peer asked to be remembered.
     pub remembered_life: Duration,
+    /// How long an access token is good for, and how long a refresh token.
+    pub access_life: Duration,
+    /// See `access_life`.
+    pub refresh_life: Duration,
     /// How long a token stays good after its successor was first presented.
     pub overlap: Duration,
     /// What happens when a token is presented after that.
@@ -110,6 +115,8 @@ impl Default for SessionSettings {
             session_life: 90 * DAY,
             cookie_life: 14 * DAY,
             remembered_life: 28 * DAY,
+            access_life: 14 * DAY,
+            refresh_life: 365 * DAY,
             overlap: Duration::from_secs(60),
             on_reuse: OnReuse::End,
             unpresented: 64,
@@ -137,9 +144,17 @@ impl SessionSettings {
     /// When a session that begins at `now` ends however it is used, by what holds it; none: while it is used.
     pub fn session_ends(&self, now: Timestamp, binding: Binding) -> Option<Timestamp> {
         match binding {
-            Binding::Connection | Binding::Request => None,
-            Binding::Cookie { remember: false } => Some(now.after(self.cookie_life)),
-            Binding::Cookie { remember: true } => Some(now.after(self.remembered_life)),
+            Binding::Connection | Binding::Request | Binding::TokenCookies => None,
+            Binding::Cookie { remember: false } | Binding::Tokens { remember: false } => Some(now.after(self.cookie_life)),
+            Binding::Cookie { remember: true } | Binding::Tokens { remember: true } => Some(now.after(self.remembered_life)),
+        }
+    }
+
+    /// How long what a key signs lives at most. Others keep our public keys for a while, so a key of our own stays for a day.
+    pub fn signed_life(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Own => DAY,
+            Purpose::Tokens => self.access_life.max(self.refresh_life),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::account::{Account, AccountId, Client, ClientId, NameKey, Status};
 use crate::api_key::ApiKey;
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::Timestamp;
+use crate::keyring::{Retired, SigningKey};
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::scope::ScopeRequest;
@@ -104,15 +105,6 @@ pub struct Redemption {
     pub at: Timestamp,
     /// The session that it began.
     pub session: SessionId,
-}
-
-/// A key of ours with which tokens are signed, as it is kept.
-#[derive(Clone, Debug)]
-pub struct SigningKey {
-    /// The seed of an Ed25519 key (RFC 8032 section 5.1.5): 32 bytes. Whoever knows it can sign in our name.
-    pub seed: Secret,
-    /// When it was made.
-    pub created_at: Timestamp,
 }
 
 /// A terminal, as it is kept.
@@ -259,6 +251,8 @@ pub enum Change {
     Account(AccountId),
     /// A client was changed or removed.
     Client(ClientId),
+    /// The keys that sign, or verify, are others now.
+    Keys,
     /// What has this hash, and speaks for an account by itself, is no longer good.
     Revoked(TokenHash),
 }
@@ -269,14 +263,22 @@ pub trait Store: Send + Sync + 'static {
     /// A secret of this installation by its name: made from `fresh` the first time it is asked for.
     async fn secret(&self, name: &'static str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError>;
 
-    /// The keys that sign, oldest first. Where there is none yet, `fresh` is kept and is the one, whoever else asks at the same
-    /// time.
+    /// All keys, oldest first. Where none of the purpose of `fresh` signs, `fresh` is kept and is the one, whoever else asks at the
+    /// same time; appends `Change::Keys` then.
     async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError>;
+    /// All keys, oldest first.
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError>;
+    /// Keeps a new key. Appends `Change::Keys`. Answers its number.
+    async fn add_key(&self, key: SigningKey, audit: AuditEntry) -> Result<u64, StoreError>;
+    /// Retires a key; one that is retired already ends at `retired.until` where that is earlier. Appends `Change::Keys`.
+    async fn retire_key(&self, number: u64, retired: Retired, audit: AuditEntry) -> Result<(), StoreError>;
 
     /// The account with this name or this e-mail address.
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError>;
     /// The account with this id.
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError>;
+    /// The account with this public id.
+    async fn account_known_as(&self, subject: &str) -> Result<Option<Account>, StoreError>;
     /// Accounts by the key of their name.
     async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError>;
     /// Keeps a new account.
@@ -333,8 +335,12 @@ pub trait Store: Send + Sync + 'static {
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
     /// Whether [`Store::revoke`] was said of this token.
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
+    /// As [`Store::revoke`], of what rests on no session: of a token of ours by its number. Appends `Change::Revoked`.
+    async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
+    /// Reserves `count` numbers that nobody has had, and answers the first; they begin with 1.
+    async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError>;
     /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
-    /// before `ended`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
+    /// before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
 
     /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. Stale

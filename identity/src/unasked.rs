@@ -208,6 +208,10 @@ impl Core {
                     self.anew(session, account, client, secure, was)
                 });
             }
+            Change::Keys => {
+                self.read_keys().await?;
+                self.live.keys_changed();
+            }
             Change::Revoked(hash) => self.live.revoked(&hash),
             Change::Account(_) | Change::Client(_) => {}
         }

@@ -155,7 +155,8 @@ impl Codec {
             Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
                 "a terminal, which there is none of here".to_owned()
             }
-            Credential::Token { any_of } => {
+            Credential::Refresh(token) => format!("refresh token {}", text(token)),
+            Credential::Token { any_of, .. } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
                 match issued {
                     Some(number) => format!("issued token {}", number + 1),

@@ -193,7 +193,7 @@ impl Codec {
                 format!("{proof}{role}")
             }
             (Verb::Narrow(role), []) => format!("to step down to {}", role.word()),
-            (Verb::Issue { kinds }, []) => match &**kinds {
+            (Verb::Issue { kinds, .. }, []) => match &**kinds {
                 [TokenKind::Terminal(kind)] => format!("a token of kind {kind:?}"),
                 other => format!("tokens of {other:?}"),
             },
@@ -620,7 +620,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 fn said(says: Says, now: Timestamp, command: &Command) -> Result<Answer, Refusal> {
     let token = |kind| spell(kind, [7; 32], now, None);
     let tokens = || match &command.verb {
-        Verb::Issue { kinds } => kinds
+        Verb::Issue { kinds, .. } => kinds
             .iter()
             .map(|kind| match kind {
                 TokenKind::Terminal(kind) => token(*kind),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatepost_identity::ServedTerminals;
+use gatepost_identity::access::AudienceSettings;
 use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
@@ -88,6 +89,7 @@ struct Written {
     password: Password,
     throttle: Throttle,
     session: Session,
+    token: Token,
     provider: Vec<WrittenProvider>,
 }
 
@@ -106,6 +108,7 @@ impl Default for Written {
             password: Password::default(),
             throttle: Throttle::default(),
             session: Session::default(),
+            token: Token::default(),
             provider: vec![
                 WrittenProvider {
                     name: "local".to_owned(),
@@ -239,6 +242,8 @@ struct Session {
     session_life: Span,
     cookie_life: Span,
     remembered_life: Span,
+    access_life: Span,
+    refresh_life: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -258,6 +263,8 @@ impl Default for Session {
             session_life: Span(default.session_life),
             cookie_life: Span(default.cookie_life),
             remembered_life: Span(default.remembered_life),
+            access_life: Span(default.access_life),
+            refresh_life: Span(default.refresh_life),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -268,6 +275,13 @@ impl Default for Session {
             keep_ended: Span(default.keep_ended),
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Token {
+    audiences: Vec<String>,
+    require_audience: bool,
 }
 
 #[derive(Deserialize)]
@@ -505,6 +519,8 @@ impl Written {
             ("session.session_life", session.session_life),
             ("session.cookie_life", session.cookie_life),
             ("session.remembered_life", session.remembered_life),
+            ("session.access_life", session.access_life),
+            ("session.refresh_life", session.refresh_life),
         ];
         if let Some((key, _)) = throttle_spans.iter().find(|(_, span)| span.0.is_zero()) {
             return Err(origins.complain(key, "must be longer than nothing"));
@@ -562,6 +578,8 @@ impl Written {
                 session_life: session.session_life.0,
                 cookie_life: session.cookie_life.0,
                 remembered_life: session.remembered_life.0,
+                access_life: session.access_life.0,
+                refresh_life: session.refresh_life.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,
@@ -578,6 +596,7 @@ impl Written {
             scopes,
             insecure_gates,
             terminals: ServedTerminals::default(),
+            audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })
     }

@@ -12,11 +12,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::facts::{api_key, audit, client, client_with, explain, made_api_key, minted, session, user};
+use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, session, user};
 use gatepost_identity::Identity;
 use gatepost_identity::account::Status;
 use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, UserChange};
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::KeyAlgorithm;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::SessionId;
@@ -60,6 +61,8 @@ pub enum Operation {
         expires_at: Option<i64>,
         /// Password.
         password: Option<Told>,
+        /// Since when what was signed for the user counts, in milliseconds since the Unix epoch; none: from now on.
+        signed_since: Option<i64>,
     },
     /// Users, a page at a time.
     UserList {
@@ -267,6 +270,32 @@ pub enum Operation {
         /// Its name.
         name: String,
     },
+    /// Makes a key that signs.
+    KeyAdd {
+        /// Its algorithm.
+        algorithm: String,
+    },
+    /// Takes over a key that an application has signed with.
+    KeyImport {
+        /// Its algorithm.
+        algorithm: String,
+        /// The key: base64, or PEM.
+        key: Told,
+    },
+    /// The keys that sign, oldest first.
+    KeyList,
+    /// Retires a key.
+    KeyRetire {
+        /// Its number.
+        number: u64,
+        /// Whether what it has signed is no longer verified.
+        now: bool,
+    },
+    /// Revokes signed tokens by their number.
+    TokenRevoke {
+        /// The number: `jti`.
+        jti: String,
+    },
     /// Sessions, a page at a time, newest first.
     SessionList {
         /// Of this user only.
@@ -447,6 +476,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             scopes,
             expires_at,
             password,
+            signed_since,
         } => {
             let new = NewUser {
                 name,
@@ -461,6 +491,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
                 scopes,
                 expires_at: expires_at.map(Timestamp::from_millis),
                 password: password.map(Told::secret),
+                signed_since: signed_since.map(Timestamp::from_millis),
             };
             Ok(user(&admin.add_user(new).await?))
         }
@@ -551,6 +582,16 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             Ok(terminals::facts(&admin.set_terminal_plan(&name, terminals::plan(&plan)?).await?))
         }
         Operation::TerminalRemove { name } => Ok(terminals::facts(&admin.remove_terminal(&name).await?)),
+        Operation::KeyAdd { algorithm } => Ok(key(&admin.add_key(key_algorithm(&algorithm)?).await?)),
+        Operation::KeyImport { algorithm, key: text } => {
+            Ok(key(&admin.import_key(key_algorithm(&algorithm)?, &text.secret()).await?))
+        }
+        Operation::KeyList => Ok(admin.keys().await?.iter().map(key).collect()),
+        Operation::KeyRetire { number, now } => Ok(key(&admin.retire_key(number, now).await?)),
+        Operation::TokenRevoke { jti } => {
+            admin.revoke_token(&jti).await?;
+            Ok(json!({ "revoked": jti }))
+        }
         Operation::SessionList { user, after, limit } => {
             let after = after.map(|id| session_id(&id)).transpose()?;
             Ok(admin.sessions(user.as_deref(), after, limit).await?.iter().map(session).collect())
@@ -567,6 +608,13 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
         }
         Operation::AuditAfter { after } => Ok(admin.audit_after(after, PAGE).await?.iter().map(audit).collect()),
     }
+}
+
+fn key_algorithm(word: &str) -> Result<KeyAlgorithm, Refusal> {
+    KeyAlgorithm::parse(word).ok_or_else(|| {
+        let known = KeyAlgorithm::ALL.map(KeyAlgorithm::word).join(", ");
+        Refusal::Invalid(vec![format!("{word:?} is no algorithm; there are {known}")])
+    })
 }
 
 fn session_id(text: &str) -> Result<SessionId, Refusal> {

@@ -25,9 +25,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use gatepost_identity::clock::draw;
-use gatepost_identity::command::{Command, ConnectionId, Context, Peer, Verb};
+use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{Answer, Outcome, TokenKind};
+use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::Limits;
 use gatepost_protocols::frame::CloseCode;
@@ -124,6 +125,9 @@ struct Line {
     handed_bytes: usize,
     unsent_since: Option<Instant>,
 }
+
+/// What is asked about whoever the connection holds begins nothing.
+const NOTHING_NEW: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
 
 impl Relay {
     /// No connection yet.
@@ -289,7 +293,7 @@ impl Relay {
 
     fn ask(&self, via: &Via<'_>, instant: Instant, waking: &mut Waking<'_>) -> Asked {
         let kinds = vec![TokenKind::Upstream { audience: self.service.audience.clone() }];
-        let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds } };
+        let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds, request: NOTHING_NEW } };
         let Via { gate, connection, peer, .. } = *via;
         let context = Context { gate, peer, terminal: None, connection: Some(connection), deadline: instant + ASKING };
         via.world.ask(command, context, waking)

@@ -20,17 +20,18 @@ use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::{SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
 use gatepost_identity::credential::Credential;
+use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Answer, Event, Granted, Reason, TokenKind};
+use gatepost_identity::reply::{Answer, Event, Granted, NewToken, Reason, Spelled, TokenKind};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError,
-    StoredSession, StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
+    StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -83,8 +84,12 @@ macro_rules! handed_on {
 handed_on! {
         secret(name: &'static str, fresh: [u8; 32]) -> [u8; 32];
         signing_keys(fresh: SigningKey) -> Vec<SigningKey>;
+        keys() -> Vec<SigningKey>;
+        add_key(key: SigningKey, audit: AuditEntry) -> u64;
+        retire_key(number: u64, retired: Retired, audit: AuditEntry) -> ();
         account_named(key: &NameKey) -> Option<Account>;
         account(id: AccountId) -> Option<Account>;
+        account_known_as(subject: &str) -> Option<Account>;
         accounts(page: Page<NameKey>) -> Vec<Account>;
         add_account(account: Account, audit: AuditEntry) -> Placed;
         change_account(account: Account, end: Option<Reason>, audit: AuditEntry) -> Placed;
@@ -107,6 +112,8 @@ handed_on! {
         end_sessions(which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> usize;
         revoke(token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> ();
         is_revoked(token: &TokenHash) -> bool;
+        revoke_signed(token: TokenHash, until: Timestamp, audit: AuditEntry) -> ();
+        reserve(name: &'static str, count: u64) -> u64;
         forget(now: Timestamp, ended: Timestamp) -> ();
         add_api_keys(new: NewApiKeys, audit: AuditEntry) -> Written;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
@@ -145,7 +152,9 @@ impl Core {
         let world =
             World { store, shared: Arc::new(OneNode::default()), clock: Arc::new(RealClock), entropy: Arc::new(SystemEntropy) };
         let identity =
-            Identity::open(world, settings, vec![("zenith", gatepost_protocols::zenith::GATE.spell.unwrap())]).await.unwrap();
+            Identity::open(world, settings, vec![("zenith", gatepost_protocols::zenith::GATE.spell.unwrap()), ("web", web)])
+                .await
+                .unwrap();
         let hashing = {
             let identity = identity.clone();
             std::thread::spawn(move || identity.work_passwords())
@@ -201,7 +210,7 @@ impl Core {
     }
 
     async fn present(&self, token: &[u8], connection: u64) -> Result<Peering, Refusal> {
-        self.ask(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)] }, connection).await
+        self.ask(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore }, connection).await
     }
 
     /// What an operator does to ann, to be done later.
@@ -394,6 +403,106 @@ async fn who_shows_an_api_key_again_asks_nothing_of_the_store_but_the_feed() {
     assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
 }
 
+/// How a gate of plain requests writes its tokens here.
+fn web(token: &NewToken<'_>) -> Spelled {
+    let (typ, principal, number, issued_at, expires_at) = match token {
+        NewToken::Restore { random } | NewToken::Cookie { random } => return Spelled::Text(Secret::new(random.as_slice())),
+        NewToken::Upstream { .. } | NewToken::Terminal(_) => return Spelled::Never,
+        NewToken::Access { principal, number, issued_at, expires_at, .. } => ("JWT", principal, number, issued_at, expires_at),
+        NewToken::Refresh { principal, number, issued_at, expires_at, .. } => ("JWTR", principal, number, issued_at, expires_at),
+    };
+    let seconds = |at: &Timestamp| at.millis() / 1000;
+    let subject = &principal.account.as_ref().unwrap().subject;
+    let claims = serde_json::json!({ "sub": subject, "iat": seconds(issued_at), "exp": seconds(expires_at), "jti": number });
+    Spelled::Signed { typ, claims: claims.to_string().into_bytes() }
+}
+
+impl Core {
+    async fn access_token(&self) -> Credential {
+        let granted = self.sign_in(Binding::TokenCookies).await.unwrap();
+        Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access }
+    }
+}
+
+fn again(shown: &Credential) -> Vec<Credential> {
+    let Credential::Token { any_of, kind } = shown else { panic!("{shown:?}") };
+    vec![Credential::Token { any_of: any_of.clone(), kind: kind.clone() }]
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_or_cut_off_while_it_was_read_stays_so() {
+    for verb in ["is_revoked", "account_known_as"] {
+        let store = Arc::new(Interrupted::default());
+        let core = Core::with_ann(&store).await;
+        let token = core.access_token().await;
+        let identity = core.identity.clone();
+        store.after(verb, async move {
+            identity.admin(OPERATOR).revoke_token("1").await.unwrap();
+        });
+        for _ in 0..3 {
+            assert_eq!(core.request(again(&token), Verb::WhoAmI).await.err(), Some(Refusal::Revoked), "{verb}");
+        }
+        assert!(store.has_happened());
+        let token = core.access_token().await;
+        let identity = core.identity.clone();
+        store.after(verb, async move {
+            identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
+        });
+        for _ in 0..3 {
+            assert_eq!(core.request(again(&token), Verb::WhoAmI).await.err(), Some(Refusal::Revoked), "{verb}");
+        }
+        assert!(store.has_happened());
+    }
+}
+
+#[tokio::test]
+async fn a_token_whose_key_was_retired_while_it_was_read_is_not_good() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let token = core.access_token().await;
+    let identity = core.identity.clone();
+    store.after("account_known_as", async move {
+        let admin = identity.admin(OPERATOR);
+        let key = admin.keys().await.unwrap().pop().unwrap().number;
+        admin.retire_key(key, true).await.unwrap();
+    });
+    for _ in 0..2 {
+        assert_eq!(core.request(again(&token), Verb::WhoAmI).await.err(), Some(Refusal::InvalidCredentials));
+    }
+    assert!(store.has_happened());
+}
+
+#[tokio::test]
+async fn a_token_signed_while_its_account_was_cut_off_is_not_good() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    core.access_token().await;
+    let identity = core.identity.clone();
+    let cookie = core.sign_in(Binding::Cookie { remember: false }).await.unwrap();
+    store.after("account", async move {
+        identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
+    });
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Request, spelling: None };
+    let shown = vec![Credential::Cookie(cookie.tokens[0].secret.clone())];
+    let granted = core.request(shown, Verb::Issue { kinds: vec![TokenKind::Access], request }).await.unwrap();
+    assert!(store.has_happened());
+    let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
+    assert_eq!(core.request(vec![token], Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn who_shows_an_access_token_again_asks_nothing_of_the_store_but_the_feed() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let token = core.access_token().await;
+    core.request(again(&token), Verb::WhoAmI).await.unwrap();
+    let asked = store.asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        core.request(again(&token), Verb::WhoAmI).await.unwrap();
+    }
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+}
+
 #[tokio::test]
 async fn a_good_token_is_good_although_its_account_changed_while_it_was_read() {
     let store = Arc::new(Interrupted::default());
@@ -448,8 +557,10 @@ async fn a_token_for_a_service_asks_nothing_of_the_store_however_long_ago_it_was
     // Longer than memory is trusted where a proof is looked up.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let asked = store.asked.load(Ordering::Relaxed);
-    let command =
-        Command { presented: Vec::new(), verb: Verb::Issue { kinds: vec![TokenKind::Upstream { audience: "svc".to_owned() }] } };
+    let command = Command {
+        presented: Vec::new(),
+        verb: Verb::Issue { kinds: vec![TokenKind::Upstream { audience: "svc".to_owned() }], request: about_the_connection() },
+    };
     let at = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
     let deadline = system_instant() + Duration::from_secs(20);
     let context = Context { gate: "zenith", peer: at, terminal: None, connection: Some(ConnectionId(1)), deadline };
@@ -458,4 +569,9 @@ async fn a_token_for_a_service_asks_nothing_of_the_store_however_long_ago_it_was
     assert_eq!(store.asked.load(Ordering::Relaxed), asked);
     core.present(&peer.token(), 2).await.unwrap();
     assert!(store.asked.load(Ordering::Relaxed) > asked, "and a proof does");
+}
+
+/// As a driver asks about whoever a connection holds: nothing is begun.
+fn about_the_connection() -> GrantRequest {
+    GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None }
 }

@@ -11,11 +11,12 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, 
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, SigningKey, Store, StoreError,
-    StoredSession, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError, StoredSession,
+    StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -31,6 +32,8 @@ pub struct Memory(Mutex<State>);
 struct State {
     secrets: BTreeMap<&'static str, [u8; 32]>,
     signing_keys: Vec<SigningKey>,
+    last_key: u64,
+    counters: BTreeMap<&'static str, u64>,
     accounts: BTreeMap<AccountId, Account>,
     clients: BTreeMap<ClientId, Client>,
     sessions: BTreeMap<SessionId, Session>,
@@ -157,6 +160,14 @@ impl State {
         Ok(Written::Done)
     }
 
+    fn put_key(&mut self, key: SigningKey) -> u64 {
+        self.last_key += 1;
+        let number = self.last_key;
+        self.signing_keys.push(SigningKey { number, ..key });
+        self.tell(Change::Keys);
+        number
+    }
+
     fn cancel(&mut self, hash: &TokenHash, at: Timestamp) {
         self.api_keys.entry(*hash).and_modify(|key| {
             key.cancelled_at.get_or_insert(at);
@@ -210,11 +221,33 @@ impl Store for Memory {
     }
 
     async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError> {
-        let keys = &mut self.state().signing_keys;
-        if keys.is_empty() {
-            keys.push(fresh);
+        let mut state = self.state();
+        if !state.signing_keys.iter().any(|key| key.purpose == fresh.purpose && key.retired.is_none()) {
+            state.put_key(fresh);
         }
-        Ok(keys.clone())
+        Ok(state.signing_keys.clone())
+    }
+
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        Ok(self.state().signing_keys.clone())
+    }
+
+    async fn add_key(&self, key: SigningKey, audit: AuditEntry) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let number = state.put_key(key);
+        state.append(audit);
+        Ok(number)
+    }
+
+    async fn retire_key(&self, number: u64, retired: Retired, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(key) = state.signing_keys.iter_mut().find(|key| key.number == number) {
+            let was = key.retired.unwrap_or(retired);
+            key.retired = Some(Retired { at: was.at, until: was.until.min(retired.until) });
+        }
+        state.tell(Change::Keys);
+        state.append(audit);
+        Ok(())
     }
 
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {
@@ -223,6 +256,10 @@ impl Store for Memory {
 
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
         Ok(self.state().accounts.get(&id).cloned())
+    }
+
+    async fn account_known_as(&self, subject: &str) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().accounts.values().find(|account| account.subject == subject).cloned())
     }
 
     async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError> {
@@ -453,8 +490,26 @@ impl Store for Memory {
         Ok(self.state().revoked.contains_key(token))
     }
 
+    async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let kept = state.revoked.entry(token).or_insert(until);
+        *kept = until.max(*kept);
+        state.tell(Change::Revoked(token));
+        state.append(audit);
+        Ok(())
+    }
+
+    async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let next = state.counters.entry(name).or_insert(1);
+        let first = *next;
+        *next += count;
+        Ok(first)
+    }
+
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state();
+        state.signing_keys.retain(|key| key.retired.is_none_or(|retired| retired.until >= now));
         state.revoked.retain(|_, until| *until >= now);
         state.tokens.retain(|_, token| token.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));

@@ -6,8 +6,9 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::SigningKey;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Page, SigningKey, StoredSession, StoredTerminal, TokenHash};
+use gatepost_identity::store::{Change, Grant, Page, StoredSession, StoredTerminal, TokenHash};
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
@@ -24,7 +25,7 @@ pub(crate) fn secret(connection: &Connection, name: &str) -> Result<Option<[u8; 
 }
 
 pub(crate) fn signing_keys(connection: &Connection) -> Result<Vec<SigningKey>, Failure> {
-    all(connection, &format!("SELECT {} FROM signing_keys ORDER BY number", rows::SIGNING_KEY), [], rows::signing_key)
+    all(connection, &format!("SELECT {} FROM keys ORDER BY number", rows::SIGNING_KEY), [], rows::signing_key)
 }
 
 pub(crate) fn account_named(connection: &Connection, key: &NameKey) -> Result<Option<Account>, Failure> {
@@ -37,6 +38,10 @@ pub(crate) fn account_named(connection: &Connection, key: &NameKey) -> Result<Op
 
 pub(crate) fn account(connection: &Connection, id: AccountId) -> Result<Option<Account>, Failure> {
     one(connection, &format!("SELECT {} FROM accounts WHERE id = ?1", rows::ACCOUNT), [id.0.into_bytes()], rows::account)
+}
+
+pub(crate) fn account_known_as(connection: &Connection, subject: &str) -> Result<Option<Account>, Failure> {
+    one(connection, &format!("SELECT {} FROM accounts WHERE subject = ?1", rows::ACCOUNT), [subject], rows::account)
 }
 
 pub(crate) fn accounts(connection: &Connection, page: &Page<NameKey>) -> Result<Vec<Account>, Failure> {

@@ -9,11 +9,12 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Ri
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{KeyAlgorithm, Purpose, Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Ended, Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Redemption, SigningKey, StoredTerminal, Token, TokenHash};
+use gatepost_identity::store::{Change, Grant, Redemption, StoredTerminal, Token, TokenHash};
 use gatepost_identity::terminal::{Guard, Plan, TerminalName};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::Row;
@@ -264,6 +265,7 @@ pub(crate) fn change_cells(change: &Change) -> (&'static str, Value, Value) {
         Change::SessionEnded(id, reason) => ("session", blob(id.0), Value::Text(reason.word().to_owned())),
         Change::TokensEnded(id, hashes) => ("tokens", blob(id.0), Value::Blob(hashes.concat())),
         Change::Account(id) => ("account", blob(id.0), Value::Null),
+        Change::Keys => ("keys", Value::Integer(0), Value::Null),
         Change::Revoked(hash) => ("revoked", Value::Blob(hash.to_vec()), Value::Null),
         Change::Client(id) => ("client", Value::Text(id.as_str().to_owned()), Value::Null),
     }
@@ -283,6 +285,7 @@ pub(crate) fn change(row: &Row<'_>) -> Result<(u64, Change), Failure> {
             Change::TokensEnded(SessionId(cells.uuid(2)?), hashes.to_vec())
         }
         "account" => Change::Account(AccountId(cells.uuid(2)?)),
+        "keys" => Change::Keys,
         "revoked" => Change::Revoked(cells.cell(2)?),
         "client" => Change::Client(cells.parsed(2, client_id)?),
         _ => return Err(cells.bad(format!("{kind:?} is not a kind of change"))),
@@ -314,14 +317,26 @@ pub(crate) fn audit(row: &Row<'_>) -> Result<AuditRow, Failure> {
     })
 }
 
-/// The columns of [`throttle`].
-pub(crate) const SIGNING_KEY: &str = "number, seed, created_at";
+/// The columns of [`signing_key`].
+pub(crate) const SIGNING_KEY: &str = "number, purpose, algorithm, secret, created_at, retired_at, verifies_until";
 
 pub(crate) fn signing_key(row: &Row<'_>) -> Result<SigningKey, Failure> {
-    let cells = Cells { table: "signing_keys", row };
-    Ok(SigningKey { seed: Secret::new(cells.cell::<Vec<u8>>(1)?), created_at: cells.at(2)? })
+    let cells = Cells { table: "keys", row };
+    let retired = match cells.at_or_never(5)? {
+        Some(at) => Some(Retired { at, until: cells.at(6)? }),
+        None => None,
+    };
+    Ok(SigningKey {
+        number: cells.number(0)?,
+        purpose: cells.parsed(1, |word| Purpose::parse(word).ok_or_else(|| format!("{word:?} is not a purpose")))?,
+        algorithm: cells.parsed(2, |word| KeyAlgorithm::parse(word).ok_or_else(|| format!("{word:?} is no algorithm")))?,
+        secret: Secret::new(cells.cell::<Vec<u8>>(3)?),
+        created_at: cells.at(4)?,
+        retired,
+    })
 }
 
+/// The columns of [`throttle`].
 pub(crate) const THROTTLE: &str = "slot, key, rule, failures, last";
 
 pub(crate) fn throttle(row: &Row<'_>) -> Result<ThrottleRow, Failure> {

@@ -14,10 +14,11 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, SigningKey, Store, StoreError, StoredSession,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
     StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
@@ -172,9 +173,21 @@ impl Store for Sqlite {
     async fn signing_keys(&self, fresh: SigningKey) -> Result<Vec<SigningKey>, StoreError> {
         // As a secret: a disk that cannot be written to is no reason not to start.
         match self.read(reads::signing_keys).await? {
-            keys if keys.is_empty() => self.write(move |connection| writes::signing_keys(connection, &fresh)).await,
-            keys => Ok(keys),
+            keys if keys.iter().any(|key| key.purpose == fresh.purpose && key.retired.is_none()) => Ok(keys),
+            _ => self.write(move |connection| writes::keys::signing_keys(connection, &fresh)).await,
         }
+    }
+
+    async fn keys(&self) -> Result<Vec<SigningKey>, StoreError> {
+        self.read(reads::signing_keys).await
+    }
+
+    async fn add_key(&self, key: SigningKey, audit: AuditEntry) -> Result<u64, StoreError> {
+        self.write(move |connection| writes::keys::add_key(connection, &key, &audit)).await
+    }
+
+    async fn retire_key(&self, number: u64, retired: Retired, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::keys::retire_key(connection, number, retired, &audit)).await
     }
 
     async fn account_named(&self, key: &NameKey) -> Result<Option<Account>, StoreError> {
@@ -184,6 +197,11 @@ impl Store for Sqlite {
 
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
         self.read(move |connection| reads::account(connection, id)).await
+    }
+
+    async fn account_known_as(&self, subject: &str) -> Result<Option<Account>, StoreError> {
+        let subject = subject.to_owned();
+        self.read(move |connection| reads::account_known_as(connection, &subject)).await
     }
 
     async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError> {
@@ -276,6 +294,14 @@ impl Store for Sqlite {
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError> {
         let token = *token;
         self.read(move |connection| reads::is_revoked(connection, &token)).await
+    }
+
+    async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::keys::revoke_signed(connection, &token, until, &audit)).await
+    }
+
+    async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError> {
+        self.write(move |connection| writes::keys::reserve(connection, name, count)).await
     }
 
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, Placed, Redeemed, Rehashed, Roll, SigningKey, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, NewSession, Placed, Redeemed, Rehashed, Roll, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::types::Value;
@@ -33,12 +33,6 @@ const NODE: u32 = 0;
 pub(crate) fn secret(connection: &Connection, name: &str, fresh: &[u8; 32]) -> Result<[u8; 32], Failure> {
     run(connection, "INSERT INTO secrets (name, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, fresh])?;
     reads::secret(connection, name)?.ok_or_else(|| rusqlite::Error::QueryReturnedNoRows.into())
-}
-
-pub(crate) fn signing_keys(connection: &Connection, fresh: &SigningKey) -> Result<Vec<SigningKey>, Failure> {
-    let sql = "INSERT INTO signing_keys (seed, created_at) SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM signing_keys)";
-    run(connection, sql, params![fresh.seed.expose(), fresh.created_at.millis()])?;
-    reads::signing_keys(connection)
 }
 
 pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &AuditEntry) -> Result<Placed, Failure> {
@@ -485,6 +479,7 @@ pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) 
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
     let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";
     run(connection, &format!("DELETE FROM api_keys WHERE {over} < ?1"), [ended.millis()])?;
+    run(connection, "DELETE FROM keys WHERE verifies_until < ?1", [now.millis()])?;
     run(connection, "DELETE FROM revoked WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1", [FEED])
 }

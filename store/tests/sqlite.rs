@@ -111,8 +111,10 @@ mod kept {
     pub(super) async fn check_key(store: &Sqlite) {
         let keys = store.signing_keys(setup::signing_key(2)).await.expect("the store answers");
         let [key] = keys.as_slice() else { panic!("{keys:?}") };
-        assert!(key.seed.matches(setup::signing_key(1).seed.expose()));
-        assert_eq!(key.created_at, setup::signing_key(1).created_at);
+        assert!(key.secret.matches(setup::signing_key(1).secret.expose()));
+        let expected = setup::signing_key(1);
+        assert_eq!((key.number, key.purpose, key.algorithm), (1, expected.purpose, expected.algorithm));
+        assert_eq!((key.created_at, key.retired), (expected.created_at, None));
     }
 
     /// From schema 5 on.
@@ -316,8 +318,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 8 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 8; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 9 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 9; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -584,6 +586,23 @@ async fn the_kept_file_of_schema_8_opens_and_reads_back() {
     std::fs::copy(kept_file(8), database(scratch.path())).expect("the kept file is copied");
     let running = Running::start(scratch.path());
     kept::check(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    assert_eq!(running.store.reserve("tokens", 1).await, Ok(1));
+    running.stop();
+}
+
+#[tokio::test]
+async fn the_kept_file_of_schema_9_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(9), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
     kept::check_api_key(&running.store).await;
     kept::check_terminal(&running.store).await;
     running.stop();
@@ -613,7 +632,8 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0005_rights.sql"),
         include_str!("../migrations/0006_cookies.sql"),
         include_str!("../migrations/0007_api_keys.sql"),
-        include_str!("../migrations/0008_terminals.sql"),
+        include_str!("../migrations/0008_keys.sql"),
+        include_str!("../migrations/0009_terminals.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -3,7 +3,7 @@
 //! What a change must end, it ends in the same transaction; the store says of which change that is true, by its `end`.
 
 use super::{Admin, display_name, keep, placed, written};
-use crate::account::{Account, AccountId, Email, NameKey, Rights, Status, Username, label, picture};
+use crate::account::{Account, AccountId, Email, NameKey, Rights, Status, Username, cut_off_after, label, picture};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
@@ -39,6 +39,9 @@ pub struct NewUser {
     pub expires_at: Option<Timestamp>,
     /// The password; none: no password opens it.
     pub password: Option<Secret>,
+    /// Since when what was signed for it counts; none: from now on. For somebody who comes from an application whose tokens
+    /// shall go on.
+    pub signed_since: Option<Timestamp>,
 }
 
 /// What is to be different about a user. `None` leaves a field as it is; of a field that may be empty, `Some(None)` empties it.
@@ -72,6 +75,10 @@ impl Admin<'_> {
     /// # Errors
     /// [`Refusal::Invalid`] with every fault at once, [`Refusal::AlreadyExists`].
     pub async fn add_user(&self, new: NewUser) -> Result<Account, Refusal> {
+        self.add_user_as(new, "user_add").await
+    }
+
+    pub(crate) async fn add_user_as(&self, new: NewUser, action: &'static str) -> Result<Account, Refusal> {
         let mut faults = Vec::new();
         let name = keep(Username::parse(&new.name).map_err(|fault| fault.0), &mut faults);
         let email = new.email.and_then(|email| keep(Email::parse(&email).map_err(|fault| fault.0), &mut faults));
@@ -105,12 +112,12 @@ impl Admin<'_> {
             rights,
             scopes,
             password,
-            cut_off: Timestamp::default(),
+            // Somebody else may have had this id before, and tokens of theirs may be about.
+            cut_off: new.signed_since.unwrap_or_else(|| cut_off_after(now, Timestamp::default())),
             version: 1,
             created_at: now,
         };
-        let entry =
-            AuditEntry { account: Some(account.id), name: Some(account.name.as_str().to_owned()), ..self.entry("user_add") };
+        let entry = AuditEntry { account: Some(account.id), name: Some(account.name.as_str().to_owned()), ..self.entry(action) };
         placed(self.core.store.add_account(account.clone(), entry).await?)?;
         Ok(account)
     }
@@ -167,6 +174,16 @@ impl Admin<'_> {
             return Err(Refusal::Invalid(faults));
         }
         self.change_user(account, None, "user_set").await
+    }
+
+    /// Gives rights, and takes others.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Invalid`].
+    pub async fn change_rights(&self, name: &str, add: &Rights, remove: &Rights) -> Result<Account, Refusal> {
+        let account = self.user(name).await?;
+        let rights = account.rights.clone().with(add).map_err(|fault| Refusal::Invalid(vec![fault.0]))?.without(remove);
+        self.change_user(Account { rights, ..account }, None, "user_rights").await
     }
 
     /// Switches an account on or off. Off ends its sessions.

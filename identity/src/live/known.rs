@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Live;
 use super::tables::Tables;
+use crate::access::Signed;
 use crate::account::{Account, AccountId};
 use crate::api_key::ApiKey;
 use crate::store::TokenHash;
@@ -17,6 +18,8 @@ use crate::store::TokenHash;
 pub(crate) enum Known {
     /// A key that we made.
     ApiKey(Arc<ApiKey>),
+    /// A token that we have signed, or whoever had the key before us.
+    Signed(Arc<Signed>),
 }
 
 /// The table, by the hash of what is shown.
@@ -63,6 +66,16 @@ impl Live {
         tables.known.by_revocation.insert((revocation, shown));
         tables.known.order.push_back(shown);
         tables.known.entries.insert(shown, Entry { known, account: id, revocation });
+    }
+
+    /// Follows the feed: the keys are others now, so that whatever was signed is to be verified again.
+    pub(crate) fn keys_changed(&self) {
+        let mut tables = self.tables();
+        let signed = tables.known.entries.iter().filter(|(_, entry)| matches!(entry.known, Known::Signed(_)));
+        let signed: Vec<TokenHash> = signed.map(|(shown, _)| *shown).collect();
+        for shown in signed {
+            tables.unknow(&shown);
+        }
     }
 
     /// Follows the feed: this is no longer good.

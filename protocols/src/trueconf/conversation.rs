@@ -25,7 +25,7 @@ use crate::trueconf::answers::{Answers, Awaited};
 use crate::trueconf::message::{self, Answer, LONGEST, Member, Members, Request, is_sound, object, text_of};
 use crate::trueconf::methods::{self, Does, Telling};
 use crate::trueconf::refusal::{Code, told};
-use crate::trueconf::request::{asking, auth, set_auth_params, used_api_version};
+use crate::trueconf::request::{asking, auth, one_more, set_auth_params, used_api_version};
 use crate::trueconf::settings::Settings;
 use crate::trueconf::spelling::{cause, member_for, privileges, security};
 use crate::{Conversation, Limits, Question};
@@ -298,7 +298,7 @@ impl Connection {
             }
             Some(Does::GetAuthInfo) => (What::AuthInfo, Verb::Protection),
             Some(Does::ClearTokens) => (What::Cleared, Verb::Revoke(Target::Everything)),
-            Some(Does::Token(kind)) => (What::Token(kind), Verb::Issue { kinds: vec![TokenKind::Terminal(kind)] }),
+            Some(Does::Token(kind)) => (What::Token(kind), one_more(kind)),
             Some(Does::Logout) => (What::LoggedOut(onward(&self.terminal)), Verb::Revoke(Target::Pictures)),
             Some(does @ (Does::Device | Does::Tell(_))) => {
                 match (onward(&self.terminal), does) {

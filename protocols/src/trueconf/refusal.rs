@@ -107,9 +107,11 @@ pub(super) fn told(no: &Refusal) -> Told {
         Refusal::Invalid(faults) => worded(&faults.join("; "), plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)),
         Refusal::Unavailable => plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE),
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-        Refusal::ScopeNotGranted | Refusal::InsecureTransport | Refusal::AlreadyExists(_) | Refusal::NotFound(_) => {
-            plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE)
-        }
+        Refusal::ScopeNotGranted
+        | Refusal::InsecureTransport
+        | Refusal::AlreadySignedIn
+        | Refusal::AlreadyExists(_)
+        | Refusal::NotFound(_) => plain(Code::Internal, StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn every_no_has_its_code_its_words_and_its_status() {
         let wait = Duration::from_millis(1001);
-        let rows: [(Refusal, u8, &str, Option<u64>, u16); 22] = [
+        let rows: [(Refusal, u8, &str, Option<u64>, u16); 23] = [
             (Refusal::PlanRequired, 2, "not available under this plan", None, 401),
             (Refusal::NotPermitted, 3, "access denied", None, 403),
             (Refusal::MethodNotAllowed, 4, "this kind of authorization does not fit the protection", None, 401),
@@ -141,6 +143,7 @@ mod tests {
             (Refusal::TooManySessions, 1, "too many connections", None, 503),
             (Refusal::Invalid(vec!["a".to_owned(), "b".to_owned()]), 1, "a; b", None, 503),
             (Refusal::ScopeNotGranted, 1, "internal error", None, 503),
+            (Refusal::AlreadySignedIn, 1, "internal error", None, 503),
             (Refusal::AlreadyExists("x"), 1, "internal error", None, 503),
             (Refusal::NotFound("x"), 1, "internal error", None, 503),
         ];

@@ -6,9 +6,10 @@
 
 use gatepost_identity::command::{Binding, Command, GrantRequest, Verb};
 use gatepost_identity::credential::Credential;
+use gatepost_identity::reply::TokenKind;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
-use gatepost_identity::terminal::{NewPassword, NewProtection, TerminalRole};
+use gatepost_identity::terminal::{NewPassword, NewProtection, TerminalRole, TerminalToken};
 
 use crate::trueconf::message::{Member, Members, text_of};
 use crate::trueconf::refusal::Code;
@@ -59,8 +60,17 @@ pub(super) fn auth(members: &Members<'_>, lenient: bool) -> Result<Verb, Code> {
 }
 
 fn authenticate(credential: Credential, role: Option<TerminalRole>) -> Verb {
-    let request = GrantRequest { scope: ScopeRequest::Nothing, role, binding: Binding::Connection, spelling: None };
-    Verb::Authenticate { provider: None, credential, request }
+    Verb::Authenticate { provider: None, credential, request: request(role) }
+}
+
+/// What the connection is to hold. A terminal knows no scopes.
+fn request(role: Option<TerminalRole>) -> GrantRequest {
+    GrantRequest { scope: ScopeRequest::Nothing, role, binding: Binding::Connection, spelling: None }
+}
+
+/// One token more for whoever the connection holds.
+pub(super) fn one_more(kind: TerminalToken) -> Verb {
+    Verb::Issue { kinds: vec![TokenKind::Terminal(kind)], request: request(None) }
 }
 
 /// A question by whoever the connection holds.

@@ -25,7 +25,11 @@ const LAST_SECOND: i64 = 9_999_999_999;
 pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     match token {
         NewToken::Terminal(token) => Spelled::Text(spelled(token)),
-        NewToken::Restore { .. } | NewToken::Cookie { .. } | NewToken::Upstream { .. } => Spelled::Never,
+        NewToken::Restore { .. }
+        | NewToken::Cookie { .. }
+        | NewToken::Access { .. }
+        | NewToken::Refresh { .. }
+        | NewToken::Upstream { .. } => Spelled::Never,
     }
 }
 

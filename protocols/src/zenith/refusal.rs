@@ -79,7 +79,9 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         Refusal::TimedOut => (Told::Error("Operation.Timeout"), UNAVAILABLE, Hint::None),
         Refusal::Unavailable => (Told::Error("Fault"), UNAVAILABLE, Hint::None),
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-        Refusal::AlreadyExists(_) | Refusal::NotFound(_) | Refusal::Invalid(_) => (Told::Error("Fault"), UNAVAILABLE, Hint::None),
+        Refusal::AlreadySignedIn | Refusal::AlreadyExists(_) | Refusal::NotFound(_) | Refusal::Invalid(_) => {
+            (Told::Error("Fault"), UNAVAILABLE, Hint::None)
+        }
     }
 }
 
@@ -111,6 +113,7 @@ mod tests {
             (Refusal::Busy { retry_after: Duration::ZERO }, Told::Error("Limited"), 503, Some("1")),
             (Refusal::TimedOut, Told::Error("Operation.Timeout"), 503, None),
             (Refusal::Unavailable, Told::Error("Fault"), 503, None),
+            (Refusal::AlreadySignedIn, Told::Error("Fault"), 503, None),
             (Refusal::AlreadyExists("name"), Told::Error("Fault"), 503, None),
             (Refusal::NotFound("client"), Told::Error("Fault"), 503, None),
             (Refusal::Invalid(Vec::new()), Told::Error("Fault"), 503, None),

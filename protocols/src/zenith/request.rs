@@ -8,6 +8,7 @@ use std::time::Duration;
 use gatepost_identity::account::ClientId;
 use gatepost_identity::command::{Binding, Command, GrantRequest, ProviderName, Verb};
 use gatepost_identity::credential::Credential;
+use gatepost_identity::reply::TokenKind;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
@@ -55,7 +56,9 @@ pub(super) fn login(topic: Topic, data: Option<&RawValue>, catalogue: &Catalogue
 /// A login by token: AuthToken, and an Authorization header.
 pub(super) fn token_login(provider: &str, token: &str) -> Login {
     match readings(token) {
-        Some(any_of) => ask(provider, Vec::new(), Credential::Token { any_of }, (ScopeRequest::Maximum, None)),
+        Some(any_of) => {
+            ask(provider, Vec::new(), Credential::Token { any_of, kind: TokenKind::Restore }, (ScopeRequest::Maximum, None))
+        }
         None => Login::Reject,
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use self::keys::ApiKey;
+use self::keys::{ApiKey, Key, Token};
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -73,6 +73,12 @@ enum Command {
     /// Terminals: devices that are opened by a role's password or PIN
     #[command(subcommand)]
     Terminal(Terminal),
+    /// Keys that sign
+    #[command(subcommand)]
+    Key(Key),
+    /// Access and refresh tokens
+    #[command(subcommand)]
+    Token(Token),
     /// Sessions
     #[command(subcommand)]
     Session(Session),
@@ -306,6 +312,9 @@ fn run_command(cli: Cli) -> Result<(), String> {
             Command::Terminal(command) => answer(config, json, command.operation()?).await,
             Command::Apikey(ApiKey::List(of)) => rows(config, json, of.operation()).await,
             Command::Apikey(command) => answer(config, json, command.operation()).await,
+            Command::Key(Key::List) => rows(config, json, Operation::KeyList).await,
+            Command::Key(command) => answer(config, json, command.operation()?).await,
+            Command::Token(Token::Revoke { jti }) => answer(config, json, Operation::TokenRevoke { jti }).await,
             Command::Session(Session::End { id, user }) => {
                 let operation = match (id, user) {
                     (Some(id), _) => Operation::SessionEnd { id },

@@ -67,6 +67,9 @@ pub(super) struct Adding {
     /// When the account ends: 2027-01-31, or 2027-01-31T12:00:00Z
     #[arg(long, value_name = "MOMENT", value_parser = moment)]
     expires: Option<i64>,
+    /// Let tokens go on that an application has signed for the user since then; its key is taken over by `key import`
+    #[arg(long, value_name = "MOMENT", value_parser = moment)]
+    signed_since: Option<i64>,
     /// Without a password: nobody can log in with one
     #[arg(long)]
     no_password: bool,
@@ -139,6 +142,7 @@ impl User {
                 scopes,
                 expires,
                 no_password,
+                signed_since,
             }) => {
                 let password = if no_password { None } else { Some(secret("Password")?) };
                 let expires_at = expires.filter(|&end| end != 0);
@@ -155,6 +159,7 @@ impl User {
                     scopes,
                     expires_at,
                     password,
+                    signed_since,
                 }
             }
             User::List => Operation::UserList { after: None, limit: PAGE },

@@ -5,6 +5,7 @@ use gatepost_identity::admin::SessionView;
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::SigningKey;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::scope::{ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
@@ -145,4 +146,16 @@ pub(super) fn made_api_key(key: &ApiKey, text: &Secret) -> Value {
     let mut facts = api_key(key);
     facts["key"] = json!(text.expose_text());
     facts
+}
+
+/// Without its secret.
+pub(super) fn key(key: &SigningKey) -> Value {
+    json!({
+        "number": key.number,
+        "purpose": key.purpose.word(),
+        "algorithm": key.algorithm.word(),
+        "created_at": moment(key.created_at),
+        "retired_at": key.retired.map(|retired| moment(retired.at)),
+        "verifies_until": key.retired.map(|retired| moment(retired.until)),
+    })
 }

@@ -32,7 +32,7 @@ impl Elsewhere {
 
 impl Core {
     pub(crate) async fn bear_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
-        let credential = Credential::Token { any_of: vec![Secret::new(token)] };
+        let credential = Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore };
         let outcome = self.identity.handle(command(Vec::new(), credential, "bearer"), &self.context(connection, "192.0.2.1")).await;
         match &outcome.reply.result {
             Ok(_) => Ok(Peering::of(outcome)),
@@ -131,7 +131,8 @@ async fn secure_scopes_of_a_signed_token_keep_off_plain_connections_too() {
         let context = core.context(core.connection(), "192.0.2.1");
         let context = Context { peer: Peer { secure: false, ..context.peer }, ..context };
         let identity = core.identity.clone();
-        let command = command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)] }, "Bearer");
+        let command =
+            command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore }, "Bearer");
         async move { identity.handle(command, &context).await.reply.result.map(|_| ()) }
     };
     assert_eq!(plain(elsewhere.token(&core, "u-9", "t", DAY)).await, Err(Refusal::ScopeNotGranted));

@@ -10,13 +10,16 @@ use super::*;
 
 impl Core {
     async fn issue_in(&self, context: &Context, kinds: Vec<TokenKind>) -> Result<Granted, Refusal> {
-        let outcome = self.identity.handle(Command { presented: Vec::new(), verb: Verb::Issue { kinds } }, context).await;
+        let outcome = self
+            .identity
+            .handle(Command { presented: Vec::new(), verb: Verb::Issue { kinds, request: about_the_connection() } }, context)
+            .await;
         assert!(outcome.attachment.is_none(), "what the connection holds stays as it is");
         outcome.held.release();
         outcome.reply.result.and_then(Answer::granted)
     }
 
-    pub(crate) async fn issue_on(&self, connection: ConnectionId) -> Result<Granted, Refusal> {
+    pub(super) async fn issue_on(&self, connection: ConnectionId) -> Result<Granted, Refusal> {
         self.issue_in(&self.context(connection, "192.0.2.1"), vec![upstream()]).await
     }
 
@@ -222,4 +225,9 @@ async fn a_gate_that_spells_a_token_in_the_wrong_shape_lets_nobody_have_it() {
     core.populate().await;
     assert_eq!(core.guess("ann", "pw", "192.0.2.1").await, Err(Refusal::Unavailable));
     assert_eq!(core.sessions().await, 0, "nothing was begun");
+}
+
+/// As a driver asks about whoever a connection holds: nothing is begun.
+fn about_the_connection() -> GrantRequest {
+    GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None }
 }

@@ -10,8 +10,10 @@ mod borrowed;
 mod budgets;
 mod grants;
 mod issue;
+mod register;
 mod requests;
 mod sessions;
+mod signed;
 mod stalled;
 mod tokens;
 
@@ -35,7 +37,7 @@ use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{
-    Answer, Caller, Event, Granted, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind, ToldApiKey,
+    Answer, Caller, Event, Granted, IssuedToken, Method, NewToken, Outcome, Reason, Spell, Spelled, TokenKind, ToldApiKey,
 };
 use gatepost_identity::scope::{Right, Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
@@ -103,6 +105,14 @@ impl Core {
     }
 
     async fn spelled(store: Arc<dyn Store>, spell: Spell, change: impl FnOnce(&mut Settings)) -> Core {
+        Core::spelled_by(store, (spell, requests::web), change).await
+    }
+
+    async fn spelled_at_both(store: Arc<dyn Store>, spell: Spell, change: impl FnOnce(&mut Settings)) -> Core {
+        Core::spelled_by(store, (spell, spell), change).await
+    }
+
+    async fn spelled_by(store: Arc<dyn Store>, (spell, web): (Spell, Spell), change: impl FnOnce(&mut Settings)) -> Core {
         let clock = Turned::new();
         let scope = |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only };
         let mut settings = Settings {
@@ -113,7 +123,7 @@ impl Core {
         };
         change(&mut settings);
         let world = World { store, shared: Arc::new(OneNode::default()), clock: clock.clone(), entropy: Arc::new(SystemEntropy) };
-        let identity = Identity::open(world, settings, vec![("zenith", spell), ("web", requests::web)]).await.unwrap();
+        let identity = Identity::open(world, settings, vec![("zenith", spell), ("web", web)]).await.unwrap();
         let unasked = {
             let identity = identity.clone();
             tokio::spawn(async move { identity.run().await })
@@ -191,7 +201,7 @@ impl Core {
     }
 
     async fn present_on(&self, token: &[u8], connection: ConnectionId) -> Result<Peering, Refusal> {
-        let credential = Credential::Token { any_of: vec![Secret::new(token)] };
+        let credential = Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Restore };
         let outcome = self.ask(credential, &self.context(connection, "192.0.2.1")).await;
         match &outcome.reply.result {
             Ok(_) => Ok(Peering::of(outcome)),

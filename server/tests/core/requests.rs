@@ -1,5 +1,8 @@
 //! Who speaks with a request: cookies and what they end with, proofs for one request, and what becomes of several at once.
 
+use gatepost_identity::reply::Principal;
+use serde_json::{Value, json};
+
 use super::*;
 
 /// How a gate of plain requests writes its tokens here.
@@ -8,8 +11,25 @@ pub(super) fn web(token: &NewToken<'_>) -> Spelled {
         NewToken::Restore { random } | NewToken::Cookie { random } => {
             Spelled::Text(Secret::new(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
         }
+        NewToken::Access { principal, audience, number, issued_at, expires_at } => {
+            let rights = json!({ "roles": principal.rights.roles });
+            Spelled::Signed { typ: "JWT", claims: claims(principal, audience, *number, (*issued_at, *expires_at), rights) }
+        }
+        NewToken::Refresh { principal, audience, number, issued_at, expires_at } => {
+            Spelled::Signed { typ: "JWTR", claims: claims(principal, audience, *number, (*issued_at, *expires_at), json!({})) }
+        }
         NewToken::Upstream { .. } | NewToken::Terminal(_) => Spelled::Never,
     }
+}
+
+fn claims(who: &Principal, audience: &[String], number: i64, life: (Timestamp, Timestamp), mut more: Value) -> Vec<u8> {
+    more["sub"] = json!(who.account.as_ref().unwrap().subject);
+    more["jti"] = json!(number);
+    (more["iat"], more["exp"]) = (json!(life.0.millis() / 1000), json!(life.1.millis() / 1000));
+    if !audience.is_empty() {
+        more["aud"] = json!(audience);
+    }
+    more.to_string().into_bytes()
 }
 
 pub(super) fn through(client: &str) -> Credential {
@@ -119,7 +139,7 @@ async fn a_cookie_is_nothing_at_another_gate_and_restores_no_session() {
     let asked = Command { presented: vec![cookie(&text)], verb: Verb::WhoAmI };
     assert_eq!(core.identity.handle(asked, &context).await.reply.result.err(), Some(Refusal::LoginRequired));
     let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
-    let restored = Credential::Token { any_of: vec![Secret::new(text.as_str())] };
+    let restored = Credential::Token { any_of: vec![Secret::new(text.as_str())], kind: TokenKind::Restore };
     let verb = Verb::Authenticate { provider: None, credential: restored, request };
     assert_eq!(core.request(Vec::new(), verb).await.refusal(), Refusal::InvalidCredentials);
     let peer = core.log_in().await;

@@ -161,7 +161,8 @@ async fn tokens_are_good_at_their_own_gate_and_provider_only() {
     let token = core.log_in().await.token();
     let context = core.context(core.connection(), "192.0.2.1");
     let shown = |provider: &'static str, gate: &'static str| {
-        let command = command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token.clone())] }, provider);
+        let command =
+            command(Vec::new(), Credential::Token { any_of: vec![Secret::new(token.clone())], kind: TokenKind::Restore }, provider);
         let context = Context { gate, ..context.clone() };
         let identity = core.identity.clone();
         async move { identity.handle(command, &context).await.reply.result.map(|_| ()) }

@@ -554,3 +554,26 @@ fn an_api_key_is_shown_once_listed_by_its_first_letters_and_revoked() {
     assert!(listed()[0]["cancelled_at"].is_string());
     assert_eq!(home.operator(&["apikey", "add", "bob"], "").complaint(), "there is no such user");
 }
+
+#[test]
+fn keys_are_made_taken_over_listed_and_retired_and_never_shown() {
+    let home = Home::new(CHEAP);
+    let shared = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let taken = home.operator(&["key", "import", "--algorithm", "HS256", "--json"], &format!("{shared}\n")).ok();
+    let made = home.operator(&["key", "add", "--algorithm", "EdDSA", "--json"], "").json();
+    assert_eq!((&made["purpose"], &made["retired_at"]), (&json!("own"), &json!(null)));
+    let listed = || home.operator(&["key", "list", "--json"], "").json();
+    let keys: Vec<_> = listed().as_array().unwrap().iter().map(|key| (key["purpose"].clone(), key["algorithm"].clone())).collect();
+    let own = (json!("own"), json!("EdDSA"));
+    assert_eq!(keys, [own.clone(), (json!("tokens"), json!("HS256")), own]);
+    assert!(!taken.contains("BwcH") && !listed().to_string().contains("BwcH"));
+    let retired = home.operator(&["key", "retire", "1", "--json"], "").json();
+    assert!(retired["retired_at"].is_string() && retired["verifies_until"].is_string());
+    let complaint = home.operator(&["key", "retire", &made["number"].to_string()], "").complaint();
+    assert!(complaint.starts_with("it is the last key"), "{complaint}");
+    let complaint = home.operator(&["key", "import", "--algorithm", "HS256"], "c2hvcnQ=").complaint();
+    assert_eq!(complaint, "a shared secret must have 32 bytes (RFC 7518 section 3.2)");
+    let complaint = home.operator(&["key", "add", "--algorithm", "none"], "").complaint();
+    assert!(complaint.starts_with("\"none\" is no algorithm"), "{complaint}");
+    assert_eq!(home.operator(&["token", "revoke", "-3", "--json"], "").json(), json!({ "revoked": "-3" }));
+}

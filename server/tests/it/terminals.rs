@@ -265,8 +265,9 @@ fn files_are_behind_a_token_and_a_stranger_learns_nothing_of_them() {
 fn a_port_that_was_written_down_is_that_or_none() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address");
-    let home =
-        Home::new(&format!("log = 'error'\n{CHEAP}[trueconf]\nweb = '{address}'\nhttp = '127.0.0.1:0'\nterminals = [{{ name = 'default' }}]\n"));
+    let home = Home::new(&format!(
+        "log = 'error'\n{CHEAP}[trueconf]\nweb = '{address}'\nhttp = '127.0.0.1:0'\nterminals = [{{ name = 'default' }}]\n"
+    ));
     let complaint = home.operator(&["serve"], "").complaint();
     assert!(complaint.starts_with(&format!("trueconf.web: cannot listen on {address}")), "{complaint}");
     let device = "terminals = [{ name = 'a', device = 'ws://127.0.0.1:1/' }]";

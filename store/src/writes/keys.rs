@@ -1,14 +1,74 @@
-//! The verbs that make and cancel what speaks for an account by itself.
+//! The verbs that make and end keys: those that speak for an account by themselves, and those that sign.
 
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::store::{Change, NewApiKeys, TokenHash, Written};
 use rusqlite::{Connection, params};
 
 use super::{append, run, tell};
 use crate::failure::Failure;
-use crate::reads;
+use crate::{reads, rows};
+
+pub(crate) fn signing_keys(connection: &Connection, fresh: &SigningKey) -> Result<Vec<SigningKey>, Failure> {
+    let sql = "SELECT 1 FROM keys WHERE purpose = ?1 AND retired_at IS NULL";
+    if !connection.prepare_cached(sql)?.exists([fresh.purpose.word()])? {
+        put_key(connection, fresh)?;
+        tell(connection, &Change::Keys)?;
+    }
+    reads::signing_keys(connection)
+}
+
+pub(crate) fn add_key(connection: &Connection, key: &SigningKey, audit: &AuditEntry) -> Result<u64, Failure> {
+    put_key(connection, key)?;
+    let number = connection.last_insert_rowid().unsigned_abs();
+    tell(connection, &Change::Keys)?;
+    append(connection, std::slice::from_ref(audit))?;
+    Ok(number)
+}
+
+pub(crate) fn retire_key(connection: &Connection, number: u64, retired: Retired, audit: &AuditEntry) -> Result<(), Failure> {
+    let sql = "UPDATE keys SET retired_at = ifnull(retired_at, ?2), verifies_until = min(ifnull(verifies_until, ?3), ?3) \
+               WHERE number = ?1";
+    run(connection, sql, params![rows::integer(number), retired.at.millis(), retired.until.millis()])?;
+    tell(connection, &Change::Keys)?;
+    append(connection, std::slice::from_ref(audit))
+}
+
+fn put_key(connection: &Connection, key: &SigningKey) -> Result<(), Failure> {
+    let sql = "INSERT INTO keys (purpose, algorithm, secret, created_at, retired_at, verifies_until) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let row = params![
+        key.purpose.word(),
+        key.algorithm.word(),
+        key.secret.expose(),
+        key.created_at.millis(),
+        key.retired.map(|retired| retired.at.millis()),
+        key.retired.map(|retired| retired.until.millis()),
+    ];
+    run(connection, sql, row)
+}
+
+pub(crate) fn revoke_signed(
+    connection: &Connection,
+    token: &TokenHash,
+    until: Timestamp,
+    audit: &AuditEntry,
+) -> Result<(), Failure> {
+    let sql = "INSERT INTO revoked (hash, expires_at) VALUES (?1, ?2) \
+               ON CONFLICT DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)";
+    run(connection, sql, params![token, until.millis()])?;
+    tell(connection, &Change::Revoked(*token))?;
+    append(connection, std::slice::from_ref(audit))
+}
+
+pub(crate) fn reserve(connection: &Connection, name: &str, count: u64) -> Result<u64, Failure> {
+    let sql = "INSERT INTO counters (name, next) VALUES (?1, 1 + ?2) \
+               ON CONFLICT DO UPDATE SET next = next + ?2 RETURNING next - ?2";
+    let first: i64 = connection.prepare_cached(sql)?.query_row(params![name, rows::integer(count)], |row| row.get(0))?;
+    Ok(first.unsigned_abs())
+}
 
 pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &AuditEntry) -> Result<Written, Failure> {
     if reads::account(connection, new.account)?.is_none() {

@@ -19,15 +19,15 @@ pub(super) async fn one_key_is_made_however_many_ask_for_it_at_once(store: &dyn 
     let answers = together((1..=8).map(|number| store.signing_keys(signing_key(number))).collect()).await;
     let mut kept = Vec::new();
     for answer in answers {
-        kept.push(answer?.iter().map(|key| (key.seed.expose().to_vec(), key.created_at)).collect::<Vec<_>>());
+        kept.push(answer?.iter().map(|key| (key.secret.expose().to_vec(), key.created_at)).collect::<Vec<_>>());
     }
     assert_eq!(kept[0].len(), 1);
-    let among = |number| signing_key(number).seed.matches(&kept[0][0].0) && signing_key(number).created_at == kept[0][0].1;
+    let among = |number| signing_key(number).secret.matches(&kept[0][0].0) && signing_key(number).created_at == kept[0][0].1;
     assert!((1..=8).any(among), "it is one of those offered");
     assert!(kept.iter().all(|keys| *keys == kept[0]), "everybody is told the same");
     let later: Vec<_> = store.signing_keys(signing_key(9)).await?;
     assert_eq!(later.len(), 1);
-    assert!(later[0].seed.matches(&kept[0][0].0), "and so is whoever comes later");
+    assert!(later[0].secret.matches(&kept[0][0].0), "and so is whoever comes later");
     Ok(())
 }
 

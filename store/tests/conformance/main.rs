@@ -4,6 +4,7 @@
 mod accounts;
 mod api_keys;
 mod grants;
+mod keys;
 mod lines;
 mod sessions;
 #[path = "../setup/mod.rs"]
@@ -16,6 +17,7 @@ use gatepost_store::Memory;
 use crate::accounts::*;
 use crate::api_keys::*;
 use crate::grants::*;
+use crate::keys::*;
 use crate::lines::*;
 use crate::sessions::*;
 use crate::setup::*;
@@ -95,6 +97,11 @@ held_by_both! {
     an_api_key_reads_back_as_it_was_written,
     a_new_api_key_takes_the_place_of_those_of_its_environment,
     an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time,
+    one_key_is_made_for_each_purpose_that_none_signs_for,
+    a_key_is_added_retired_and_forgotten_and_its_number_is_not_used_again,
+    numbers_are_reserved_once,
+    a_signed_token_is_revoked_until_the_latest_of_its_kind_has_ended,
+    an_account_is_found_by_its_public_id_exactly,
     the_feed_keeps_its_newest_ten_thousand_lines,
     the_feed_is_read_in_pages,
     the_audit_is_a_chain,

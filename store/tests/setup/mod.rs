@@ -12,10 +12,11 @@ use std::thread::JoinHandle;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::keyring::{KeyAlgorithm, Purpose, SigningKey};
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Grant, NewSession, SigningKey, Token, TokenHash};
+use gatepost_identity::store::{Grant, NewSession, Token, TokenHash};
 use gatepost_store::{Sqlite, Worker};
 use uuid::Uuid;
 
@@ -127,7 +128,14 @@ pub(crate) fn hash(number: u8) -> TokenHash {
 }
 
 pub(crate) fn signing_key(number: u8) -> SigningKey {
-    SigningKey { seed: Secret::new([number; 32]), created_at: at(number.into()) }
+    SigningKey {
+        number: 1,
+        purpose: Purpose::Own,
+        algorithm: KeyAlgorithm::EdDSA,
+        secret: Secret::new([number; 32]),
+        created_at: at(number.into()),
+        retired: None,
+    }
 }
 
 pub(crate) fn email(text: &str) -> Option<Email> {

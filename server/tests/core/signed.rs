@@ -1,0 +1,269 @@
+//! Access and refresh tokens: how they are had, what they are good for, and what ends them.
+
+use gatepost_identity::keyring::KeyAlgorithm;
+
+use super::requests::{cookie, through, web};
+use super::*;
+
+fn access(token: &str) -> Credential {
+    Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access }
+}
+
+fn refresh(token: &str) -> Credential {
+    Credential::Refresh(Secret::new(token))
+}
+
+fn text(token: &IssuedToken) -> String {
+    token.secret.expose_text().unwrap().to_owned()
+}
+
+fn claims(token: &str) -> serde_json::Value {
+    use base64::Engine;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+impl Core {
+    async fn sign_in_for(&self, binding: Binding, old: Option<&str>) -> Granted {
+        let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
+        let verb = Verb::Authenticate { provider: None, credential: password("ann", "pw"), request };
+        let mut presented = vec![through("app")];
+        presented.extend(old.map(cookie));
+        self.request(presented, verb).await.granted()
+    }
+
+    /// Ann's access token and her refresh token.
+    async fn pair(&self) -> (String, String) {
+        let granted = self.sign_in_for(Binding::TokenCookies, None).await;
+        let [one, other] = granted.tokens.as_slice() else { panic!("{granted:?}") };
+        assert_eq!((&one.kind, &other.kind), (&TokenKind::Access, &TokenKind::Refresh));
+        (text(one), text(other))
+    }
+
+    async fn issue(&self, presented: Vec<Credential>, kinds: Vec<TokenKind>, binding: Binding) -> Result<Granted, Refusal> {
+        let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
+        self.request(presented, Verb::Issue { kinds, request }).await.result.and_then(Answer::granted)
+    }
+
+    async fn is_good(&self, token: &str) -> Result<(), Refusal> {
+        self.who(vec![access(token)]).await.result.map(|_| ())
+    }
+}
+
+#[tokio::test]
+async fn a_login_for_token_cookies_begins_no_session_and_ends_that_of_the_cookie() {
+    let core = Core::with(|_| ()).await;
+    let (_, old) = core.cookie_of_ann(false).await;
+    let granted = core.sign_in_for(Binding::TokenCookies, Some(&old)).await;
+    assert_eq!((granted.principal.session, granted.tokens.len(), core.sessions().await), (None, 2, 0));
+    assert_eq!((core.audited("login").await, core.audited("replace").await), (2, 1));
+    let (life, longer) = (granted.tokens[0].expires_at.unwrap(), granted.tokens[1].expires_at.unwrap());
+    assert_eq!((life, longer), (core.clock.now().after(14 * DAY), core.clock.now().after(365 * DAY)));
+    let granted = core.sign_in_for(Binding::Tokens { remember: true }, None).await;
+    let kinds: Vec<_> = granted.tokens.iter().map(|token| token.kind.clone()).collect();
+    assert_eq!(kinds, [TokenKind::Cookie { remember: true }, TokenKind::Access, TokenKind::Refresh]);
+    assert_eq!(core.sessions().await, 1);
+    core.who(vec![cookie(&text(&granted.tokens[0]))]).await.granted();
+}
+
+#[tokio::test]
+async fn an_access_token_speaks_for_its_account_with_the_rights_of_now() {
+    let core = Core::with(|_| ()).await;
+    let (token, _) = core.pair().await;
+    assert_eq!((&claims(&token)["sub"], &claims(&token)["roles"]), (&"ann".into(), &serde_json::json!([])));
+    core.admin().set_user("ann", UserChange { roles: Some(vec!["Admin".to_owned()]), ..UserChange::default() }).await.unwrap();
+    let answered = core.who(vec![access(&token)]).await;
+    assert!(answered.caller.renewed.is_empty());
+    let principal = answered.granted().principal;
+    assert_eq!((principal.session, principal.client.as_ref(), principal.provider.as_ref()), (None, None, None));
+    assert_eq!(principal.method, Method::Access);
+    assert_eq!(principal.may(&Right::Role("Admin".to_owned())), Ok(()), "whatever the token says");
+    let exp = claims(&token)["exp"].as_i64().unwrap();
+    assert_eq!(principal.expires_at, Some(Timestamp::from_millis(exp * 1000)));
+    core.clock.turn(14 * DAY);
+    assert_eq!(core.is_good(&token).await, Err(Refusal::Expired));
+}
+
+#[tokio::test]
+async fn neither_use_of_a_token_is_the_other_and_neither_is_a_token_about_a_connection() {
+    let core = Core::with(|_| ()).await;
+    let (one, other) = core.pair().await;
+    assert_eq!(core.is_good(&other).await, Err(Refusal::InvalidCredentials));
+    assert_eq!(core.who(vec![refresh(&one)]).await.refusal(), Refusal::InvalidCredentials);
+    for _ in 0..2 {
+        assert_eq!(core.is_good(&one).await, Ok(()));
+        core.who(vec![refresh(&other)]).await.granted();
+        assert_eq!(core.is_good(&other).await, Err(Refusal::InvalidCredentials), "also once it is known");
+        assert_eq!(core.who(vec![refresh(&one)]).await.refusal(), Refusal::InvalidCredentials);
+    }
+    let connection = core.connection();
+    let _peer = core.log_in_on(connection).await;
+    let upstream = core.issue_on(connection).await.unwrap();
+    assert_eq!(core.is_good(&text(&upstream.tokens[0])).await, Err(Refusal::InvalidCredentials));
+}
+
+#[tokio::test]
+async fn whoever_ends_all_sessions_of_an_account_ends_its_tokens_and_no_later_ones() {
+    let core = Core::with(|_| ()).await;
+    for ending in ["session end", "password", "disable"] {
+        let (known, refreshing) = core.pair().await;
+        let (unknown, _) = core.pair().await;
+        assert_eq!(core.is_good(&known).await, Ok(()));
+        match ending {
+            "session end" => assert_eq!(core.admin().end_sessions_of("ann").await, Ok(0), "none had a session"),
+            "password" => drop(core.admin().set_password("ann", Some(&Secret::new("pw"))).await.unwrap()),
+            _ => {
+                core.admin().set_user_status("ann", Status::Disabled).await.unwrap();
+                core.admin().set_user_status("ann", Status::Active).await.unwrap();
+            }
+        }
+        let good = (core.is_good(&known).await, core.is_good(&unknown).await);
+        assert_eq!(good, (Err(Refusal::Revoked), Err(Refusal::Revoked)), "{ending}");
+        assert_eq!(core.who(vec![refresh(&refreshing)]).await.refusal(), Refusal::Revoked);
+        let (later, _) = core.pair().await;
+        assert_eq!(core.is_good(&later).await, Ok(()), "although it was signed in the same second");
+    }
+}
+
+#[tokio::test]
+async fn a_token_goes_with_its_account_and_is_nothing_while_that_is_off() {
+    let core = Core::with(|_| ()).await;
+    let (token, _) = core.pair().await;
+    assert_eq!(core.is_good(&token).await, Ok(()));
+    let over = UserChange { expires_at: Some(Some(core.clock.now())), ..UserChange::default() };
+    core.admin().set_user("ann", over).await.unwrap();
+    assert_eq!(core.is_good(&token).await, Err(Refusal::AccountUnavailable));
+    core.admin().remove_user("ann").await.unwrap();
+    assert_eq!(core.is_good(&token).await, Err(Refusal::AccountUnavailable));
+}
+
+#[tokio::test]
+async fn a_revoked_number_and_a_logout_are_exact() {
+    let core = Core::with(|_| ()).await;
+    let ((one, _), (other, refreshing)) = (core.pair().await, core.pair().await);
+    for token in [&one, &other] {
+        assert_eq!(core.is_good(token).await, Ok(()));
+    }
+    core.admin().revoke_token(&claims(&one)["jti"].to_string()).await.unwrap();
+    assert_eq!((core.is_good(&one).await, core.is_good(&other).await), (Err(Refusal::Revoked), Ok(())));
+    let presented = vec![access(&other), refresh(&refreshing), access("nobody's")];
+    core.request(presented, Verb::Logout).await.result.and_then(Answer::done).expect("signed out");
+    assert_eq!(core.is_good(&other).await, Err(Refusal::Revoked));
+    assert_eq!(core.who(vec![refresh(&refreshing)]).await.refusal(), Refusal::Revoked);
+    assert_eq!(core.audited("logout").await, 2);
+}
+
+#[tokio::test]
+async fn a_refresh_token_says_who_speaks_where_nothing_else_does_and_brings_an_access_token() {
+    let core = Core::with(|_| ()).await;
+    let (token, refreshing) = core.pair().await;
+    let fresh = core.who(vec![access(&token), refresh(&refreshing)]).await;
+    assert!(fresh.caller.renewed.is_empty() && fresh.failed().is_empty());
+    assert_eq!(fresh.granted().principal.method, Method::Access);
+    core.clock.turn(15 * DAY);
+    let answered = core.who(vec![access(&token), refresh(&refreshing)]).await;
+    assert_eq!(answered.failed(), [(0, Refusal::Expired)]);
+    let [renewed] = answered.caller.renewed.as_slice() else { panic!("{:?}", answered.caller) };
+    assert_eq!((&renewed.kind, core.is_good(&text(renewed)).await), (&TokenKind::Access, Ok(())));
+    assert_eq!(answered.granted().principal.method, Method::Refresh);
+    core.clock.turn(365 * DAY);
+    let answered = core.who(vec![access(&token), refresh(&refreshing)]).await;
+    assert_eq!(answered.failed(), [(0, Refusal::Expired), (1, Refusal::Expired)]);
+    assert_eq!(answered.refusal(), Refusal::Expired);
+}
+
+#[tokio::test]
+async fn a_hundred_refreshes_at_once_are_a_hundred_tokens_of_different_numbers() {
+    let core = Core::with(|_| ()).await;
+    let (_, refreshing) = core.pair().await;
+    let issue = |_| core.issue(vec![refresh(&refreshing)], vec![TokenKind::Access], Binding::Request);
+    let answers = futures_util::future::join_all((0..100).map(issue)).await;
+    let mut numbers = std::collections::BTreeSet::new();
+    for answer in answers {
+        let token = text(&answer.expect("granted").tokens[0]);
+        assert_eq!(core.is_good(&token).await, Ok(()));
+        numbers.insert(claims(&token)["jti"].as_i64().unwrap());
+    }
+    assert_eq!(numbers.len(), 100);
+    assert!(claims(&refreshing)["jti"].as_i64().unwrap() < 0);
+}
+
+#[tokio::test]
+async fn tokens_are_had_for_a_session_a_password_and_a_key_and_for_nobody() {
+    let core = Core::with(|settings| {
+        settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
+    })
+    .await;
+    let both = || vec![TokenKind::Access, TokenKind::Refresh];
+    let (_, key) = core.admin().add_api_key("ann", "live", None).await.unwrap();
+    let (_, session) = core.cookie_of_ann(false).await;
+    for presented in [vec![cookie(&session)], vec![through("app"), password("ann", "pw")], vec![Credential::ApiKey(key)]] {
+        let granted = core.issue(presented, both(), Binding::Request).await.expect("granted");
+        assert_eq!(core.is_good(&text(&granted.tokens[0])).await, Ok(()));
+    }
+    core.who(vec![cookie(&session)]).await.granted();
+    core.issue(vec![cookie(&session)], vec![TokenKind::Access], Binding::TokenCookies).await.expect("granted");
+    assert_eq!(core.who(vec![cookie(&session)]).await.refusal(), Refusal::LoginRequired, "the token took its place");
+    assert_eq!(core.issue(vec![cookie("x")], both(), Binding::Request).await.err(), Some(Refusal::LoginRequired));
+    assert_eq!(core.issue(vec![refresh("x")], both(), Binding::Request).await.err(), Some(Refusal::InvalidCredentials));
+    let unsigned = core.issue(vec![through("app"), password("ann", "pw")], vec![TokenKind::Restore], Binding::Request).await;
+    assert_eq!(unsigned.err(), Some(Refusal::Unavailable), "only what is signed can be had this way");
+}
+
+#[tokio::test]
+async fn keys_are_exchanged_without_a_token_less_until_one_is_retired_at_once() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let core = Core::on(Arc::clone(&store), |_| ()).await;
+    core.populate().await;
+    let (first, _) = core.pair().await;
+    assert_eq!(core.is_good(&first).await, Ok(()));
+    let made = core.admin().add_key(KeyAlgorithm::RS256).await.unwrap();
+    let (second, _) = core.pair().await;
+    let header = |token: &str| token.split('.').next().unwrap().to_owned();
+    assert_ne!(header(&first), header(&second));
+    assert_eq!((core.is_good(&first).await, core.is_good(&second).await), (Ok(()), Ok(())));
+    let old = core.admin().keys().await.unwrap().iter().find(|key| key.algorithm == KeyAlgorithm::HS256).unwrap().number;
+    let retired = core.admin().retire_key(old, false).await.unwrap().retired.unwrap();
+    assert_eq!(retired.until, core.clock.now().after(365 * DAY));
+    assert_eq!((core.is_good(&first).await, core.is_good(&second).await), (Ok(()), Ok(())));
+    core.admin().retire_key(old, true).await.unwrap();
+    assert_eq!(core.is_good(&first).await, Err(Refusal::InvalidCredentials), "although it was known");
+    core.admin().retire_key(made.number, true).await.unwrap();
+    assert_eq!(core.is_good(&second).await, Err(Refusal::InvalidCredentials));
+    let (third, _) = core.pair().await;
+    let other = Core::on(store, |_| ()).await;
+    assert_eq!(other.is_good(&third).await, Ok(()), "the key that was made in their place is the store's");
+    let own = core.admin().keys().await.unwrap().iter().find(|key| key.algorithm == KeyAlgorithm::EdDSA).unwrap().number;
+    assert!(matches!(core.admin().retire_key(own, false).await, Err(Refusal::Invalid(_))), "the last of our own stays");
+    assert_eq!(core.admin().retire_key(99, false).await.err(), Some(Refusal::NotFound("key")));
+}
+
+#[tokio::test]
+async fn numbers_are_not_used_again_after_a_restart() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let mut numbers = Vec::new();
+    for round in 0..3 {
+        let core = Core::on(Arc::clone(&store), |_| ()).await;
+        if round == 0 {
+            core.populate().await;
+        }
+        for token in [core.pair().await.0, core.pair().await.0] {
+            numbers.push(claims(&token)["jti"].as_i64().unwrap());
+        }
+    }
+    assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
+}
+
+#[tokio::test]
+async fn a_gate_that_spells_another_type_lets_nobody_have_it_and_takes_the_session_back() {
+    let odd: Spell = |token| match web(token) {
+        Spelled::Signed { claims, .. } => Spelled::Signed { typ: "at+jwt", claims },
+        other => other,
+    };
+    let core = Core::spelled_at_both(Arc::new(Memory::default()), odd, |_| ()).await;
+    core.populate().await;
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Tokens { remember: false }, spelling: None };
+    let verb = Verb::Authenticate { provider: None, credential: password("ann", "pw"), request };
+    assert_eq!(core.request(vec![through("app")], verb).await.refusal(), Refusal::Unavailable);
+    core.until("the session is gone", || async { core.sessions().await == 0 }).await;
+}
