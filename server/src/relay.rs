@@ -127,7 +127,8 @@ struct Line {
 }
 
 /// What is asked about whoever the connection holds begins nothing.
-const NOTHING_NEW: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
+const NOTHING_NEW: GrantRequest =
+    GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
 
 impl Relay {
     /// No connection yet.

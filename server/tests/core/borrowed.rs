@@ -78,7 +78,7 @@ async fn the_same_token_again_on_its_connection_moves_the_end_and_is_no_second_l
     let (token, connection) = (Elsewhere::new().token(&core, "u-9", "m", DAY), core.connection());
     let peer = core.bear_on(&token, connection).await.unwrap();
     core.clock.turn(20 * MINUTE);
-    let credential = Credential::Token { any_of: vec![Secret::new(token.clone())] };
+    let credential = Credential::Token { any_of: vec![Secret::new(token.clone())], kind: TokenKind::Restore };
     let again = core.identity.handle(command(Vec::new(), credential, "bearer"), &core.context(connection, "192.0.2.1")).await;
     assert!(again.attachment.is_none() && again.held.is_nothing(), "it is attached already");
     let end = core.clock.now().after(30 * MINUTE);

@@ -15,6 +15,7 @@ mod requests;
 mod sessions;
 mod signed;
 mod stalled;
+mod terminals;
 mod tokens;
 
 use std::future::Future;
