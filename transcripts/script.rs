@@ -471,7 +471,7 @@ enum Part<'a> {
 }
 
 /// Words that make `<..>` a placeholder; anything else between angle brackets is text.
-const WORDS: [&str; 8] = ["date", "basicdate", "span", "version", "deep", "long", "strings", "bom"];
+const WORDS: [&str; 9] = ["date", "basicdate", "span", "version", "number", "deep", "long", "strings", "bom"];
 
 fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
@@ -509,6 +509,9 @@ fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, String>) -> 
             Part::Placeholder("date", _) => shaped(rest, "9999-99-99T99:99:99Z"),
             Part::Placeholder("basicdate", _) => shaped(rest, "99999999T999999Z"),
             Part::Placeholder("span", _) => shaped(rest, "99:99:99.9999999"),
+            Part::Placeholder("number", _) => {
+                Some(rest.bytes().take_while(u8::is_ascii_digit).count()).filter(|digits| *digits > 0)
+            }
             Part::Placeholder("version", _) => Some(rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()),
             Part::Placeholder(..) => None,
         };

@@ -424,14 +424,15 @@ impl Config {
                 Some(toml::Value::Boolean(required)) => required,
                 Some(_) => return Err(origins.complain(&format!("{}.require_secure", gate.name), "is true or false")),
             };
-            // A gate that tells no tokens takes no passwords either, so nothing is weaker there.
-            if !require_secure && gate.spell.is_some() {
-                insecure_gates.push(gate.name);
-            }
             let section = Section(section);
             let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
             scopes.extend((gate.scopes)(&section).map_err(bad)?);
-            (gate.mounts)(&section).map_err(bad)?;
+            let mounts = (gate.mounts)(&section).map_err(bad)?;
+            // A gate that tells no tokens takes no passwords either, so nothing is weaker there; and one that is on listeners of its
+            // own alone has a wire that knows no TLS.
+            if !require_secure && gate.spell.is_some() && !mounts.is_empty() {
+                insecure_gates.push(gate.name);
+            }
             if let Some(own) = (gate.own)(&section).map_err(bad)? {
                 if let Some(key) = own.shared_services.first() {
                     return Err(bad(BadSetting::new(key, "this version passes nothing on to a service that connections share")));
