@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let Some(request) = request_of(request, lines) else { return };
     let mounts = scripted::mounts("origins = ['https://app.example.org']").expect("good settings");
-    let Some(mount) = Mount::find(mounts, &request.path, |mount| mount) else { return };
+    let Some(mount) = Mount::find(&mounts, &request.path, |mount| mount) else { return };
     let (upgrade, presented) = (request.upgrade, request.headers.contains_key(AUTHORIZATION));
     let (response, granted) = match Arc::clone(&mount.exchange).receive(scripted::START, [0; 16], request) {
         Served::Response(response) => (response, false),

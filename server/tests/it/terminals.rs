@@ -1,9 +1,12 @@
 //! Panels at a terminal: real sockets, the command line beside them, and what outlives the process and what does not.
 
+use std::time::Duration;
+
+use gatepost_identity::clock::system_instant;
 use serde_json::{Value, json};
 
-use crate::harness::{CHEAP, Home, Server};
-use crate::peer::{Peer, Response, handshake, http};
+use crate::harness::{CHEAP, Home, Server, until};
+use crate::peer::{PING, PONG, Peer, Response, frame, handshake, http};
 
 /// A terminal on ports of the system's choosing.
 const DEFAULT: &str = "[trueconf]\nweb = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nterminals = [{ name = 'default', control = \
@@ -121,6 +124,38 @@ fn a_token_leads_back_and_whoever_is_displaced_is_told_and_stays_connected() {
     // Down, and never up again by it.
     assert_eq!(code(&ask(&mut third, json!({"method": "auth", "role": "user"}))), "0 user");
     assert_eq!(code(&secured_by(&mut second, &token)), "8");
+}
+
+#[test]
+fn a_panel_is_in_within_a_second_and_control_frames_disturb_nothing() {
+    let (home, _) = secured("");
+    let server = Server::of(home);
+    let began = system_instant();
+    let request = "GET /public/default/config.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(http(server.own("trueconf", "web"), 0, request).status, 200);
+    let mut peer = panel(&server);
+    let took = system_instant().duration_since(began);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    peer.write(&frame(PONG, b"nobody asked"));
+    peer.write(&frame(PING, b"here?"));
+    let answer = peer.frame().expect("an answer");
+    assert_eq!((answer.opcode, &*answer.payload), (PONG, &b"here?"[..]));
+    assert_eq!(code(&secured_by(&mut peer, "Adm1n-77")), "0 admin");
+}
+
+#[test]
+fn whoever_vanishes_without_a_word_leaves_the_role_free_and_the_token_good() {
+    let (home, _) = secured("");
+    home.write_settings(&format!("{CHEAP}{DEFAULT}ping_every = 1\nsilence = 2\n"));
+    let server = Server::of(home);
+    let connections = || server.operator(&["terminal", "show", "default", "--json"], "").json()["connections"].clone();
+    let mut peer = panel(&server);
+    let token = text(&secured_by(&mut peer, "Adm1n-77"), "token").to_owned();
+    assert_eq!(connections(), 1);
+    // It answers no ping and closes nothing.
+    until("the silent one is given up", || connections() == 0);
+    assert_eq!(code(&secured_by(&mut panel(&server), &token)), "0 admin");
+    drop(peer);
 }
 
 #[test]
