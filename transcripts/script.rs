@@ -8,13 +8,14 @@
 mod wire;
 
 pub mod cases;
+mod placeholders;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 pub use self::wire::Wire;
-use self::wire::{SECRETS, secret, spelled};
+use placeholders::{Part, SECRETS, matches, parts, spelled};
 
 /// Where a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +69,16 @@ pub enum Step {
 pub struct Handshake {
     /// The connection that it opens.
     pub connection: u32,
+    /// The method.
+    pub method: String,
     /// Path and query.
     pub target: String,
     /// Whether it asks for a WebSocket.
     pub upgrade: bool,
     /// Header fields beside those of the upgrade itself, in order; the sub-protocols offered are among them.
     pub headers: Vec<(String, String)>,
+    /// What comes behind the header.
+    pub body: Option<String>,
 }
 
 /// What must be true of a response.
@@ -81,10 +86,18 @@ pub struct Handshake {
 pub enum Answer {
     /// Its status, and the sub-protocol chosen.
     Status(u16, Option<String>),
-    /// A header field with its exact value.
+    /// What stands beside the status.
+    Reason(String),
+    /// A header field with its value, which may hold placeholders.
     With(String, String),
     /// No header field of that name.
     Without(String),
+    /// The names of the cookies that it sets, all of them, in order.
+    Cookies(Vec<String>),
+    /// What comes behind the header, to the byte but for placeholders.
+    Body(String),
+    /// What comes behind the header holds this.
+    Holds(String),
 }
 
 /// What a peer sends.
@@ -134,8 +147,12 @@ pub struct Answered {
     pub status: u16,
     /// The sub-protocol chosen.
     pub protocol: Option<String>,
+    /// What stands beside the status.
+    pub reason: String,
     /// Its header fields.
     pub headers: Vec<(String, String)>,
+    /// What comes behind them.
+    pub body: String,
 }
 
 /// What a peer received.
@@ -242,8 +259,25 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
             let connection = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
             step(Step::Service(connection, what));
         }
-        "connect" | "get" => step(Step::Request(handshake(word == "connect", rest)?, Vec::new())),
+        "connect" => step(Step::Request(handshake("GET", true, rest)?, Vec::new())),
+        "get" | "head" | "post" | "put" | "delete" | "options" => {
+            step(Step::Request(handshake(&word.to_ascii_uppercase(), false, rest)?, Vec::new()));
+        }
         "with" => request(script)?.0.headers.push(field(rest)?),
+        "body" => {
+            let body = &mut request(script)?.0.body;
+            *body = Some(continued(body.take(), exact));
+        }
+        "answered" if rest.starts_with("body") => {
+            let line = exact.strip_prefix("body").map(|line| line.strip_prefix(' ').unwrap_or(line)).unwrap_or_default();
+            let answers = request(script)?.1;
+            let before = match answers.last() {
+                Some(Answer::Body(_)) => answers.pop(),
+                _ => None,
+            };
+            let before = before.and_then(|answer| if let Answer::Body(text) = answer { Some(text) } else { None });
+            answers.push(Answer::Body(continued(before, line)));
+        }
         "answered" => {
             let answer = answer(rest)?;
             request(script)?.1.push(answer);
@@ -273,13 +307,26 @@ fn request(script: &mut Script) -> Result<(&mut Handshake, &mut Vec<Answer>), St
     }
 }
 
-fn handshake(upgrade: bool, rest: &str) -> Result<Handshake, String> {
+/// One more line of a text.
+fn continued(before: Option<String>, line: &str) -> String {
+    before.map_or_else(|| line.to_owned(), |before| format!("{before}\n{line}"))
+}
+
+fn handshake(method: &str, upgrade: bool, rest: &str) -> Result<Handshake, String> {
     let (first, offered) = rest.split_once(" offering ").map_or((rest, None), |(first, offered)| (first, Some(offered)));
-    let numbered = first.split_once(' ').filter(|_| !first.starts_with('/'));
-    let (connection, target) = numbered.unwrap_or(("1", first));
+    // An address may hold a placeholder with a blank in it.
+    let is_number = |(connection, _): &(&str, &str)| !connection.starts_with('/');
+    let (connection, target) = first.split_once(' ').filter(is_number).unwrap_or(("1", first));
     let connection = connection.parse().map_err(|_| format!("{connection:?} is no number of a connection"))?;
     let headers = offered.map(|offered| ("Sec-WebSocket-Protocol".to_owned(), offered.to_owned()));
-    Ok(Handshake { connection, target: target.to_owned(), upgrade, headers: headers.into_iter().collect() })
+    Ok(Handshake {
+        connection,
+        method: method.to_owned(),
+        target: target.to_owned(),
+        upgrade,
+        headers: headers.into_iter().collect(),
+        body: None,
+    })
 }
 
 fn field(text: &str) -> Result<(String, String), String> {
@@ -293,6 +340,15 @@ fn answer(rest: &str) -> Result<Answer, String> {
     }
     if let Some(text) = rest.strip_prefix("with ") {
         return field(text).map(|(name, value)| Answer::With(name, value));
+    }
+    if let Some(reason) = rest.strip_prefix("reason ") {
+        return Ok(Answer::Reason(reason.to_owned()));
+    }
+    if let Some(text) = rest.strip_prefix("holding ") {
+        return Ok(Answer::Holds(text.to_owned()));
+    }
+    if let Some(names) = rest.strip_prefix("cookies") {
+        return Ok(Answer::Cookies(names.split_whitespace().map(str::to_owned).collect()));
     }
     let (status, protocol) = rest.split_once(' ').map_or((rest, None), |(status, name)| (status, Some(name.to_owned())));
     Ok(Answer::Status(status.parse().map_err(|_| format!("{status:?} is no status"))?, protocol))
@@ -374,7 +430,7 @@ impl Run<'_> {
             Some(false) => Err(format!("connection {connection} is closed")),
             None => {
                 let (target, protocol) = self.wire.opening();
-                let handshake = handshake(true, &format!("{connection} {target}"))?;
+                let handshake = handshake("GET", true, &format!("{connection} {target}"))?;
                 self.request(&handshake, &[Answer::Status(101, protocol.map(str::to_owned))])
             }
         }
@@ -386,6 +442,7 @@ impl Run<'_> {
         for (_, value) in &mut handshake.headers {
             *value = self.filled(value)?;
         }
+        handshake.body = handshake.body.map(|body| self.filled(&body)).transpose()?;
         let answered = self.stage.connect(&handshake)?;
         if handshake.upgrade {
             self.open.insert(handshake.connection, answered.status == 101);
@@ -393,18 +450,32 @@ impl Run<'_> {
         if answers.is_empty() && answered.status != 101 {
             return Err(format!("the request was answered {}, and no line says that it should be", answered.status));
         }
-        let value = |name: &str| answered.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         for answer in answers {
-            let holds = match answer {
-                Answer::Status(status, protocol) => *status == answered.status && *protocol == answered.protocol,
-                Answer::With(name, expected) => value(name) == Some(expected),
-                Answer::Without(name) => value(name).is_none(),
-            };
-            if !holds {
+            if !self.holds(answer, &answered) {
                 return Err(format!("expected {answer:?}, answered {answered:?}"));
             }
         }
         Ok(())
+    }
+
+    fn holds(&mut self, answer: &Answer, answered: &Answered) -> bool {
+        let values = |name: &str| {
+            let of_that_name = move |(own, _): &&(String, String)| own.eq_ignore_ascii_case(name);
+            answered.headers.iter().filter(of_that_name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+        };
+        match answer {
+            Answer::Status(status, protocol) => *status == answered.status && *protocol == answered.protocol,
+            Answer::Reason(reason) => *reason == answered.reason,
+            Answer::With(name, expected) => values(name).iter().any(|value| matches(expected, value, &mut self.tokens)),
+            Answer::Without(name) => values(name).is_empty(),
+            Answer::Cookies(names) => {
+                let set = values("set-cookie");
+                let set: Vec<&str> = set.iter().map(|cookie| cookie.split('=').next().unwrap_or_default()).collect();
+                set == *names
+            }
+            Answer::Body(expected) => matches(expected, &answered.body, &mut self.tokens),
+            Answer::Holds(text) => answered.body.contains(text),
+        }
     }
 
     fn compare(&mut self, connection: u32, expected: &Expected, received: Received) -> Result<(), String> {
@@ -431,6 +502,7 @@ impl Run<'_> {
                     out.push_str(&spelled(token, spelling).ok_or(format!("{spelling:?} is no way to spell a token"))?);
                 }
                 Part::Placeholder("bom", _) => out.push('\u{feff}'),
+                Part::Placeholder("cr", _) => out.push('\r'),
                 Part::Placeholder(word, count) => {
                     let count: usize = count.parse().map_err(|_| format!("<{word} {count}> has no meaning in what is sent"))?;
                     match word {
@@ -464,72 +536,6 @@ impl Run<'_> {
     }
 }
 
-enum Part<'a> {
-    Literal(&'a str),
-    /// The word, and what follows it.
-    Placeholder(&'a str, &'a str),
-}
-
-/// Words that make `<..>` a placeholder; anything else between angle brackets is text.
-const WORDS: [&str; 9] = ["date", "basicdate", "span", "version", "number", "deep", "long", "strings", "bom"];
-
-fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let (mut from, mut at) = (0, 0);
-    while let Some(open) = text[at..].find('<').map(|found| at + found) {
-        at = open + 1;
-        let Some(close) = text[at..].find('>').map(|found| at + found) else { break };
-        let (word, rest) = text[at..close].split_once(' ').unwrap_or((&text[at..close], ""));
-        if WORDS.contains(&word) || SECRETS.contains(&word) {
-            parts.push(Part::Literal(&text[from..open]));
-            parts.push(Part::Placeholder(word, rest));
-            from = close + 1;
-            at = from;
-        }
-    }
-    parts.push(Part::Literal(&text[from..]));
-    parts
-}
-
-/// Whether `text` is what `pattern` says. A token seen for the first time is remembered, and must be another than every
-/// one before it.
-fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, String>) -> bool {
-    let mut rest = text;
-    for part in parts(pattern) {
-        let length = match part {
-            Part::Literal(literal) => rest.starts_with(literal).then_some(literal.len()),
-            Part::Placeholder(kind, name) if SECRETS.contains(&kind) => secret(kind, rest).filter(|length| {
-                let seen = &rest[..*length];
-                match tokens.get(name) {
-                    Some(known) => known == seen,
-                    None if tokens.values().any(|other| other == seen) => false,
-                    None => tokens.insert(name.to_owned(), seen.to_owned()).is_none(),
-                }
-            }),
-            Part::Placeholder("date", _) => shaped(rest, "9999-99-99T99:99:99Z"),
-            Part::Placeholder("basicdate", _) => shaped(rest, "99999999T999999Z"),
-            Part::Placeholder("span", _) => shaped(rest, "99:99:99.9999999"),
-            Part::Placeholder("number", _) => {
-                Some(rest.bytes().take_while(u8::is_ascii_digit).count()).filter(|digits| *digits > 0)
-            }
-            Part::Placeholder("version", _) => Some(rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()),
-            Part::Placeholder(..) => None,
-        };
-        match length.and_then(|length| rest.get(length..)) {
-            Some(after) => rest = after,
-            None => return false,
-        }
-    }
-    rest.is_empty()
-}
-
-/// The length of `shape`, if `text` begins like it; a 9 stands for any digit.
-fn shaped(text: &str, shape: &str) -> Option<usize> {
-    let text = text.as_bytes().get(..shape.len())?;
-    let alike = |(byte, shape): (&u8, u8)| if shape == b'9' { byte.is_ascii_digit() } else { *byte == shape };
-    text.iter().zip(shape.bytes()).all(alike).then_some(shape.len())
-}
-
 /// Every way to spoil one expectation of a script: to alter it, and for a frame also to leave it out. Each must make the
 /// script fail. Those that `side` passes over are not among them.
 pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
@@ -551,6 +557,10 @@ pub fn spoiled(script: &Script, side: Side) -> Vec<(String, Script)> {
                         Answer::Status(status, protocol) => Answer::Status(status + 1, protocol.clone()),
                         Answer::With(name, value) => Answer::With(name.clone(), format!("{value} spoiled")),
                         Answer::Without(name) => Answer::With(name.clone(), "spoiled".to_owned()),
+                        Answer::Reason(reason) => Answer::Reason(format!("{reason} spoiled")),
+                        Answer::Cookies(names) => Answer::Cookies([names.as_slice(), &["spoiled".to_owned()]].concat()),
+                        Answer::Body(text) => Answer::Body(format!("{text} ")),
+                        Answer::Holds(text) => Answer::Holds(format!("{text} spoiled")),
                     };
                     Step::Request(handshake.clone(), answers)
                 };

@@ -321,11 +321,15 @@ impl<'a> Admin<'a> {
     /// # Errors
     /// [`Refusal::NotFound`] where there is none, or it has ended already.
     pub async fn end_session(&self, id: SessionId) -> Result<(), Refusal> {
-        if let Some((signed, ends, sessions)) = self.core.live.lent_by(id) {
+        if let Some((signed, ends, _)) = self.core.live.lent_by(id) {
+            // Whoever comes with the token for the first time waits until its end is on disk, and then finds it.
+            let feed = self.core.feed.lock().await;
+            let sessions = self.core.live.lent_by(id).map_or_else(|| vec![id], |(_, _, sessions)| sessions);
             for session in sessions {
                 let entry = AuditEntry { session: Some(session), ..self.entry("session_end") };
                 self.core.store.revoke(signed, ends, session, entry).await?;
             }
+            drop(feed);
             self.core.changed().await;
             return Ok(());
         }

@@ -16,7 +16,7 @@ use crate::jwt::{Claims, Issuer, verify};
 use crate::live::Lent;
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Method, Principal, TokenKind};
-use crate::scope::{ScopeRequest, Scopes, resolve};
+use crate::scope::{ScopeRequest, Scopes, meant, resolve};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::Token;
@@ -124,6 +124,7 @@ impl Core {
             return Ok(());
         }
         let id = session_id(now, &*self.entropy);
+        let (scopes, spelling) = meant(&self.settings.scopes, &claims.scopes.unwrap_or_default());
         let client = claims.client.as_deref().unwrap_or(&claims.issuer);
         let session = Session {
             id,
@@ -132,18 +133,16 @@ impl Core {
             account: None,
             client: ClientId::parse(client).map_err(|_| Refusal::InvalidCredentials)?,
             requested: ScopeRequest::Maximum,
-            spelling: 0,
+            spelling: spelling.unwrap_or(0),
             source: context.peer.address,
             started_at: now,
             used_at: now,
             expires_at: None,
             ended: None,
         };
-        let named = claims.scopes.unwrap_or_default();
-        let known = self.settings.scopes.iter().map(|line| &line.scope);
         let lent = Lent {
             signed,
-            scopes: known.filter(|scope| named.iter().any(|name| name == scope.as_str())).cloned().collect(),
+            scopes,
             person: Arc::new(AccountSummary {
                 id: None,
                 issuer: Some(claims.issuer),

@@ -277,6 +277,8 @@ impl Core {
         about.account = Some(grant.account);
         let now = self.clock.now();
         if let Some(first) = grant.redeemed {
+            // The first use may still be on its way to whoever asked; it is told first.
+            let _turn = self.turn(&grant.hash).await?;
             about.session = Some(first.session);
             let reuse = self.entry(now, "reuse", context, about);
             self.store.end_sessions(Which::Session(first.session), Reason::Revoked, now, reuse).await?;

@@ -319,7 +319,7 @@ impl Core {
     }
 
     /// Holds one of the places where grants are redeemed; two of one code share a place.
-    async fn turn(&self, grant: &TokenHash) -> Result<MutexGuard<'_, ()>, Refusal> {
+    pub(crate) async fn turn(&self, grant: &TokenHash) -> Result<MutexGuard<'_, ()>, Refusal> {
         Ok(self.turns[usize::from(grant[0]) % self.turns.len()].lock().await)
     }
 

@@ -213,7 +213,7 @@ impl Live {
             .collect();
         idle.sort_unstable();
         // A few at a time, so that the next presentation does not have to look again.
-        idle.into_iter().take(count + 64).map(|(_, hash)| hash)
+        idle.into_iter().take(count + self.settings.unpresented).map(|(_, hash)| hash)
     }
 
     /// Follows a roll that is on disk. Its successor is here already.

@@ -83,6 +83,31 @@ pub struct ScopeDefinition {
     pub scope: Scope,
     /// Whether it is given only where nobody on the way could read or change what is said.
     pub secure_only: bool,
+    /// What other issuers call it in their tokens, likeliest family of names first.
+    pub names: Vec<ScopeName>,
+}
+
+/// A name of a right in a family of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeName {
+    /// The name.
+    pub name: String,
+    /// The gate's own mark for the family.
+    pub spelling: u8,
+}
+
+/// The rights that names in somebody else's token mean, and the family of the first name that means any. Each name means the rights
+/// that are called exactly so, and not those below it, as it would in a request: a request is bounded by what the user and the
+/// client hold, a token by nothing but its words.
+pub fn meant(catalogue: &[ScopeDefinition], names: &[String]) -> (Scopes, Option<u8>) {
+    let (mut scopes, mut spelling) = (Vec::new(), None);
+    for name in names {
+        let family = catalogue.iter().flat_map(|line| &line.names).filter(|own| own.name == *name).map(|own| own.spelling).min();
+        let is_meant = |line: &&ScopeDefinition| line.scope.as_str() == name || line.names.iter().any(|own| own.name == *name);
+        scopes.extend(catalogue.iter().filter(is_meant).map(|line| line.scope.clone()));
+        spelling = spelling.or(family);
+    }
+    (scopes.into_iter().collect(), spelling)
 }
 
 /// Which scopes a peer asks for.
@@ -181,8 +206,11 @@ mod tests {
     }
 
     fn check(requested: ScopeRequest, held: &str, client: &str, secure: bool, expected: Option<&str>) {
-        let catalogue = [("m", false), ("n", false), ("t", true)]
-            .map(|(name, secure_only)| ScopeDefinition { scope: Scope::parse(name).expect("a scope"), secure_only });
+        let catalogue = [("m", false), ("n", false), ("t", true)].map(|(name, secure_only)| ScopeDefinition {
+            scope: Scope::parse(name).expect("a scope"),
+            secure_only,
+            names: Vec::new(),
+        });
         let granted = resolve(&catalogue, &requested, &scopes(held), &scopes(client), secure);
         assert_eq!(granted.ok(), expected.map(scopes), "{requested:?} of {held} through {client}, secure: {secure}");
     }
@@ -233,6 +261,31 @@ mod tests {
         check(of("t m"), of("m n"), of("m"));
         check(of("t"), of("m"), of(""));
         check(of("t"), Nothing, of(""));
+    }
+
+    #[test]
+    fn names_of_other_issuers_mean_what_is_called_so_and_nothing_below() {
+        let name = |name: &str, spelling| ScopeName { name: name.to_owned(), spelling };
+        let line = |scope: &str, names: Vec<ScopeName>| ScopeDefinition {
+            scope: Scope::parse(scope).expect("a scope"),
+            secure_only: false,
+            names,
+        };
+        let catalogue = [
+            line("Z/A", vec![name("Z/A", 0), name("P.Z.A", 1)]),
+            line("Z/B", vec![name("Z/B", 0), name("P.Z.B", 1), name("P.Z.A.B", 1)]),
+            line("plain", Vec::new()),
+        ];
+        let check = |names: &[&str], expected: &[&str], spelling| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let (scopes, family) = meant(&catalogue, &names);
+            assert_eq!((scopes.iter().map(Scope::as_str).collect::<Vec<_>>(), family), (expected.to_vec(), spelling), "{names:?}");
+        };
+        check(&["Z/A"], &["Z/A"], Some(0));
+        check(&["P.Z.A"], &["Z/A"], Some(1));
+        check(&["other", "P.Z.A.B", "Z/A"], &["Z/B", "Z/A"], Some(1));
+        check(&["plain"], &["plain"], None);
+        check(&["", "Z", "P.Z", "Z/", "P.Z.", "P.Z.C", "z/a", "Z.A"], &[], None);
     }
 
     #[test]

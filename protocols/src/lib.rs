@@ -10,6 +10,7 @@ pub mod listener;
 pub mod mount;
 pub mod oauth;
 pub mod section;
+pub mod servicestack;
 pub mod trueconf;
 pub mod zenith;
 
@@ -28,7 +29,7 @@ use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
-pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, trueconf::GATE];
+pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE, trueconf::GATE];
 
 /// One row of the table of gates.
 #[derive(Debug)]
@@ -39,8 +40,9 @@ pub struct Gate {
     pub spell: Option<Spell>,
     /// The scopes that it knows, in the order in which they are told.
     pub scopes: fn(&Section) -> Result<Vec<ScopeDefinition>, BadSetting>,
-    /// Where its exchanges attach on the common listeners.
-    pub mounts: fn(&Section) -> Result<Vec<Mount>, BadSetting>,
+    /// Where its exchanges attach on the common listeners. Beside its section it is told where others find this server, where that is
+    /// known: an origin in lower case.
+    pub mounts: fn(&Section, Option<&str>) -> Result<Vec<Mount>, BadSetting>,
     /// What it needs beside those; none, where it needs nothing or nobody has asked for it.
     pub own: fn(&Section) -> Result<Option<Own>, BadSetting>,
 }

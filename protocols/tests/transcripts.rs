@@ -6,6 +6,7 @@
 #[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
 mod script;
 #[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
+#[expect(dead_code, reason = "the laws and the fuzz targets ask in other ways")]
 mod scripted;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,21 +14,30 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::account::Rights;
 use gatepost_identity::clock::Timestamp;
-use gatepost_identity::command::{Command, Verb};
+use gatepost_identity::command::{Binding, Command, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::reply::{Event, NewToken, Reason, Reply, Spelled};
+use gatepost_identity::reply::{
+    Answer, Caller, Event, Granted, IssuedToken, NewToken, Principal, Reason, Reply, Spelled, TokenKind, ToldApiKey,
+};
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
 use gatepost_protocols::http::{Body, Response};
 use gatepost_protocols::mount::{Mount, Served, Talk};
-use gatepost_protocols::zenith::GATE;
+use gatepost_protocols::{Gate, servicestack, zenith};
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
+
+/// The gates whose wires have transcripts.
+const SCRIPTED: [&Gate; 2] = [&zenith::GATE, &servicestack::GATE];
+/// What is set for a gate that needs it to be open.
+const DEFAULTS: [(&str, &str); 1] = [("servicestack", "client = 'app'")];
 
 /// The codec, and a core that says what the script has prepared.
 struct Codec {
+    gate: &'static Gate,
     mounts: Vec<Mount>,
     now: Timestamp,
     /// What the core will be asked, where a line says so, and what it will say.
@@ -35,6 +45,10 @@ struct Codec {
     /// A question announced whose answer has not been prepared yet.
     announced: Option<String>,
     issued: Vec<Secret>,
+    /// How many requests there were, so that no two come with the same chance.
+    requests: u8,
+    /// How many tokens were signed.
+    signatures: u32,
     connections: BTreeMap<u32, Open>,
 }
 
@@ -66,19 +80,28 @@ impl Open {
 
 enum Says {
     No(Refusal),
-    /// Who, which scopes, their family unless it is the one asked in, the end, and whether a token is told.
+    /// Who, which scopes, their family unless it is the one asked in, the end, whether a token is told, and whether it is good for
+    /// one request only.
     Yes {
         who: String,
         scopes: Vec<String>,
         family: Option<u8>,
         until: Option<Timestamp>,
         token: bool,
+        once: bool,
+        /// Whether another access token was made on the way.
+        renews: bool,
     },
+    /// That it is done.
+    Done,
 }
 
 impl Codec {
-    fn new() -> Codec {
+    fn new(gate: &'static Gate) -> Codec {
         Codec {
+            gate,
+            requests: 0,
+            signatures: 0,
             mounts: Vec::new(),
             now: scripted::START,
             prepared: VecDeque::new(),
@@ -94,35 +117,161 @@ impl Codec {
         if let Some(announced) = announced.filter(|announced| *announced != asked) {
             return Err(format!("the core should have been asked {announced}\n  and was asked {asked}"));
         }
-        let Verb::Authenticate { request, .. } = command.verb else { panic!("a gate asks nothing but logins: {command:?}") };
-        match says {
-            Says::No(refusal) => Ok(scripted::refused(refusal)),
-            Says::Yes { who, scopes, family, until, token } => {
+        let who = |says: Says, spelling: Option<u8>| match says {
+            Says::Yes { who, scopes, family, until, token, once, renews: _ } => {
                 let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-                let family = family.or(request.spelling).unwrap_or(0);
+                let family = family.or(spelling).unwrap_or(0);
                 let principal = scripted::principal(&who, &scopes, family, until).ok_or(format!("{who} is not of the cast"))?;
-                let token = token.then(|| self.draw());
-                Ok(scripted::granted(principal, token.as_ref().map(Secret::expose)))
+                let session = principal.session.filter(|_| !once);
+                Ok((Principal { session, ..principal }, token))
             }
-        }
+            Says::No(_) | Says::Done => Err(format!("it was asked {asked}, and that is no answer")),
+        };
+        let result = match (command.verb, says) {
+            (Verb::WhoAmI | Verb::Issue { .. } | Verb::ApiKeys { .. }, Says::No(refusal)) => {
+                // What was shown and is no good has a place, but for a cookie, which is no claim.
+                let is_claim = |shown: &&Credential| {
+                    matches!(
+                        shown,
+                        Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_)
+                    )
+                };
+                let place = command.presented.iter().position(|shown| is_claim(&shown));
+                let failed = place.filter(|_| refusal != Refusal::LoginRequired).map(|place| (place, refusal.clone()));
+                let caller = Caller { failed: failed.into_iter().collect(), ..Caller::default() };
+                return Ok(Reply { caller, result: Err(refusal) });
+            }
+            (_, Says::No(refusal)) => Err(refusal),
+            (Verb::Logout, Says::Done) => Ok(Answer::Done),
+            (Verb::ApiKeys { environment, renew }, Says::Done) => {
+                let text = format!("{:0>32}", self.requests);
+                Ok(Answer::ApiKeys(vec![ToldApiKey {
+                    key: renew.then(|| Secret::new(text.as_str())),
+                    prefix: text[..8].to_owned(),
+                    environment,
+                    kind: "secret".to_owned(),
+                    created_at: self.now,
+                    expires_at: None,
+                }]))
+            }
+            (Verb::Register { profile, .. }, says) => {
+                let mut account = scripted::principal("bob", &[], 0, None).and_then(|bob| bob.account).expect("of the cast");
+                let made = std::sync::Arc::make_mut(&mut account);
+                made.name = profile.name.or(profile.email).unwrap_or_default();
+                made.subject = format!("u-{}", made.name);
+                let granted = match says {
+                    Says::Done => None,
+                    says => {
+                        let (principal, _) = who(says, None)?;
+                        let kind = TokenKind::Cookie { remember: false };
+                        let token = IssuedToken { secret: self.draw(&kind), kind, expires_at: None };
+                        Some(Granted { principal: Principal { account: Some(account.clone()), ..principal }, tokens: vec![token] })
+                    }
+                };
+                Ok(Answer::Registered { account, granted })
+            }
+            (Verb::ChangeRights { add, .. }, Says::Done) => Ok(Answer::Rights(add)),
+            (Verb::Issue { kinds, .. }, says) => {
+                let (principal, _) = who(says, None)?;
+                let tokens = kinds.into_iter().map(|kind| self.signed(kind)).collect();
+                Ok(Answer::Granted(Granted { principal, tokens }))
+            }
+            (Verb::WhoAmI, says) => {
+                let renews = matches!(says, Says::Yes { renews: true, .. });
+                let (principal, _) = who(says, None)?;
+                let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
+                let caller = Caller { principal: Some(principal.clone()), renewed, ..Caller::default() };
+                return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens: Vec::new() })) });
+            }
+            (Verb::Authenticate { request, .. }, says) => {
+                let (principal, token) = who(says, request.spelling)?;
+                if request.binding == Binding::TokenCookies {
+                    let tokens = [TokenKind::Access, TokenKind::Refresh].map(|kind| self.signed(kind)).into();
+                    let principal = Principal { session: None, ..principal };
+                    return Ok(Reply::of(Ok(Answer::Granted(Granted { principal, tokens }))));
+                }
+                let kind = match request.binding {
+                    Binding::Cookie { remember } | Binding::Tokens { remember } => TokenKind::Cookie { remember },
+                    Binding::Connection | Binding::Request | Binding::TokenCookies => TokenKind::Restore,
+                };
+                let expires_at = principal.expires_at;
+                let mut tokens: Vec<IssuedToken> =
+                    token.then(|| IssuedToken { secret: self.draw(&kind), kind, expires_at }).into_iter().collect();
+                if matches!(request.binding, Binding::Tokens { .. }) {
+                    tokens.extend([TokenKind::Access, TokenKind::Refresh].map(|kind| self.signed(kind)));
+                }
+                Ok(Answer::Granted(Granted { principal, tokens }))
+            }
+            (verb, _) => return Err(format!("{verb:?} was asked, and that is no answer")),
+        };
+        Ok(Reply::of(result))
     }
 
-    fn draw(&mut self) -> Secret {
+    /// A token as the core would have signed it: its claims are the gate's, and its signature is nobody's.
+    fn signed(&mut self, kind: TokenKind) -> IssuedToken {
+        self.signatures += 1;
+        let life = if kind == TokenKind::Access { 14 } else { 365 } * 86_400;
+        let secret = Secret::new(format!("header.claims.signature{}", self.signatures));
+        IssuedToken { kind, secret, expires_at: Some(self.now.after(Duration::from_secs(life))) }
+    }
+
+    fn draw(&mut self, kind: &TokenKind) -> Secret {
         let mut random = [self.issued.len() as u8 + 1; 32];
         // `+/+/`, so that another alphabet is another spelling.
         random[..3].copy_from_slice(&[0xfb, 0xff, 0xbf]);
-        let spell = GATE.spell.expect("this gate tells tokens");
-        let Spelled::Text(spelled) = spell(&NewToken::Restore { random: &random }) else { panic!("it is no claim") };
+        let new = match kind {
+            TokenKind::Restore => NewToken::Restore { random: &random },
+            TokenKind::Cookie { .. } => NewToken::Cookie { random: &random },
+            TokenKind::Upstream { .. } | TokenKind::Terminal(_) | TokenKind::Access | TokenKind::Refresh => {
+                panic!("no script is told such a token")
+            }
+        };
+        let spell = self.gate.spell.expect("this gate tells tokens");
+        let Spelled::Text(spelled) = spell(&new) else { panic!("it is no claim") };
         self.issued.push(spelled.clone());
         spelled
     }
 
     /// A command in words, as `core is asked` has it.
     fn described(&self, command: &Command) -> String {
-        let Verb::Authenticate { provider, credential, request } = &command.verb else { panic!("no login: {command:?}") };
+        let presented = || {
+            let presented: Vec<String> = command.presented.iter().map(|credential| self.credential(credential)).collect();
+            if presented.is_empty() { "nothing".to_owned() } else { presented.join(", ") }
+        };
+        let (provider, credential, request) = match &command.verb {
+            Verb::Authenticate { provider, credential, request } => (provider, credential, request),
+            Verb::WhoAmI => return format!("who shows {}", presented()),
+            Verb::Logout => return format!("to end {}", presented()),
+            Verb::Issue { kinds, .. } => return format!("{kinds:?} for {}", presented()),
+            Verb::ApiKeys { environment, renew } => {
+                return format!("{} {environment} keys of {}", if *renew { "new" } else { "the" }, presented());
+            }
+            Verb::Register { .. } => return format!("to register beside {}", presented()),
+            Verb::ChangeRights { account, add, remove, right } => {
+                let roles = |rights: &Rights| rights.roles.join(" ");
+                return format!(
+                    "to give {account} [{}] and take [{}], which needs {right:?}, by {}",
+                    roles(add),
+                    roles(remove),
+                    presented()
+                );
+            }
+            other => panic!("no gate asks this: {other:?}"),
+        };
         let mut words = vec![self.credential(credential)];
-        words.extend(command.presented.iter().map(|credential| format!("through {}", self.credential(credential))));
+        words.extend(command.presented.iter().map(|credential| match credential {
+            Credential::Client { .. } => format!("through {}", self.credential(credential)),
+            other => format!("in the place of {}", self.credential(other)),
+        }));
         words.extend(provider.iter().map(|name| format!("at {}", name.0)));
+        match request.binding {
+            Binding::Cookie { remember: false } => words.push("for a cookie".to_owned()),
+            Binding::Cookie { remember: true } => words.push("for a cookie to be kept".to_owned()),
+            Binding::Connection | Binding::Request | Binding::TokenCookies | Binding::Tokens { .. } => {}
+        }
+        if matches!(request.binding, Binding::Cookie { .. }) {
+            return words.join(" ");
+        }
         words.push(match &request.scope {
             ScopeRequest::Maximum => "for everything".to_owned(),
             ScopeRequest::Nothing => "for nothing".to_owned(),
@@ -216,6 +365,7 @@ impl Codec {
     fn grants(&self, words: &[&str]) -> Result<Says, String> {
         let [who, words @ ..] = words else { return Err("to whom?".to_owned()) };
         let (mut family, mut until, mut token, mut scopes) = (None, Some(self.now.after(scripted::LIFE)), true, Vec::new());
+        let (mut once, mut renews) = (false, false);
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
@@ -226,10 +376,12 @@ impl Codec {
                     family = Some(u8::try_from(mark.ok_or(format!("{name:?} is no family"))?).unwrap_or(0));
                 }
                 "tokenless" => token = false,
+                "once" => once = true,
+                "renewed" => renews = true,
                 scope => scopes.push(scope.to_owned()),
             }
         }
-        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token })
+        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token, once, renews })
     }
 }
 
@@ -265,6 +417,11 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InsecureTransport" => Refusal::InsecureTransport,
         "TooManySessions" => Refusal::TooManySessions,
         "LoginRequired" => Refusal::LoginRequired,
+        "AlreadySignedIn" => Refusal::AlreadySignedIn,
+        "NameTaken" => Refusal::AlreadyExists("name"),
+        "EmailTaken" => Refusal::AlreadyExists("email"),
+        "NoUser" => Refusal::NotFound("user"),
+        "Invalid" => Refusal::Invalid(Vec::new()),
         "NotPermitted" => Refusal::NotPermitted,
         "TooManyAttempts" => Refusal::TooManyAttempts { retry_after },
         "Busy" => Refusal::Busy { retry_after },
@@ -276,24 +433,46 @@ fn refusal(name: &str) -> Result<Refusal, String> {
 
 impl Stage for Codec {
     fn begin(&mut self, settings: &[String]) -> Result<(), String> {
-        let own: Vec<&str> = settings.iter().filter_map(|line| line.strip_prefix("zenith.")).collect();
-        self.mounts = scripted::mounts(&own.join("\n"))?;
+        let of_gate = |line: &&String| line.strip_prefix(self.gate.name).and_then(|line| line.strip_prefix('.')).map(str::to_owned);
+        let mut own: Vec<String> = settings.iter().filter_map(|line| of_gate(&line)).collect();
+        own.extend(DEFAULTS.iter().filter(|(gate, _)| *gate == self.gate.name).map(|(_, line)| (*line).to_owned()));
+        let public_url = settings.iter().find_map(|line| line.strip_prefix("public_url = \"")?.strip_suffix('"'));
+        self.mounts = scripted::mounts_of(self.gate, &own.join("\n"), public_url)?;
         Ok(())
     }
 
     fn connect(&mut self, handshake: &Handshake) -> Result<Answered, String> {
-        let response = match scripted::request(&self.mounts, self.now, &handshake.target, handshake.upgrade, &handshake.headers)? {
+        self.requests += 1;
+        let sent = scripted::Sent {
+            method: &handshake.method,
+            target: &handshake.target,
+            upgrade: handshake.upgrade,
+            headers: &handshake.headers,
+            body: handshake.body.as_deref().unwrap_or_default().as_bytes(),
+            seed: [self.requests; 16].map({
+                let mut place = 0;
+                move |byte: u8| {
+                    place += 1;
+                    byte.wrapping_mul(16).wrapping_add(place)
+                }
+            }),
+        };
+        let response = match scripted::send(&self.mounts, self.now, sent)? {
             Served::Response(response) => response,
             Served::Question(command, answer) => {
                 let reply = self.reply(command)?;
                 answer(self.now, reply)
             }
         };
-        let Response { status, headers, body, .. } = response;
+        let Response { status, reason, headers, body } = response;
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let mut text_of_body = String::new();
         let protocol = match body {
-            Body::Bytes(_) => None,
+            Body::Bytes(bytes) => {
+                text_of_body = String::from_utf8_lossy(&bytes).into_owned();
+                None
+            }
             Body::Upgrade(upgrade) => {
                 let (talk, service) = (upgrade.conversation, upgrade.upstream.is_some());
                 let open = Open { talk, inbox: VecDeque::new(), service, upward: VecDeque::new() };
@@ -301,7 +480,10 @@ impl Stage for Codec {
                 upgrade.subprotocol.map(str::to_owned)
             }
         };
-        Ok(Answered { status: status.as_u16(), protocol, headers })
+        let reason = reason.or(status.canonical_reason()).unwrap_or_default().to_owned();
+        // The listener leaves it out, whatever it is.
+        let body = if handshake.method == "HEAD" { String::new() } else { text_of_body };
+        Ok(Answered { status: status.as_u16(), protocol, reason, headers, body })
     }
 
     fn send_text(&mut self, connection: u32, text: &str) -> Result<(), String> {
@@ -343,6 +525,7 @@ impl Stage for Codec {
         let says = match &*words {
             ["refuses", name] => Says::No(refusal(name)?),
             ["grants", words @ ..] => self.grants(words)?,
+            ["is", "done"] => Says::Done,
             ["event", words @ ..] => return self.event(words),
             ["after", wait] => {
                 self.pass(span(wait)?.unwrap_or_default());
@@ -386,27 +569,31 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn scripts() -> (PathBuf, Vec<Script>) {
-    let folder = root().join("transcripts/zenith");
+fn scripts(gate: &Gate) -> (PathBuf, Vec<Script>) {
+    let folder = root().join("transcripts").join(gate.name);
     let scripts = script::load(&folder);
     (folder, scripts)
 }
 
 #[test]
 fn every_transcript_holds_and_inverted_none_does() {
-    let (_, scripts) = scripts();
     let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
-    let said = script::run_all(&scripts, Side::Codec, invert, &mut || Box::new(Codec::new()));
-    let said = said.unwrap_or_else(|wrong| panic!("{wrong}"));
-    writeln!(std::io::stderr(), "zenith, codec: {said}").expect("standard error takes a line");
+    for gate in SCRIPTED {
+        let (_, scripts) = scripts(gate);
+        let said = script::run_all(&scripts, Side::Codec, invert, &mut || Box::new(Codec::new(gate)));
+        let said = said.unwrap_or_else(|wrong| panic!("{wrong}"));
+        writeln!(std::io::stderr(), "{}, codec: {said}", gate.name).expect("standard error takes a line");
+    }
 }
 
 #[test]
 fn every_case_is_shown_once_and_by_name() {
-    let (folder, scripts) = scripts();
-    let cases = std::fs::read_to_string(folder.join("CASES")).expect("there are cases");
-    let count = script::cases::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
-    assert!(count > 0);
+    for gate in SCRIPTED {
+        let (folder, scripts) = scripts(gate);
+        let cases = std::fs::read_to_string(folder.join("CASES")).expect("there are cases");
+        let count = script::cases::check_cases(&cases, &root(), &scripts).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(count > 0);
+    }
 }
 
 #[test]

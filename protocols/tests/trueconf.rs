@@ -370,23 +370,27 @@ impl Stage for Codec {
             headers.append(name, http::HeaderValue::try_from(value).map_err(|error| error.to_string())?);
         }
         let request = Request {
-            method: http::Method::GET,
+            method: handshake.method.parse().map_err(|_| format!("{:?} is no method", handshake.method))?,
             path: path.to_owned(),
             query,
             headers,
             upgrade: handshake.upgrade,
             secure: false,
-            body: bytes::Bytes::new(),
+            body: bytes::Bytes::from(handshake.body.clone().unwrap_or_default()),
         };
-        let Response { status, headers, body, .. } = self.request(request)?;
-        if let Body::Upgrade(upgrade) = body {
-            let open = Open { connection: upgrade.conversation, inbox: VecDeque::new(), upward: VecDeque::new() };
-            self.connections.insert(handshake.connection, open);
-            return Ok(Answered { status: 101, protocol: None, headers: Vec::new() });
-        }
+        let Response { status, headers, body, reason } = self.request(request)?;
+        let body = match body {
+            Body::Upgrade(upgrade) => {
+                let open = Open { connection: upgrade.conversation, inbox: VecDeque::new(), upward: VecDeque::new() };
+                self.connections.insert(handshake.connection, open);
+                String::new()
+            }
+            Body::Bytes(bytes) => String::from_utf8(bytes.into()).map_err(|error| error.to_string())?,
+        };
+        let reason = reason.or(status.canonical_reason()).unwrap_or_default().to_owned();
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        Ok(Answered { status: status.as_u16(), protocol: None, headers })
+        Ok(Answered { status: status.as_u16(), protocol: None, reason, headers, body })
     }
 
     fn send_text(&mut self, connection: u32, text: &str) -> Result<(), String> {

@@ -57,6 +57,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What the core is set to.
     pub identity: gatepost_identity::Settings,
+    /// Where others find this server: an origin.
+    pub public_url: Option<String>,
     /// Each gate that is open, with its section.
     pub gates: Vec<(&'static Gate, Section)>,
 }
@@ -414,6 +416,7 @@ impl Config {
         };
         closed_to_others(&data).map_err(|fault| ConfigError(format!("--data: {fault}")))?;
 
+        let public_url = written.public_url.as_ref().map(|url| url.0.clone());
         let mut insecure_gates = Vec::new();
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
@@ -427,7 +430,7 @@ impl Config {
             let section = Section(section);
             let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
             scopes.extend((gate.scopes)(&section).map_err(bad)?);
-            let mounts = (gate.mounts)(&section).map_err(bad)?;
+            let mounts = (gate.mounts)(&section, public_url.as_deref()).map_err(bad)?;
             // A gate that tells no tokens takes no passwords either, so nothing is weaker there; and one that is on listeners of its
             // own alone has a wire that knows no TLS.
             if !require_secure && gate.spell.is_some() && !mounts.is_empty() {
@@ -456,6 +459,7 @@ impl Config {
             log: written.log,
             drain_timeout: written.drain_timeout.0,
             identity,
+            public_url,
             gates,
         })
     }
@@ -706,9 +710,9 @@ mod tests {
         assert_eq!(config.http.port(), 9);
         assert_eq!(config.identity.insecure_gates, ["zenith"]);
         let config = load("require_secure = false", &[]).expect("good settings");
-        assert_eq!(config.identity.insecure_gates, ["zenith"]);
+        assert_eq!(config.identity.insecure_gates, ["zenith", "servicestack"]);
         let config = load("require_secure = false\n[zenith]\nrequire_secure = true", &[]).expect("good settings");
-        assert!(config.identity.insecure_gates.is_empty(), "a gate may override");
+        assert_eq!(config.identity.insecure_gates, ["servicestack"], "a gate may override");
     }
 
     #[test]

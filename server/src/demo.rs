@@ -7,6 +7,7 @@
 
 #[path = "../../examples/feed/service.rs"]
 mod feed;
+mod servicestack;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -67,12 +68,13 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
     let keys = server.http.to_string();
     let feed = tokio::spawn(feed::serve(behind, feed::Feed { keys, audience: FEED.to_owned(), every: EVERY }));
     let https = server.https.ok_or("there is no TLS")?;
-    let shown = match log_in(server.http, https, &tls).await {
-        Ok(()) => subscribe(https, &tls, &issuer).await,
-        failed => failed,
-    };
+    let shown = show(server.http, https, &tls, &issuer).await;
     if shown.is_ok() && !exit {
-        say(&format!("Serving wss://{HOST}:{}/Zenith and ws://{}/Zenith until Ctrl-C. The accounts:", https.port(), server.http))?;
+        let secure = format!("{HOST}:{}", https.port());
+        say(&format!(
+            "Serving wss://{secure}/Zenith, https://{secure}/auth and ws://{}/Zenith until Ctrl-C. The accounts:",
+            server.http
+        ))?;
         for (name, password, scopes) in USERS {
             say(&format!("  user {name}, password {password}, holds {}", scopes.join(", ")))?;
         }
@@ -83,6 +85,14 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
     server.stop().await;
     feed.abort();
     shown
+}
+
+/// What is shown, gate by gate.
+async fn show(http: SocketAddr, https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Result<(), String> {
+    log_in(http, https, tls).await?;
+    subscribe(https, tls, issuer).await?;
+    servicestack::log_in(https, tls).await?;
+    say("All answers were as expected.\n")
 }
 
 /// Somebody else who vouches for people.
@@ -131,6 +141,10 @@ issuers = [{{ issuer = "{name}", audience = ["{audience}"], keys = {keys:?}, alg
 address = "ws://{feed}/"
 audience = "{FEED}"
 controllers = [{{ name = "Market", right = "Zenith/Market" }}, {{ name = "Trading", right = "Zenith/Trading" }}]
+
+[servicestack]
+client = "{CLIENT}"
+providers = ["credentials", "basic", "apikey", "jwt"]
 "#
     );
     for (path, text) in [(&keys, issuer.keys()), (&file, settings)] {
@@ -290,7 +304,13 @@ async fn subscribe(https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Re
     .await?;
 
     say("Prices come until his token ends. Then the connection stays, and nothing is delivered any more:")?;
-    peer.until("Reject", |message| is_identify(message) && message["Data"]["Result"] == "Reject").await?;
+    let mut prices = 0;
+    peer.until("Reject", |message| {
+        prices += u32::from(is_price(message));
+        is_identify(message) && message["Data"]["Result"] == "Reject"
+    })
+    .await?;
+    expect(prices > 0, "at least one price before the end")?;
     tokio::time::sleep(3 * EVERY).await;
     peer.send(&json!({"Controller": "Auth", "Topic": "QueryIdentify", "TransactionID": 2})).await?;
     let answer = peer.next().await?;
@@ -312,8 +332,7 @@ async fn subscribe(https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Re
         let ended = peer.until("an Unsub", lost).await?;
         expect(ended["Action"] == "Unsub" && ended["Confirm"] == true, "an Unsub")?;
     }
-    peer.until("a price", is_price).await?;
-    say("All answers were as expected.\n")
+    peer.until("a price", is_price).await.map(drop)
 }
 
 fn owner(transaction: u32, name: &str, password: &str) -> Value {
@@ -332,6 +351,14 @@ trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line for S {}
 
+/// A connection, over TLS where that is given.
+async fn line(address: SocketAddr, tls: Option<&TlsConnector>) -> std::io::Result<Box<dyn Line>> {
+    let stream = TcpStream::connect(address).await?;
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    let host = ServerName::try_from(HOST).map_err(std::io::Error::other)?;
+    Ok(Box::new(tls.connect(host, stream).await?))
+}
+
 /// A client that prints what it says and hears.
 struct Client {
     name: &'static str,
@@ -341,14 +368,7 @@ struct Client {
 impl Client {
     async fn connect(name: &'static str, address: SocketAddr, tls: Option<&TlsConnector>) -> Result<Client, String> {
         let failed = |error: &dyn std::fmt::Display| format!("connection {name}: {error}");
-        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-        let stream: Box<dyn Line> = match tls {
-            None => Box::new(stream),
-            Some(tls) => {
-                let host = ServerName::try_from(HOST).map_err(|error| failed(&error))?;
-                Box::new(tls.connect(host, stream).await.map_err(|error| failed(&error))?)
-            }
-        };
+        let stream = line(address, tls).await.map_err(|error| failed(&error))?;
         let mut request = format!("ws://{HOST}/Zenith?version=2.0").into_client_request().map_err(|error| failed(&error))?;
         request.headers_mut().insert("sec-websocket-protocol", http::HeaderValue::from_static("ZenithJson"));
         let (stream, _) = client_async(request, stream).await.map_err(|error| failed(&error))?;

@@ -1,10 +1,11 @@
 //! The turn of an exchange and the loop of a conversation: the only code that asks the core for a peer.
 //!
-//! It moves bytes and keeps order. It refuses to know what any message means; the gate does. Each question runs to its end
-//! in a task of its own, so that a peer that hangs up has still spent its attempt; only its answer may be dropped.
+//! It moves bytes and keeps order. It refuses to know what any message means; the gate does. Each question runs to its end,
+//! at once or in a task of its own (`world.rs`), so that a peer that hangs up has still spent its attempt; only its answer may be
+//! dropped.
 //!
 //! ```text
-//! socket -> frame -> Talk::receive -> Command -> Identity::handle (own task)
+//! socket -> frame -> Talk::receive -> Command -> World::ask -> Identity::handle
 //!                                                      |
 //! socket <- outbox <- Talk::answer <- Reply <- Outcome-+-> attachment (kept here), held (released once handed over)
 //!           outbox <- Talk::notify <- Event <- attachment
@@ -44,6 +45,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 const CLOSING: Duration = Duration::from_secs(5);
 /// After how many frames a batch is sent even while more is coming in.
 pub(crate) const BATCH: usize = 32;
+/// How much a pong is longer than its payload, in bytes: no control frame has more than 125 (RFC 6455 section 5.5).
+pub(crate) const PONG_HEADER: usize = 2;
 /// What is read from a socket at a time: small, because every idle connection holds as much.
 const READ_BUFFER: usize = 512;
 /// From how many bytes on frames are written without waiting for the end of a batch.
@@ -252,11 +255,10 @@ impl<S: Wire> Talking<S> {
         loop {
             let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
             self.keep_time(instant, now)?;
+            // An answer comes before the events: what befell the session after it was given must be heard after it, too. One
+            // that brings an attachment leaves the old one's events unheard, since they are about what is over.
+            self.hear_outcome(now, waking);
             self.hear_events(now, waking);
-            if self.hear_outcome(now, waking) {
-                // It may have brought an attachment, which has not been listened to yet.
-                continue;
-            }
             self.pass_on(instant);
             self.hand_over(waking)?;
             let heard = self.hear_service(instant, now, waking);
@@ -292,16 +294,15 @@ impl<S: Wire> Talking<S> {
     }
 
     /// The core's answer, if it is there: first its attachment, then the words, then what others may learn.
-    fn hear_outcome(&mut self, now: Timestamp, waking: &mut Waking<'_>) -> bool {
-        let Some(pending) = &mut self.pending else { return false };
-        let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return false };
+    fn hear_outcome(&mut self, now: Timestamp, waking: &mut Waking<'_>) {
+        let Some(pending) = &mut self.pending else { return };
+        let Poll::Ready(outcome) = Pin::new(pending).poll(waking) else { return };
         self.pending = None;
         match outcome {
             Ok(outcome) => self.hear(outcome, now),
             // The question has broken off in a panic. The peer cannot be answered, so it is told that this is our fault.
             Err(_) => self.outbox.close(1011, "fault"),
         }
-        true
     }
 
     fn hear(&mut self, outcome: Outcome, now: Timestamp) {
@@ -402,8 +403,9 @@ impl<S: Wire> Talking<S> {
             Message::Text(text) => Frame::Text(text),
             Message::Binary(bytes) => Frame::Binary(bytes),
             // The library has queued the pong; it goes out with the next flush.
-            Message::Ping(_) => {
+            Message::Ping(payload) => {
                 self.unflushed += 1;
+                self.handed_bytes += payload.len() + PONG_HEADER;
                 return Ok(Reading::Took);
             }
             Message::Pong(_) | Message::Frame(_) => return Ok(Reading::Took),

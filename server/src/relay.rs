@@ -42,7 +42,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Utf8Bytes};
 
-use crate::drive::{BATCH, Open};
+use crate::drive::{BATCH, Open, PONG_HEADER};
 use crate::world::{Asked, World};
 
 /// What the token says, readable as it is, for services that trust the network they are reached over.
@@ -268,7 +268,7 @@ impl Relay {
                     let moved = line.keep_time(limits, instant, waking);
                     let moved = moved.and_then(|()| line.hand_over(&mut self.queue, &mut self.queued_bytes, instant, waking));
                     let came = match moved {
-                        Ok(()) if hungry => line.read(instant, waking),
+                        Ok(()) if hungry => line.read(limits.unsent.0, instant, waking),
                         Ok(()) => return Poll::Pending,
                         Err(broken) => Err(broken),
                     };
@@ -399,7 +399,17 @@ impl Line {
         Ok(Pin::new(&mut self.stream).start_send(message)?)
     }
 
-    fn read(&mut self, instant: Instant, waking: &mut Waking<'_>) -> Result<Option<Came>, Broken> {
+    fn is_blocked(&self, most: usize) -> bool {
+        self.unsent_since.is_some() && self.handed_bytes > most
+    }
+
+    fn read(&mut self, most: usize, instant: Instant, waking: &mut Waking<'_>) -> Result<Option<Came>, Broken> {
+        if self.is_blocked(most) {
+            self.flush(instant, waking);
+            if self.is_blocked(most) {
+                return Ok(None);
+            }
+        }
         loop {
             let message = match Pin::new(&mut self.stream).poll_next(waking) {
                 Poll::Pending => return Ok(None),
@@ -411,7 +421,17 @@ impl Line {
                 Message::Text(text) => return Ok(Some(Came::Text(text))),
                 Message::Binary(bytes) => return Ok(Some(Came::Binary(bytes))),
                 // The library has queued the pong; it goes out with the next flush.
-                Message::Ping(_) => self.unflushed += 1,
+                Message::Ping(payload) => {
+                    self.unflushed += 1;
+                    self.handed_bytes += payload.len() + PONG_HEADER;
+                    if self.handed_bytes > most {
+                        // The service takes nothing of what it makes us say. It is read again once it has.
+                        self.flush(instant, waking);
+                        if self.is_blocked(most) {
+                            return Ok(None);
+                        }
+                    }
+                }
                 Message::Pong(_) | Message::Frame(_) => {}
                 Message::Close(frame) => {
                     // Its reason is somebody else's text, so it is written with its escapes.

@@ -148,7 +148,8 @@ impl Server {
         let core = Core::open(&config.data, config.identity, config.password_threads).await?;
         let mut mounts = Vec::new();
         for (gate, section) in &config.gates {
-            let these = (gate.mounts)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
+            let these = (gate.mounts)(section, config.public_url.as_deref())
+                .map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
             mounts.extend(these.into_iter().map(|mount| (gate.name, mount)));
         }
         let clock = Arc::new(RealClock);

@@ -140,7 +140,7 @@ struct Core {
 
 impl Core {
     async fn on(store: Arc<Interrupted>) -> Core {
-        let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false };
+        let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false, names: Vec::new() };
         let settings = Settings {
             passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
             providers: [("local", ProviderKind::Local), ("apikey", ProviderKind::ApiKey)]

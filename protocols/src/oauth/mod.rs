@@ -22,7 +22,7 @@ pub const GATE: Gate = Gate {
     name: "oauth",
     spell: None,
     scopes: |section| section.read::<Settings>().map(|Settings {}| Vec::new()),
-    mounts: |section| section.read::<Settings>().map(|Settings {}| vec![Mount::new("/.well-known/jwks.json", Keys)]),
+    mounts: |section, _| section.read::<Settings>().map(|Settings {}| vec![Mount::new("/.well-known/jwks.json", Keys)]),
     own: |_| Ok(None),
 };
 
@@ -70,7 +70,7 @@ mod tests {
     use crate::section::Section;
 
     fn mount() -> Mount {
-        (GATE.mounts)(&Section::default()).ok().and_then(|mut mounts| mounts.pop()).expect("one mount")
+        (GATE.mounts)(&Section::default(), None).ok().and_then(|mut mounts| mounts.pop()).expect("one mount")
     }
 
     fn served(method: Method, result: Result<Answer, Refusal>) -> Response {
@@ -121,6 +121,6 @@ mod tests {
     fn a_key_in_its_section_is_refused() {
         let section = Section("issuer = 'x'".parse().expect("TOML"));
         assert_eq!((GATE.scopes)(&section).map(|scopes| scopes.len()).map_err(|bad| bad.key), Err("issuer".to_owned()));
-        assert_eq!((GATE.mounts)(&section).map(|mounts| mounts.len()).map_err(|bad| bad.key), Err("issuer".to_owned()));
+        assert_eq!((GATE.mounts)(&section, None).map(|mounts| mounts.len()).map_err(|bad| bad.key), Err("issuer".to_owned()));
     }
 }

@@ -38,7 +38,7 @@ pub const GATE: Gate = Gate {
     name: "trueconf",
     spell: Some(spelling::spell),
     scopes: |_| Ok(Vec::new()),
-    mounts: |section| Settings::read(section).map(|_| Vec::new()),
+    mounts: |section, _| Settings::read(section).map(|_| Vec::new()),
     own,
 };
 

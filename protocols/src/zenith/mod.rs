@@ -32,6 +32,6 @@ pub const GATE: Gate = Gate {
     name: "zenith",
     spell: Some(spelling::spell),
     scopes: |section| Ok(Settings::read(section)?.catalogue.definitions()),
-    mounts: exchange::mounts,
+    mounts: |section, _| exchange::mounts(section),
     own: |_| Ok(None),
 };

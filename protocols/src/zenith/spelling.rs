@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use gatepost_identity::account::ClientId;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::{IssuedToken, NewToken, Principal, Spelled};
-use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest, Scopes};
+use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeName, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use serde::Serialize;
 
@@ -123,7 +123,15 @@ const WSAPI: &str = "http://api.paritech.com/wsapi";
 impl Catalogue {
     /// What the core must know of it.
     pub(super) fn definitions(&self) -> Vec<ScopeDefinition> {
-        let definition = |right: &Right| ScopeDefinition { scope: right.scope.clone(), secure_only: right.secure_only };
+        let name = |family: Family, name: &String| ScopeName { name: name.clone(), spelling: family.mark() };
+        let definition = |right: &Right| ScopeDefinition {
+            scope: right.scope.clone(),
+            secure_only: right.secure_only,
+            names: Family::ALL
+                .into_iter()
+                .flat_map(|family| right.names[family as usize].iter().map(move |one| name(family, one)))
+                .collect(),
+        };
         self.0.iter().map(definition).collect()
     }
 

@@ -13,7 +13,7 @@ use gatepost_identity::session::SessionId;
 use gatepost_protocols::http::{Request, Response};
 use gatepost_protocols::mount::{Mount, Served};
 use gatepost_protocols::section::Section;
-use gatepost_protocols::zenith::GATE;
+use gatepost_protocols::{Gate, Seed, zenith};
 
 /// When every script begins.
 pub const START: Timestamp = Timestamp::from_millis(1_925_089_445_000);
@@ -33,7 +33,7 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
         issuer: None,
         subject: format!("u-{who}"),
         name: who.to_owned(),
-        email: None,
+        email: Some("ann@example.org".to_owned()).filter(|_| who == "ann"),
         display_name,
         first_name: None,
         last_name: None,
@@ -45,13 +45,18 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
         account: Some(Arc::new(account)).filter(|_| who != "svc"),
         client: ClientId::parse(if who == "svc" { "svc" } else { "app" }).ok(),
         scopes: scopes?,
-        rights: Rights::default(),
+        rights: rights(who),
         terminal: None,
         provider: None,
         method: Method::Password,
         spelling,
         expires_at,
     })
+}
+
+fn rights(who: &str) -> Rights {
+    let names = |name: &str| if who == "ann" { vec![name.to_owned()] } else { Vec::new() };
+    Rights { roles: names("Editor"), permissions: names("Print") }
 }
 
 /// A reply that grants.
@@ -66,13 +71,18 @@ pub fn refused(refusal: Refusal) -> Reply {
     Reply::of(Err(refusal))
 }
 
-/// Where the gate answers, under these settings.
+/// Where the Zenith gate answers, under these settings.
 pub fn mounts(settings: &str) -> Result<Vec<Mount>, String> {
-    let section = Section(settings.parse().map_err(|error| format!("{settings:?}: {error}"))?);
-    (GATE.mounts)(&section).map_err(|bad| format!("{}: {}", bad.key, bad.what))
+    mounts_of(&zenith::GATE, settings, None)
 }
 
-/// Hands a request to the mount of its path; 404 where there is none, as the server's router has it.
+/// Where a gate answers, under these settings of its own.
+pub fn mounts_of(gate: &Gate, settings: &str, public_url: Option<&str>) -> Result<Vec<Mount>, String> {
+    let section = Section(settings.parse().map_err(|error| format!("{settings:?}: {error}"))?);
+    (gate.mounts)(&section, public_url).map_err(|bad| format!("{}: {}", bad.key, bad.what))
+}
+
+/// Hands a GET to the mount of its path; 404 where there is none, as the server's router has it.
 pub fn request(
     mounts: &[Mount],
     now: Timestamp,
@@ -80,23 +90,46 @@ pub fn request(
     upgrade: bool,
     headers: &[(String, String)],
 ) -> Result<Served, String> {
+    send(mounts, now, Sent { method: "GET", target, upgrade, headers, body: b"", seed: [0; 16] })
+}
+
+/// A request as it travels.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    /// Whether it asks for a WebSocket.
+    pub upgrade: bool,
+    /// The header fields.
+    pub headers: &'a [(String, String)],
+    /// What comes behind them.
+    pub body: &'a [u8],
+    /// The chance that comes with it.
+    pub seed: Seed,
+}
+
+/// Hands a request to the mount of its path, as the listener does.
+pub fn send(mounts: &[Mount], now: Timestamp, sent: Sent<'_>) -> Result<Served, String> {
+    let target = sent.target;
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
     let Some(mount) = Mount::find(mounts, path, |mount| mount) else {
         return Ok(Served::Response(Response::empty(http::StatusCode::NOT_FOUND)));
     };
     let mut fields = http::HeaderMap::new();
-    for (name, value) in headers {
+    for (name, value) in sent.headers {
         let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
         fields.append(name, http::HeaderValue::try_from(value).map_err(|error| error.to_string())?);
     }
     let request = Request {
-        method: http::Method::GET,
+        method: sent.method.parse().map_err(|_| format!("{:?} is no method", sent.method))?,
         path: path.to_owned(),
         query,
+        secure: fields.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https"),
         headers: fields,
-        upgrade,
-        secure: true,
-        body: Default::default(),
+        upgrade: sent.upgrade,
+        body: sent.body.to_vec().into(),
     };
-    Ok(Arc::clone(&mount.exchange).receive(now, [0; 16], request))
+    Ok(Arc::clone(&mount.exchange).receive(now, sent.seed, request))
 }

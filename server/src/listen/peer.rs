@@ -69,17 +69,32 @@ impl Proxies {
         if !self.trusts(peer.address) {
             return Ok(peer);
         }
-        let (hops, secure) = match self.fields {
+        let (hops, schemes) = match self.fields {
             Fields::None => return Ok(peer),
-            Fields::XForwarded => (x_forwarded_for(headers)?, x_forwarded_proto(headers)?),
+            Fields::XForwarded => x_forwarded(headers)?,
             Fields::Forwarded => forwarded(headers)?,
         };
         // The last hop that is not ours is the one that the outermost trusted proxy saw; what stands before it, anybody may
         // have written.
-        let address = hops.iter().rev().find(|hop| !self.trusts(**hop)).or(hops.first()).copied().unwrap_or(peer.address);
-        // Where a hop is named and no scheme, how that hop came is not known; TLS between the proxy and us says nothing of it.
-        Ok(Peer { address, secure: secure.unwrap_or(peer.secure && hops.is_empty()) })
+        let seen = hops.iter().rposition(|hop| !self.trusts(*hop)).unwrap_or(0);
+        let address = hops.get(seen).copied().unwrap_or(peer.address);
+        // The way is as secure as its least secure part from there on. Where a hop is named and no scheme, how that hop came is
+        // not known; TLS between the proxy and us says nothing of it.
+        let secure = match schemes {
+            Schemes::OfEach(schemes) if !schemes.is_empty() => schemes[seen..].iter().all(|scheme| *scheme == Some(true)),
+            Schemes::OfAll(schemes) if !schemes.is_empty() => schemes.iter().all(|scheme| *scheme),
+            Schemes::OfEach(_) | Schemes::OfAll(_) => peer.secure && hops.is_empty(),
+        };
+        Ok(Peer { address, secure })
     }
+}
+
+/// What proxies say of how something came to them: https or not.
+enum Schemes {
+    /// Beside each hop, where it is said.
+    OfEach(Vec<Option<bool>>),
+    /// In a list of its own, whose entries belong to no hop for certain.
+    OfAll(Vec<bool>),
 }
 
 /// All values of a field, split at commas, in order.
@@ -91,13 +106,10 @@ fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Vec<&'h str>, O
     Ok(values)
 }
 
-fn x_forwarded_for(headers: &HeaderMap) -> Result<Vec<IpAddr>, Odd> {
-    list(headers, &X_FORWARDED_FOR)?.into_iter().map(address).collect()
-}
-
-/// `None`: not said. Of several hops the last one is the proxy that is trusted.
-fn x_forwarded_proto(headers: &HeaderMap) -> Result<Option<bool>, Odd> {
-    list(headers, &X_FORWARDED_PROTO)?.last().map(|proto| scheme(proto)).transpose()
+fn x_forwarded(headers: &HeaderMap) -> Result<(Vec<IpAddr>, Schemes), Odd> {
+    let hops = list(headers, &X_FORWARDED_FOR)?.into_iter().map(address).collect::<Result<_, _>>()?;
+    let schemes = list(headers, &X_FORWARDED_PROTO)?.into_iter().map(scheme).collect::<Result<_, _>>()?;
+    Ok((hops, Schemes::OfAll(schemes)))
 }
 
 fn scheme(text: &str) -> Result<bool, Odd> {
@@ -125,8 +137,8 @@ fn address(text: &str) -> Result<IpAddr, Odd> {
 }
 
 /// `Forwarded: for=192.0.2.1;proto=https, for="[2001:db8::1]:4711"` (RFC 7239 section 4).
-fn forwarded(headers: &HeaderMap) -> Result<(Vec<IpAddr>, Option<bool>), Odd> {
-    let (mut hops, mut secure) = (Vec::new(), None);
+fn forwarded(headers: &HeaderMap) -> Result<(Vec<IpAddr>, Schemes), Odd> {
+    let (mut hops, mut schemes) = (Vec::new(), Vec::new());
     for element in list(headers, &FORWARDED)? {
         let (mut hop, mut proto) = (None, None);
         for pair in element.split(';').map(str::trim) {
@@ -147,9 +159,9 @@ fn forwarded(headers: &HeaderMap) -> Result<(Vec<IpAddr>, Option<bool>), Odd> {
             }
         }
         hops.push(hop.ok_or(Odd("a forwarded element does not say for whom"))?);
-        secure = proto;
+        schemes.push(proto);
     }
-    Ok((hops, secure))
+    Ok((hops, Schemes::OfEach(schemes)))
 }
 
 /// Reads the PROXY header that a trusted connection begins with, and nothing behind it.
@@ -313,6 +325,26 @@ mod tests {
     }
 
     #[test]
+    fn a_way_is_as_secure_as_its_least_secure_part() {
+        use Fields::{Forwarded, XForwarded};
+        let forwarded = |text, secure| check(Forwarded, "10.0.0.1", &[("forwarded", text)], Ok(("192.0.2.7", secure)));
+        forwarded("for=192.0.2.7;proto=http, for=10.0.0.2;proto=https", false);
+        forwarded("for=192.0.2.7, for=10.0.0.2;proto=https", false);
+        forwarded("for=192.0.2.7;proto=https, for=10.0.0.2;proto=http", false);
+        forwarded("for=192.0.2.7;proto=https, for=10.0.0.2", false);
+        forwarded("for=192.0.2.7;proto=https, for=10.0.0.2;proto=https", true);
+        forwarded("for=6.6.6.6;proto=http, for=192.0.2.7;proto=https, for=10.0.0.2;proto=https", true);
+        let both = |proto, secure| {
+            let fields = [("x-forwarded-for", "192.0.2.7, 10.0.0.2"), ("x-forwarded-proto", proto)];
+            check(XForwarded, "10.0.0.1", &fields, Ok(("192.0.2.7", secure)));
+        };
+        both("http, https", false);
+        both("https, http", false);
+        both("https, https", true);
+        both("https", true);
+    }
+
+    #[test]
     fn an_odd_spelling_of_a_trusted_proxy_is_refused() {
         use Fields::{Forwarded, XForwarded};
         for text in [
@@ -328,7 +360,7 @@ mod tests {
         ] {
             check(XForwarded, "10.0.0.1", &[("x-forwarded-for", text)], Err(()));
         }
-        for text in ["", "HTTPS", "https, ftp", "on"] {
+        for text in ["", "HTTPS", "https, ftp", "ftp, https", "on"] {
             check(XForwarded, "10.0.0.1", &[("x-forwarded-proto", text)], Err(()));
         }
         for text in ["", "for", "proto=https", "for=unknown", "for=1.2.3.4;for=1.2.3.4", "for=\"1.2.3.4", "for=_hidden"] {

@@ -50,6 +50,8 @@ pub struct Certificates {
     files: Files,
     current: RwLock<Arc<ServerConfig>>,
     seen: Mutex<[Option<Stamp>; 2]>,
+    /// What was last said against the files.
+    complained: Mutex<Option<String>>,
 }
 
 impl Certificates {
@@ -60,7 +62,7 @@ impl Certificates {
     pub fn open(files: Files) -> Result<Certificates, Unusable> {
         let seen = files.stamps();
         let current = RwLock::new(Arc::new(read(&files)?));
-        Ok(Certificates { files, current, seen: Mutex::new(seen) })
+        Ok(Certificates { files, current, seen: Mutex::new(seen), complained: Mutex::default() })
     }
 
     /// What the next connection is served with.
@@ -73,14 +75,16 @@ impl Certificates {
     /// # Errors
     /// Which file is at fault, and why; what was in use stays in use.
     pub fn reload(&self) -> Result<(), Unusable> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.files.stamps();
+        let seen = self.files.stamps();
         let config = read(&self.files)?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        *self.complained.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(())
     }
 
-    /// Reads the files anew if they have changed. Certificate and key are replaced one after the other, so a pair that does not
-    /// fit is tried again when the second file changes.
+    /// Reads the files anew if they have changed since they were last read with success. Certificate and key are replaced one after
+    /// the other, so a pair that does not fit is tried again; each complaint is said once.
     pub fn reload_if_changed(&self) {
         let changed = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != self.files.stamps();
         if !changed {
@@ -88,7 +92,13 @@ impl Certificates {
         }
         match self.reload() {
             Ok(()) => tracing::info!("the certificate was read anew"),
-            Err(error) => tracing::warn!(%error, "the certificate on disk cannot be used, the one in use stays: {error}"),
+            Err(error) => {
+                let said = Some(error.to_string());
+                let before = std::mem::replace(&mut *self.complained.lock().unwrap_or_else(PoisonError::into_inner), said.clone());
+                if before != said {
+                    tracing::warn!(%error, "the certificate on disk cannot be used, the one in use stays: {error}");
+                }
+            }
         }
     }
 }

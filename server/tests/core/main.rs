@@ -115,7 +115,8 @@ impl Core {
 
     async fn spelled_by(store: Arc<dyn Store>, (spell, web): (Spell, Spell), change: impl FnOnce(&mut Settings)) -> Core {
         let clock = Turned::new();
-        let scope = |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only };
+        let scope =
+            |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only, names: Vec::new() };
         let mut settings = Settings {
             passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
             providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: vec!["Paritech".to_owned()] }],

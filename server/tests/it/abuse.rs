@@ -51,6 +51,18 @@ fn a_message_of_100_mb_closes_with_1009_and_costs_little() {
 }
 
 #[test]
+fn a_flood_of_pings_whose_answers_are_never_read_costs_little() {
+    let server = warmed(&format!("{CHEAP}[zenith]\nunsent_for = 2\n"));
+    let pings = frame(PING, &[b'x'; 125]).repeat(500);
+    // What it says when it has had enough is lost in the flood; that it has had enough is what counts.
+    costs_little(&server, 2 * MOST, || {
+        let mut peer = server.connect();
+        while peer.try_write(&pings) {}
+    });
+    server.connect().query().rejected();
+}
+
+#[test]
 fn a_million_fragments_of_one_byte_cost_no_more_than_the_message_they_make() {
     let query = br#"{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":1}"#;
     let blanks = raw_frame(CONTINUATION, true, b" ").repeat(FRAGMENTS);

@@ -61,6 +61,22 @@ fn base64(text: &str) -> String {
 }
 
 #[test]
+fn a_token_may_name_rights_in_any_of_the_three_families_and_is_answered_in_its_own() {
+    let server = Server::of(home());
+    let check = |scope: &str, told: Value| {
+        let answer = published(&mut server.connect(), 1, &token(scope, 600));
+        assert_eq!((&answer["Data"]["Result"], &answer["Data"]["Scope"]), (&json!("Success"), &told), "{scope}");
+    };
+    check("Zenith/Market Zenith/News", json!(["Zenith/Market", "Zenith/News"]));
+    check("profile Paritech.Zenith.Market.Data", json!(["Paritech.Zenith.Market"]));
+    check("Paritech.Zenith.Market", json!(["Paritech.Zenith.Market"]));
+    check("Zenith Paritech Paritech.Zenith http://api.paritech.com/wsapi", json!([]));
+    check("http://api.paritech.com/wsapi/market/news", json!(["http://api.paritech.com/wsapi/market/news"]));
+    check("Paritech.Zenith.Mark Zenith/Marke zenith/market", json!([]));
+    check("Motif/Service Zenith/News Paritech.Zenith.Market.Data", json!(["Zenith/Market", "Zenith/News"]));
+}
+
+#[test]
 fn the_maintained_client_logs_in_with_a_signed_token_and_refreshes_it_on_the_open_connection() {
     let server = Server::of(home());
     let mut peer = server.connect();

@@ -262,6 +262,19 @@ fn a_header_that_is_too_long_is_refused() {
 }
 
 #[test]
+fn a_flood_of_header_fields_is_refused() {
+    let server = Server::start(CHEAP);
+    let many: String = (0..5000).map(|number| format!("X-{number}: y\r\n")).collect();
+    for fields in [many.as_str(), &many[..8000]] {
+        let mut peer = Peer::dial(server.http(), 0);
+        peer.write_if_read(handshake("/Zenith", fields).as_bytes());
+        let told = peer.hung_up();
+        assert!(told.is_empty() || told.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&told));
+    }
+    server.connect().query().rejected();
+}
+
+#[test]
 fn a_peer_that_never_reads_is_given_up_and_costs_little_memory() {
     let server = Server::start(CHEAP);
     let mut peer = server.connect();

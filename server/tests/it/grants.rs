@@ -85,36 +85,44 @@ fn as_the_sample_has_it(answer: &str) -> Value {
     serde_json::from_str(&format!("{{{}}}", more.strip_prefix(',').unwrap_or(more))).expect("members")
 }
 
-/// Logs in with a grant for the sample's client, which its server's operator has made meanwhile; gives back the token told.
-fn log_in_as_the_sample_has_it(server: &Server, mut peer: Peer) -> String {
+/// Logs in with a grant for the sample's client, which its server's operator has made meanwhile; gives back the token told and the request.
+fn log_in_as_the_sample_has_it(server: &Server, mut peer: Peer) -> (String, String) {
     let rights = ["--scope", "Zenith/Market", "--scope", "Zenith/Trading"];
     server.operator(&[&["client", "add", "TriOptimum"], &rights[..]].concat(), "").ok();
     server.operator(&[&["user", "add", "shodan", "--no-password"], &rights[..]].concat(), "").ok();
     let mint = ["grant", "mint", "--client", "TriOptimum", "--user", "shodan", "--json"];
     let minted = server.operator(&mint, "").json();
-    peer.send_text(&SAMPLE_REQUEST.replace("authGrant", minted["code"].as_str().expect("a code")));
+    let request = SAMPLE_REQUEST.replace("authGrant", minted["code"].as_str().expect("a code"));
+    peer.send_text(&request);
     let more = as_the_sample_has_it(&peer.next_text());
     let mut members: Vec<&str> = more.as_object().expect("members").keys().map(String::as_str).collect();
     members.sort_unstable();
     assert_eq!(members, ["AccessToken", "ExpiresIn", "ExpiryDate", "UserID"]);
     assert_eq!(more["UserID"], "shodan");
-    more["AccessToken"].as_str().expect("text").to_owned()
+    (more["AccessToken"].as_str().expect("text").to_owned(), request)
 }
 
 #[test]
 fn a_grant_minted_while_serving_logs_in_over_tls_as_the_published_sample_has_it() {
     let (server, pair) = secured("");
-    let token = log_in_as_the_sample_has_it(&server, pair.connect(&server));
+    let (token, request) = log_in_as_the_sample_has_it(&server, pair.connect(&server));
     let restored = pair.connect(&server).restore(&token);
     assert_eq!(restored.scope(), &json!(["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]));
     // Trading is for secured connections.
     assert_eq!(server.connect().restore(&restored.token()).scope(), &json!(["Paritech.Zenith.Market"]));
+    // The same grant again.
+    let mut second = pair.connect(&server);
+    second.send_text(&request);
+    let rejected = json!({"Controller": "Auth", "Topic": "Identify", "TransactionID": 1, "Data": {"Result": "Reject"}});
+    assert_eq!(second.next(), rejected);
+    pair.connect(&server).restore(&restored.token()).rejected();
+    assert_eq!(server.sessions(), Vec::<Value>::new());
 }
 
 #[test]
 fn a_grant_minted_while_serving_logs_in_on_a_plain_connection_where_that_is_allowed() {
     let server = Server::start(&format!("require_secure = false\n{CHEAP}"));
-    let token = log_in_as_the_sample_has_it(&server, server.connect());
+    let (token, _) = log_in_as_the_sample_has_it(&server, server.connect());
     let restored = server.connect().restore(&token);
     assert_eq!(restored.scope(), &json!(["Paritech.Zenith.Market", "Paritech.Zenith.Trading"]));
 }
@@ -225,6 +233,33 @@ fn a_kill_among_a_hundred_uses_leaves_at_most_one_and_the_grant_is_spent_for_eve
             server.connect().restore(&token).rejected();
         }
         assert_eq!(reuses(&server).len(), 1, "once, before or after");
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_grant_that_works_once_or_not_at_all() {
+    for delay in 0..12 {
+        let mut server = Server::with_ann(CHEAP);
+        let code = mint(&server, &[]);
+        let mut peers = redeem_at_once(&server, &code, 20);
+        std::thread::sleep(Duration::from_micros(delay * 500));
+        server.kill9();
+        let answers = peers.iter_mut().filter_map(|peer| peer.frame_unless_gone());
+        let told: Vec<Answer> = answers
+            .map(|heard| Answer(serde_json::from_slice(&heard.payload).expect("JSON")))
+            .filter(|answer| answer.outcome() == "Success")
+            .collect();
+        assert!(told.len() <= 1, "{told:?}");
+
+        server.restart();
+        let before = server.sessions().len();
+        assert!(before <= 1, "{:?}", server.sessions());
+        let first = redeem(&mut server.connect(), &code);
+        // It is spent where its session is on disk or was told, and good where there is nothing of it.
+        let spent = before == 1 || !told.is_empty() || !reuses(&server).is_empty();
+        assert_eq!(first.outcome(), if spent { "Reject" } else { "Success" }, "after {delay} half milliseconds: {told:?}");
+        redeem(&mut server.connect(), &code).rejected();
+        assert_eq!(server.sessions(), Vec::<Value>::new(), "whichever use was the second, it ends the session");
     }
 }
 

@@ -182,7 +182,8 @@ impl Peer {
             assert_eq!(response.header("sec-websocket-accept"), Some(ACCEPT), "{response:?}");
             return Ok((peer, response));
         }
-        let length = response.header("content-length").map_or(0, |length| length.parse().expect("a length"));
+        let said = response.header("content-length").filter(|_| !request.starts_with("HEAD "));
+        let length = said.map_or(0, |length| length.parse().expect("a length"));
         while peer.received.len() < length {
             assert!(peer.fill(), "the connection ended within a body: {response:?}");
         }
@@ -284,6 +285,16 @@ impl Peer {
                 assert!(self.received.is_empty(), "the connection ended within a frame");
                 return None;
             }
+        }
+    }
+
+    /// As [`Peer::frame`], where the server may have died within one.
+    pub(crate) fn frame_unless_gone(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.parse() {
+                return Some(frame);
+            }
+            self.fill().then_some(())?;
         }
     }
 

@@ -21,7 +21,7 @@ use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
 use crate::played::Played;
 
 /// Cheap hashes, in dotted keys, since a transcript's own settings stand behind them.
-const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\n";
+const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\nservicestack.client = \"app\"\n";
 
 /// A server with the cast in it.
 struct Real {
@@ -67,18 +67,24 @@ impl Stage for Real {
 
     fn connect(&mut self, wanted: &Handshake) -> Result<Answered, String> {
         let more: String = wanted.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let body = wanted.body.as_ref().map(|body| format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         let request = match wanted.upgrade {
             // Its clients go by its address, and are looked at by where they say that they come from.
             true if self.wire == Wire::TrueConf => {
                 handshake(&wanted.target, &more).replace("Host: localhost", "Host: 127.0.0.1:8765")
             }
             true => handshake(&wanted.target, &more),
-            false => format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n", wanted.target),
+            false => format!(
+                "{} {} HTTP/1.1\r\nHost: localhost\r\n{more}{}",
+                wanted.method,
+                wanted.target,
+                body.as_deref().unwrap_or("\r\n")
+            ),
         };
         let wire = self.wire;
         let server = self.server()?;
         let address = match wire {
-            Wire::Zenith => server.http(),
+            Wire::Zenith | Wire::ServiceStack => server.http(),
             Wire::TrueConf if wanted.upgrade => server.own("trueconf", "control.default"),
             Wire::TrueConf if wanted.target.starts_with("/public/") => server.own("trueconf", "web"),
             Wire::TrueConf => server.own("trueconf", "http"),
@@ -91,8 +97,11 @@ impl Stage for Real {
             Err(response) => response,
         };
         let fields = response.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let reason = response.head.lines().next().and_then(|line| line.splitn(3, ' ').nth(2)).unwrap_or_default();
         Ok(Answered {
             status: response.status,
+            reason: reason.to_owned(),
+            body: response.body.clone(),
             protocol: response.header("sec-websocket-protocol").map(str::to_owned),
             headers: fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect(),
         })
@@ -166,7 +175,8 @@ fn cast() -> &'static [(String, Vec<u8>)] {
         let every: Vec<&str> = every.iter().map(String::as_str).collect();
         let (market, trading) = ("--scope=Zenith/Market", "--scope=Zenith/Trading");
         let ann = ["user", "add", "ann", "--id", "u-ann", "--display-name", "Ann Example", market, trading];
-        home.operator(&ann, "pw\n").ok();
+        let more = ["--email=ann@example.org", "--role=Editor", "--permission=Print"];
+        home.operator(&[&ann[..], &more].concat(), "pw\n").ok();
         home.operator(&["user", "add", "bob", "--id", "u-bob", market], "pw\n").ok();
         home.operator(&[&["client", "add", "app"], &every[..]].concat(), "").ok();
         home.operator(&["client", "add", "svc", "--secret-stdin", market], "s3\n").ok();
@@ -180,6 +190,7 @@ fn cast() -> &'static [(String, Vec<u8>)] {
 #[test]
 fn transcripts_hold_on_the_real_binary() {
     hold("zenith", Wire::Zenith);
+    hold("servicestack", Wire::ServiceStack);
 }
 
 #[test]
@@ -188,10 +199,9 @@ fn transcripts_of_a_terminal_hold_on_the_real_binary() {
 }
 
 fn hold(folder: &str, wire: Wire) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts").join(folder);
-    let scripts = script::load(&folder);
+    let scripts = script::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts").join(folder));
     let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
     let mut stage = || -> Box<dyn Stage> { Box::new(Real { wire, server: None, peers: BTreeMap::new(), played: None }) };
     let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
-    writeln!(std::io::stdout(), "real binary: {held}").expect("standard output");
+    writeln!(std::io::stdout(), "{folder}, real binary: {held}").expect("standard output");
 }

@@ -495,7 +495,7 @@ mod tests {
             rights: Rights::default(),
             terminal: None,
             provider: None,
-            method: Method::Token,
+            method: Method::Password,
             spelling: 0,
             expires_at: None,
         }

@@ -1,0 +1,311 @@
+//! Cookies and the header fields that stand for them: which session a request speaks for, and what a browser is given to keep.
+//!
+//! ```text
+//! ss-id    a session until the browser ends      ss-opt   which of the two counts: `temp` or `perm`
+//! ss-pid   a session that is remembered          X-UAId   the id of the user, for scripts of the server's side
+//! ss-tok   an access token                       ss-reftok   a refresh token
+//! ```
+//!
+//! Whatever cannot be read is passed over: some clients keep pieces of dates as cookies and send them along. What goes out is a
+//! jar, in which the last word on a name counts. It refuses to know whether an id opens anything.
+
+use std::time::Duration;
+
+use gatepost_identity::reply::TokenKind;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::servicestack::escape::escaped;
+use crate::servicestack::spelling::EmptyIds;
+
+const TEMPORARY: &str = "ss-id";
+const PERMANENT: &str = "ss-pid";
+const OPTIONS: &str = "ss-opt";
+const USER: &str = "X-UAId";
+const ACCESS: &str = "ss-tok";
+const REFRESH: &str = "ss-reftok";
+
+/// The longest id that is looked at, in bytes. What we draw is shorter.
+const LONGEST: usize = 256;
+/// The longest token that is looked at, in bytes.
+const LONGEST_TOKEN: usize = 8192;
+/// How long a browser keeps what outlives it, in seconds: twenty years, as the framework has it. The session ends before.
+const KEPT: u32 = 20 * 365 * 24 * 60 * 60;
+
+/// What a request brought along.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub(super) struct Brought {
+    temporary: Option<String>,
+    permanent: Option<String>,
+    remembered: bool,
+    access: Option<String>,
+    refresh: Option<String>,
+}
+
+impl Brought {
+    /// Reads the header fields, and the cookies where `cookies` says that they are to be believed. A field of its own goes over the
+    /// cookie of its name.
+    pub(super) fn read(headers: &HeaderMap, cookies: bool) -> Brought {
+        let find = |field: &str, cookie: &str| {
+            let field = headers.get(field).and_then(|value| value.to_str().ok()).map(str::trim);
+            let value = field.filter(|value| !value.is_empty()).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
+            value.filter(|value| value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
+        };
+        let token = |name: &str| {
+            let value = self::cookie(headers, name).filter(|_| cookies).filter(|value| value.len() <= LONGEST_TOKEN);
+            value.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
+        };
+        let options = find("X-ss-opt", OPTIONS).unwrap_or_default();
+        Brought {
+            temporary: find("X-ss-id", TEMPORARY),
+            permanent: find("X-ss-pid", PERMANENT),
+            remembered: options.split(',').any(|option| option == "perm"),
+            access: token(ACCESS),
+            refresh: token(REFRESH),
+        }
+    }
+
+    /// The id of the session that the request speaks for, if it has one.
+    pub(super) fn session(&self) -> Option<&str> {
+        let id = if self.remembered { &self.permanent } else { &self.temporary };
+        id.as_deref()
+    }
+
+    /// The access token that it brought, by a cookie.
+    pub(super) fn access(&self) -> Option<&str> {
+        self.access.as_deref()
+    }
+
+    /// The refresh token that it brought, by a cookie.
+    pub(super) fn refresh(&self) -> Option<&str> {
+        self.refresh.as_deref()
+    }
+
+    /// Every id that it has.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.temporary, &self.permanent].into_iter().filter_map(|id| id.as_deref())
+    }
+}
+
+/// The value of a cookie, the first of its name. An empty one is as good as none: it was deleted.
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| std::str::from_utf8(line.as_bytes()).ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(own, value)| own.trim() == name && !value.trim().is_empty()).map(|(_, value)| value.trim())
+}
+
+/// What a browser is given to keep.
+pub(super) struct Jar {
+    secure: bool,
+    /// Whether anything is given at all.
+    open: bool,
+    empty: EmptyIds,
+    set: Vec<(&'static str, Kept)>,
+}
+
+enum Kept {
+    UntilItEnds(String),
+    Long(String),
+    For(String, Duration),
+    Deleted,
+}
+
+impl Jar {
+    /// A jar with ids for a browser that lacks them. One that is not `open` gives nothing away, whatever is put into it.
+    pub(super) fn new(brought: &Brought, empty: EmptyIds, open: bool, secure: bool) -> Jar {
+        let mut jar = Jar { secure, open, set: Vec::new(), empty };
+        if brought.temporary.is_none() {
+            jar.put(TEMPORARY, Kept::UntilItEnds(jar.empty.temporary.clone()));
+        }
+        if brought.permanent.is_none() {
+            jar.put(PERMANENT, Kept::Long(jar.empty.permanent.clone()));
+        }
+        jar
+    }
+
+    /// The id that stands for the session of a request that brought none.
+    pub(super) fn empty_session(&self) -> &str {
+        &self.empty.temporary
+    }
+
+    /// A session begins. Both ids are new, whichever of them counts from now on.
+    pub(super) fn begin(&mut self, session: &str, remember: bool, user: &str) {
+        let (temporary, permanent) = match remember {
+            true => (self.empty.temporary.clone(), session.to_owned()),
+            false => (session.to_owned(), self.empty.permanent.clone()),
+        };
+        self.put(TEMPORARY, Kept::UntilItEnds(temporary));
+        self.put(PERMANENT, Kept::Long(permanent));
+        self.put(OPTIONS, Kept::Long(if remember { "perm" } else { "temp" }.to_owned()));
+        self.put(USER, Kept::Long(escaped(user)));
+    }
+
+    /// No session begins, but its place is taken: the ids are new and open nothing.
+    pub(super) fn begin_nothing(&mut self, remember: bool, user: &str) {
+        let empty = if remember { self.empty.permanent.clone() } else { self.empty.temporary.clone() };
+        self.begin(&empty, remember, user);
+    }
+
+    /// A token goes along, for as long as it is good. Of other kinds than the two nothing is kept.
+    pub(super) fn keep(&mut self, kind: &TokenKind, token: &str, life: Duration) {
+        match kind {
+            TokenKind::Access => self.put(ACCESS, Kept::For(token.to_owned(), life)),
+            TokenKind::Refresh => self.put(REFRESH, Kept::For(token.to_owned(), life)),
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) | TokenKind::Upstream { .. } => {}
+        }
+    }
+
+    /// A token that was brought is no good.
+    pub(super) fn drop_access(&mut self) {
+        self.put(ACCESS, Kept::Deleted);
+    }
+
+    /// As [`Jar::drop_access`].
+    pub(super) fn drop_refresh(&mut self) {
+        self.put(REFRESH, Kept::Deleted);
+    }
+
+    /// Whatever session there was has ended.
+    pub(super) fn end(&mut self) {
+        for name in [TEMPORARY, PERMANENT, USER] {
+            self.put(name, Kept::Deleted);
+        }
+    }
+
+    fn put(&mut self, name: &'static str, kept: Kept) {
+        match self.set.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, before)) => *before = kept,
+            None => self.set.push((name, kept)),
+        }
+    }
+
+    /// Writes the header fields, one for each cookie, as ASP.NET spells them.
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        let kept_tokens: Vec<&str> =
+            self.set.iter().filter(|(_, kept)| matches!(kept, Kept::For(..))).map(|(name, _)| *name).collect();
+        if self.open && !kept_tokens.is_empty() {
+            // Scripts cannot see the cookies, and are told that they are there.
+            if let Ok(names) = HeaderValue::try_from(kept_tokens.join(",")) {
+                headers.insert("X-Cookies", names);
+            }
+        }
+        for (name, kept) in self.set.iter().filter(|_| self.open) {
+            let (value, life) = match kept {
+                Kept::UntilItEnds(value) => (&**value, String::new()),
+                Kept::Long(value) => (&**value, format!("; max-age={KEPT}")),
+                Kept::For(value, life) => (&**value, format!("; max-age={}", life.as_millis().div_ceil(1000))),
+                Kept::Deleted => ("", "; max-age=0".to_owned()),
+            };
+            let secure = if self.secure { "; secure" } else { "" };
+            let text = format!("{name}={value}{life}; path=/{secure}; samesite=lax; httponly");
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.append(SET_COOKIE, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).expect("a header's value");
+        let mut headers = HeaderMap::new();
+        for (name, text) in fields {
+            headers.append(*name, value(text));
+        }
+        headers
+    }
+
+    fn session(fields: &[(&'static str, &str)]) -> Option<String> {
+        Brought::read(&headers(fields), true).session().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_options_say_which_id_counts() {
+        let check = |fields: &[(&'static str, &str)], expected: Option<&str>| {
+            assert_eq!(session(fields).as_deref(), expected, "{fields:?}");
+        };
+        check(&[], None);
+        check(&[("cookie", "ss-id=a; ss-pid=b")], Some("a"));
+        check(&[("cookie", "ss-id=a; ss-pid=b; ss-opt=temp")], Some("a"));
+        check(&[("cookie", "ss-id=a; ss-pid=b; ss-opt=perm")], Some("b"));
+        check(&[("cookie", "ss-opt=temp,perm; ss-id=a; ss-pid=b")], Some("b"));
+        check(&[("cookie", "ss-opt=permanent; ss-id=a; ss-pid=b")], Some("a"));
+        check(&[("cookie", "ss-opt=perm; ss-id=a")], None);
+        check(&[("cookie", "ss-pid=b")], None);
+        check(&[("cookie", "ss-pid=b"), ("cookie", "ss-opt=perm")], Some("b"));
+    }
+
+    #[test]
+    fn a_header_field_goes_over_the_cookie_of_its_name() {
+        let cookie = ("cookie", "ss-id=a; ss-pid=b; ss-opt=temp");
+        assert_eq!(session(&[cookie, ("x-ss-id", "c")]).as_deref(), Some("c"));
+        assert_eq!(session(&[cookie, ("x-ss-opt", "perm")]).as_deref(), Some("b"));
+        assert_eq!(session(&[cookie, ("x-ss-opt", "perm"), ("x-ss-pid", "d")]).as_deref(), Some("d"));
+        assert_eq!(session(&[cookie, ("x-ss-id", " ")]).as_deref(), Some("a"));
+        let foreign = Brought::read(&headers(&[cookie, ("x-ss-pid", "d"), ("x-ss-opt", "perm")]), false);
+        assert_eq!((foreign.session(), foreign.all().count()), (Some("d"), 1));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over() {
+        let check = |cookie: &str, expected: Option<&str>| {
+            assert_eq!(session(&[("cookie", cookie)]).as_deref(), expected, "{cookie:?}");
+        };
+        check("; 21 Nov 2045 22:28:00 GMT=null; ss-id=a; =; x", Some("a"));
+        check("SS-ID=b; ss-id =a", Some("a"));
+        check("ss-id=; ss-id=a", Some("a"));
+        check("ss-id=", None);
+        check("ss-id", None);
+        check("ss-id=a b", None);
+        check("ss-id=é", None);
+        check("ss-id=a=b; ss-id=c", Some("a=b"));
+        check(&format!("ss-id={}", "x".repeat(LONGEST)), Some(&"x".repeat(LONGEST)));
+        check(&format!("ss-id={}", "x".repeat(LONGEST + 1)), None);
+    }
+
+    fn written(jar: &Jar) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        jar.write(&mut headers);
+        headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    fn jar(brought: &Brought, open: bool, secure: bool) -> Jar {
+        Jar::new(brought, EmptyIds { temporary: "t".to_owned(), permanent: "p".to_owned() }, open, secure)
+    }
+
+    #[test]
+    fn a_browser_without_ids_is_given_some() {
+        let nothing = Brought::default();
+        let expected = ["ss-id=t; path=/; samesite=lax; httponly", "ss-pid=p; max-age=630720000; path=/; samesite=lax; httponly"];
+        assert_eq!(written(&jar(&nothing, true, false)), expected);
+        let both = Brought { temporary: Some("a".to_owned()), permanent: Some("b".to_owned()), ..Brought::default() };
+        assert!(written(&jar(&both, true, false)).is_empty());
+        assert!(written(&jar(&nothing, false, false)).is_empty());
+    }
+
+    #[test]
+    fn the_last_word_on_a_name_counts() {
+        let mut jar = jar(&Brought::default(), true, true);
+        jar.begin("s", true, "u 7;x");
+        let expected = [
+            "ss-id=t; path=/; secure; samesite=lax; httponly",
+            "ss-pid=s; max-age=630720000; path=/; secure; samesite=lax; httponly",
+            "ss-opt=perm; max-age=630720000; path=/; secure; samesite=lax; httponly",
+            "X-UAId=u+7%3bx; max-age=630720000; path=/; secure; samesite=lax; httponly",
+        ];
+        assert_eq!(written(&jar), expected);
+        jar.begin("s", false, "7");
+        assert!(written(&jar)[0].starts_with("ss-id=s; path=/;"));
+        assert!(written(&jar)[1].starts_with("ss-pid=p; max-age=630720000;"));
+        assert!(written(&jar)[2].starts_with("ss-opt=temp;"));
+        jar.end();
+        let names = ["ss-id=;", "ss-pid=;", "ss-opt=temp;", "X-UAId=;"];
+        for (cookie, name) in written(&jar).iter().zip(names) {
+            assert!(cookie.starts_with(name) && cookie.contains("max-age=0") != name.starts_with("ss-opt"), "{cookie}");
+        }
+    }
+}

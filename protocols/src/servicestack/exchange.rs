@@ -1,0 +1,640 @@
+//! One request of the service: from the bytes to at most one question, and from the core's reply to the answer.
+//!
+//! ```text
+//! path ─ routes ─► verb ─► body, query, path ─► what is asked
+//!    provider given, or a name ───────► log in: a session begins, its cookie takes the old one's place
+//!    a provider of every request ─────► who speaks? else: log in first
+//!    neither provider nor name ───────► who speaks? else: nobody is logged in
+//!    logout ──────────────────────────► whatever session was shown ends
+//! ```
+//!
+//! It refuses to know who anybody is, and what a session is worth.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use gatepost_identity::account::Rights;
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::command::{Binding, Command, GrantRequest, Verb};
+use gatepost_identity::credential::Credential;
+use gatepost_identity::refusal::Refusal;
+use gatepost_identity::register::Profile;
+use gatepost_identity::reply::{Answer, Reply, TokenKind};
+use gatepost_identity::scope::{Right, ScopeRequest};
+use gatepost_identity::secret::Secret;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, REFERER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::http::{Request, Response};
+use crate::mount::Mount;
+use crate::section::{BadSetting, Section};
+use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed, registered};
+use crate::servicestack::authorization::Authorization;
+use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, stale};
+use crate::servicestack::cookies::{Brought, Jar};
+use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
+use crate::servicestack::failure::Failure;
+use crate::servicestack::form;
+use crate::servicestack::format::{BodyFormat, Format};
+use crate::servicestack::message::{
+    ApiKeys, Authenticate, AuthenticateLogout, Carried, ChangeRoles, ConvertSessionToToken, GetAccessToken, Operation, Register,
+    return_url,
+};
+use crate::servicestack::metadata;
+use crate::servicestack::negotiate::{Chosen, Wishes, choose, choose_predefined};
+use crate::servicestack::refusal::failure;
+use crate::servicestack::response::{FieldError, RolesResponse};
+use crate::servicestack::return_url::{Elsewhere, Here};
+use crate::servicestack::routes::{self, Found, Page, Route};
+use crate::servicestack::settings::{Provider, Settings};
+use crate::servicestack::sharing::{Sharing, is_foreign};
+use crate::servicestack::spelling::EmptyIds;
+use crate::servicestack::style::{Style, wishes_debug};
+use crate::servicestack::value::{self, Body, Fields, same};
+use crate::{Exchange, Question, Seed, Step};
+
+/// The longest body, in bytes.
+const LONGEST_BODY: usize = 1024 * 1024;
+/// The verb that counts in the place of the request's own, for those who can send only a few.
+const OVERRIDE: &str = "X-Http-Method-Override";
+/// The role of those who change the roles of others.
+const ADMIN: &str = "Admin";
+
+/// Attaches this gate to its paths.
+pub(super) fn mounts(section: &Section, public_url: Option<&str>) -> Result<Vec<Mount>, BadSetting> {
+    let settings = Settings::read(section, public_url)?.map(Arc::new);
+    let mount = |settings: Arc<Settings>| Mount::below(settings.base_path.clone(), LONGEST_BODY, Service { settings });
+    Ok(settings.map(mount).into_iter().collect())
+}
+
+/// Every path of the gate.
+struct Service {
+    settings: Arc<Settings>,
+}
+
+/// A request whose answer the core decides.
+pub(super) struct Pending {
+    asked: Asked,
+    envelope: Envelope,
+}
+
+/// What was asked.
+enum Asked {
+    /// A login.
+    Login(Login),
+    /// Who speaks.
+    Session(Speaks, Guarded),
+    /// A logout.
+    Logout,
+    /// An account, and a login with it.
+    Register(Login),
+    /// Roles for somebody, or away from them.
+    Roles {
+        /// Whose.
+        user_name: String,
+        /// Whether they are taken away.
+        unassigned: bool,
+    },
+    /// An access token for a refresh token.
+    AccessToken {
+        /// Whether it goes into a cookie.
+        in_cookie: bool,
+        /// Whether the refresh token came in one.
+        from_cookie: bool,
+    },
+    /// Tokens for a session.
+    Tokens(Guarded),
+    /// The caller's keys.
+    Keys {
+        /// Whether they are new.
+        renew: bool,
+        guarded: Guarded,
+    },
+}
+
+/// What stands between the question and whoever asks it.
+struct Guarded {
+    /// What was shown, in its order.
+    proofs: Vec<Proof>,
+    /// Whether nobody passes who is not let through. Otherwise what was shown and is no good is as good as nothing.
+    must: bool,
+}
+
+/// A request taken apart, before it is known what its members mean.
+struct Call<'r> {
+    fields: Fields<'r>,
+    /// Where the browser is to go by query or form; not checked.
+    target: Option<String>,
+    /// Whether it may change nothing.
+    reads: bool,
+    brought: Brought,
+    authorization: Authorization,
+    carried: Carried,
+}
+
+impl Exchange for Service {
+    type Pending = Pending;
+
+    fn receive(&self, _now: Timestamp, seed: Seed, request: Request) -> Step<Pending> {
+        let settings = &self.settings;
+        let path = request.path.strip_prefix(&*settings.base_path).unwrap_or(&request.path);
+        let (operation, name, route) = match routes::find(settings, path) {
+            Found::Operation(operation, route) => (Some(operation), operation.name().to_owned(), route),
+            Found::NoOperation(name, route) => (None, name, route),
+            Found::Page(page) => return ControlFlow::Break(self.page(page, &request)),
+            Found::Nothing => return ControlFlow::Break(nothing()),
+        };
+        let sharing = Sharing::of(settings, &request.headers);
+        if request.method == Method::OPTIONS {
+            return ControlFlow::Break(sharing.preflight().unwrap_or_else(nothing));
+        }
+        let query = form::query(request.query.as_deref().unwrap_or_default());
+        let content_type = text(&request.headers, CONTENT_TYPE);
+        let body_format = match route.predefined {
+            None => BodyFormat::of(content_type.unwrap_or_default()),
+            Some(own) => BodyFormat::of_predefined(own, content_type.unwrap_or_default()),
+        };
+        let body = match is_reading(&request.method) {
+            true => Ok(Body::Object(Fields::default())),
+            false => body_format.read(&request.body, &name),
+        };
+        let form = match &body {
+            Ok(Body::Form(form)) => Some(form),
+            Ok(Body::Object(_)) | Err(_) => None,
+        };
+        let method = verb(&request, &query, form);
+        if !route.verbs.contains(&method) {
+            return ControlFlow::Break(not_by_this_verb(route.verbs));
+        }
+
+        let foreign = is_foreign(settings, [&request.method, &method], &request.headers);
+        let brought = Brought::read(&request.headers, !foreign);
+        let nothing_said = Fields::default();
+        let said = match &body {
+            Ok(Body::Object(fields) | Body::Form(fields)) => fields,
+            Err(_) => &nothing_said,
+        };
+        let style = Style::new(settings.text_case, settings.date_format, said);
+        let envelope = Envelope {
+            settings: Arc::clone(settings),
+            operation,
+            chosen: chosen(&route, &query, &request.headers),
+            style: query.peek("jsconfig").map_or(style, |wishes| style.wished(wishes)),
+            debug: wishes_debug(&query),
+            jar: Jar::new(&brought, EmptyIds::of(seed), !foreign, request.secure),
+            sharing,
+            browser: self.browser(&request, &query, &method),
+        };
+        let Some(operation) = operation else {
+            return ControlFlow::Break(envelope.refuse(&Failure::UnknownOperation(&name)));
+        };
+        let media_type = body_format.media_type();
+        let target = return_url(&query).or_else(|| form.and_then(return_url)).map(str::to_owned);
+        let body = match body {
+            Ok(body) => body,
+            Err(why) => {
+                let bad = Failure::BadBody { media_type, request: operation.name(), why };
+                return ControlFlow::Break(envelope.refuse(&bad));
+            }
+        };
+        let variables = route.variables.into_iter().map(|(name, text)| (name.into(), value::Value::Text(text.into())));
+        let fields = match route.predefined {
+            Some(_) => Fields::of_predefined(body, query),
+            None => Fields::of_route(body, query, Fields::new(variables)),
+        };
+        let reads = is_reading(&method);
+        let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
+        let carried = match Carried::read(fields.clone()) {
+            Ok(carried) => carried,
+            Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
+        };
+        let authorization = Authorization::read(&request.headers);
+        let call = Call { fields, target, reads, brought, authorization, carried };
+        let why = match operation {
+            Operation::Authenticate => match Authenticate::read(call.fields.clone()) {
+                Ok(login) => return self.authenticate(login, call, envelope),
+                Err(why) => why,
+            },
+            Operation::AuthenticateLogout => match AuthenticateLogout::read(call.fields.clone()) {
+                Ok(logout) => return self.log_out(call.target.or(logout.return_url), &call.brought, envelope),
+                Err(why) => why,
+            },
+            Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
+                Ok(get) => return self.refresh(get, &call.brought, envelope),
+                Err(why) => why,
+            },
+            Operation::ConvertSessionToToken => match ConvertSessionToToken::read(call.fields.clone()) {
+                Ok(convert) => return self.convert(&convert, call, envelope),
+                Err(why) => why,
+            },
+            Operation::GetApiKeys | Operation::RegenerateApiKeys => match ApiKeys::read(call.fields.clone()) {
+                Ok(keys) => return self.keys(keys, operation == Operation::RegenerateApiKeys, call, envelope),
+                Err(why) => why,
+            },
+            Operation::Register => match Register::read(call.fields.clone()) {
+                Ok(register) => return self.register(register, call, envelope),
+                Err(why) => why,
+            },
+            Operation::AssignRoles | Operation::UnAssignRoles => match ChangeRoles::read(call.fields.clone()) {
+                Ok(change) => return self.change_roles(change, operation == Operation::UnAssignRoles, call, envelope),
+                Err(why) => why,
+            },
+        };
+        ControlFlow::Break(envelope.refuse(&bad(why)))
+    }
+
+    fn answer(&self, now: Timestamp, pending: Pending, reply: Reply) -> Response {
+        let Pending { asked, mut envelope } = pending;
+        match asked {
+            Asked::Login(login) => match reply.result.and_then(Answer::granted) {
+                Ok(granted) => began(now, granted, login, envelope),
+                Err(refusal) => envelope.refuse(&failure(&refusal, &login.provider)),
+            },
+            Asked::Session(speaks, guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) => answers::speaks(now, granted, speaks, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Tokens(guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) => converted(now, &granted.tokens, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
+                Ok(keys) => answers::keys(keys, renew, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Register(login) => match reply.result.and_then(Answer::registered) {
+                Ok((account, granted)) => registered(now, &account, granted, login, envelope),
+                Err(refusal) => envelope.refuse(&failure(&refusal, "")),
+            },
+            Asked::Roles { user_name, unassigned } => match reply.result.and_then(Answer::rights) {
+                Ok(rights) => {
+                    let dto = RolesResponse {
+                        unassigned,
+                        all_roles: Some(rights.roles),
+                        all_permissions: Some(rights.permissions),
+                        status: None,
+                    };
+                    envelope.answer(&dto.dto())
+                }
+                Err(refusal) if refusal.is_about_the_proof() => envelope.refuse(&Failure::NotAuthenticated),
+                Err(refusal) => envelope.refuse(&failure(&refusal, &user_name)),
+            },
+            Asked::Logout => match reply.result.and_then(Answer::done) {
+                Ok(()) => ended(envelope),
+                Err(refusal) => envelope.refuse(&failure(&refusal, "")),
+            },
+            Asked::AccessToken { in_cookie, from_cookie } => match reply.result.and_then(Answer::granted) {
+                Ok(granted) => refreshed(now, granted.tokens, in_cookie, envelope),
+                Err(refusal) => {
+                    if from_cookie && refusal.is_about_the_proof() {
+                        envelope.jar.drop_refresh();
+                    }
+                    match refusal {
+                        Refusal::InvalidCredentials | Refusal::LoginRequired => envelope.refuse(&Failure::BadRefreshToken),
+                        Refusal::InsecureTransport => envelope.refuse(&Failure::InsecureToken),
+                        refusal => envelope.refuse(&failure(&refusal, "")),
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Why somebody does not pass.
+enum No {
+    /// They are to log in first.
+    LogInFirst,
+    /// This.
+    Said(Failure<'static>),
+}
+
+impl No {
+    fn told(self, envelope: Envelope) -> Response {
+        match self {
+            No::LogInFirst => envelope.challenge(),
+            No::Said(failure) => envelope.refuse(&failure),
+        }
+    }
+}
+
+impl Guarded {
+    /// What whoever has asked is told; whatever else comes, the browser learns which of its tokens are no good, and gets those
+    /// that were made on the way.
+    fn passed<T>(
+        &self,
+        now: Timestamp,
+        reply: Reply,
+        answer: fn(Answer) -> Result<T, Refusal>,
+        envelope: &mut Envelope,
+    ) -> Result<T, No> {
+        for proof in stale(&self.proofs, &reply.caller) {
+            if proof == Proof::AccessCookie { envelope.jar.drop_access() } else { envelope.jar.drop_refresh() }
+        }
+        reply.caller.renewed.iter().for_each(|token| keep(now, token, envelope));
+        if self.must
+            && let Some(failure) = fault(&self.proofs, &reply.caller)
+        {
+            return Err(No::Said(failure));
+        }
+        reply.result.and_then(answer).map_err(|refusal| {
+            let nobody = refusal == Refusal::LoginRequired || refusal.is_about_the_proof();
+            match (nobody, self.must) {
+                (true, true) => No::LogInFirst,
+                (true, false) => No::Said(Failure::NotAuthenticated),
+                (false, _) => No::Said(failure(&refusal, "")),
+            }
+        })
+    }
+}
+
+impl Service {
+    fn authenticate(&self, login: Authenticate, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+        let named = login.provider.as_deref();
+        if named.is_some_and(|name| same(name, "logout")) {
+            return self.log_out(call.target.or(login.return_url), &call.brought, envelope);
+        }
+        let provider = match named.map(|name| self.settings.provider(name).ok_or(name)).transpose() {
+            Ok(provider) => provider,
+            Err(name) => return ControlFlow::Break(envelope.refuse(&Failure::UnknownProvider(name))),
+        };
+        if call.reads && (provider.is_some() || login.user_name.is_some() || login.password.is_some()) {
+            return ControlFlow::Break(envelope.refuse(&Failure::LoginByGet));
+        }
+        if self.aim(&mut envelope, call.target.as_deref().or(login.return_url.as_deref())).is_err() {
+            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
+        }
+        let is_question = provider.is_none() && login.user_name.is_none();
+        match provider.unwrap_or(self.settings.first()) {
+            Provider::Credentials if !is_question => self.log_in(login, &call.brought, envelope),
+            of_every_request => {
+                let must = of_every_request != Provider::Credentials;
+                let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
+                let no_tokens = login.ignores_jwt();
+                self.who_speaks(call, must, provider.is_some(), in_cookies, no_tokens, envelope)
+            }
+        }
+    }
+
+    fn log_in(&self, login: Authenticate, brought: &Brought, envelope: Envelope) -> Step<Pending> {
+        if let Some(lack) = login.lacks() {
+            return ControlFlow::Break(envelope.refuse(&lack));
+        }
+        let remember = login.remember_me == Some(true);
+        let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
+        let binding = self.binding(!login.ignores_jwt(), remember, in_cookies);
+        let (Some(user_name), Some(password)) = (login.user_name, login.password) else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoCredentials { user_name: true, password: true }));
+        };
+        let mut presented = vec![Credential::Client { id: Some(self.settings.client.clone()), secret: None }];
+        presented.extend(brought.session().map(|session| Credential::Cookie(Secret::new(session))));
+        let verb = Verb::Authenticate {
+            provider: None,
+            credential: Credential::Password { name: user_name.clone(), password },
+            request: for_nothing(binding),
+        };
+        let asked = Login { user_name, provider: login.provider.unwrap_or_default(), remember, in_cookies };
+        ask(Command { presented, verb }, Asked::Login(asked), envelope)
+    }
+
+    /// `must`: whoever speaks is let through, and nobody else is.
+    fn who_speaks(
+        &self,
+        call: Call<'_>,
+        must: bool,
+        named: bool,
+        in_cookies: bool,
+        no_tokens: bool,
+        envelope: Envelope,
+    ) -> Step<Pending> {
+        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        if broken && must {
+            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
+        }
+        let earns = self.settings.has(Provider::Jwt) && !no_tokens && earns_tokens(&proofs);
+        let verb = match earns {
+            true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
+            false => Verb::WhoAmI,
+        };
+        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies };
+        ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
+    }
+
+    fn convert(&self, convert: &ConvertSessionToToken, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+        // Tokens go into cookies, so that there is nothing to be shown on a page.
+        if envelope.chosen.format == Format::Html {
+            envelope.chosen = Format::Json.into();
+        }
+        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        if broken {
+            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
+        }
+        let binding = if convert.preserve_session { Binding::Request } else { Binding::TokenCookies };
+        let kinds = vec![TokenKind::Access, TokenKind::Refresh];
+        let command = Command { presented: credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
+        ask(command, Asked::Tokens(Guarded { proofs, must: true }), envelope)
+    }
+
+    fn refresh(&self, get: GetAccessToken, brought: &Brought, envelope: Envelope) -> Step<Pending> {
+        let from_cookie = get.refresh_token.is_none();
+        let Some(token) = get.refresh_token.or_else(|| brought.refresh().map(Secret::new)) else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
+        };
+        let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
+        let verb = Verb::Issue { kinds: vec![TokenKind::Access], request: for_nothing(Binding::Request) };
+        let command = Command { presented: vec![Credential::Refresh(token)], verb };
+        ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
+    }
+
+    fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+        let Some(environment) = keys.environment else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoEnvironment));
+        };
+        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        if broken {
+            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
+        }
+        let command = Command { presented: credentials, verb: Verb::ApiKeys { environment, renew } };
+        ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
+    }
+
+    fn register(&self, register: Register, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+        if self.aim(&mut envelope, call.target.as_deref()).is_err() {
+            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
+        }
+        let faults = register.faults();
+        let Some(password) = register.password.filter(|_| faults.is_empty()) else {
+            return ControlFlow::Break(envelope.refuse(&Failure::Invalid(faults)));
+        };
+        let in_cookies = self.settings.use_token_cookie;
+        let request = register.auto_login.then(|| for_nothing(self.binding(true, false, in_cookies)));
+        // Keys are made at once, as clients expect; their texts are told to whoever renews them.
+        let environments = ["live", "test"].iter().filter(|_| self.settings.has(Provider::ApiKey));
+        let user_name = register.user_name.clone().or_else(|| register.email.clone()).unwrap_or_default();
+        let profile = Profile {
+            name: register.user_name,
+            email: register.email,
+            display_name: register.display_name,
+            first_name: register.first_name,
+            last_name: register.last_name,
+            password,
+            environments: environments.map(|name| (*name).to_owned()).collect(),
+        };
+        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
+        let command = Command { presented: credentials, verb: Verb::Register { profile: Box::new(profile), request } };
+        let login = Login { user_name, provider: String::new(), remember: false, in_cookies };
+        ask(command, Asked::Register(login), envelope)
+    }
+
+    fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+        let Some(user_name) = change.user_name else {
+            return ControlFlow::Break(envelope.refuse(&Failure::NoUserName));
+        };
+        let rights = match Rights::parse(change.roles, change.permissions) {
+            Ok(rights) => rights,
+            Err(what) => {
+                let fault = FieldError::new("ArgumentException", "Roles", what.to_string());
+                return ControlFlow::Break(envelope.refuse(&Failure::Invalid(vec![fault])));
+            }
+        };
+        let (add, remove) = if unassigned { (Rights::default(), rights) } else { (rights, Rights::default()) };
+        let right = Right::Role(ADMIN.to_owned());
+        let verb = Verb::ChangeRights { account: user_name.clone(), add, remove, right };
+        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
+        ask(Command { presented: credentials, verb }, Asked::Roles { user_name, unassigned }, envelope)
+    }
+
+    /// What holds what a login begins.
+    fn binding(&self, tokens: bool, remember: bool, in_cookies: bool) -> Binding {
+        match (self.settings.has(Provider::Jwt) && tokens, in_cookies) {
+            (false, _) => Binding::Cookie { remember },
+            (true, true) => Binding::TokenCookies,
+            (true, false) => Binding::Tokens { remember },
+        }
+    }
+
+    fn log_out(&self, target: Option<String>, brought: &Brought, mut envelope: Envelope) -> Step<Pending> {
+        if self.aim(&mut envelope, target.as_deref()).is_err() {
+            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
+        }
+        // All that this browser holds, whichever of it counts: nothing of it opens anything afterwards.
+        let mut presented: Vec<Credential> = brought.all().map(|id| Credential::Cookie(Secret::new(id))).collect();
+        if self.settings.has(Provider::Jwt) {
+            let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
+            presented.extend(brought.access().map(access));
+            presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
+            envelope.jar.drop_access();
+            envelope.jar.drop_refresh();
+        }
+        ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
+    }
+
+    fn here(&self) -> Here<'_> {
+        Here { public_url: self.settings.public_url.as_deref(), base_path: &self.settings.base_path }
+    }
+
+    /// Notes where the browser goes afterwards, if that is here.
+    fn aim(&self, envelope: &mut Envelope, target: Option<&str>) -> Result<(), Elsewhere> {
+        envelope.browser.target = target.map(|target| self.here().check(target)).transpose()?.filter(|target| !target.is_empty());
+        Ok(())
+    }
+
+    fn browser(&self, request: &Request, query: &Fields<'_>, method: &Method) -> Browser {
+        let here = || {
+            let origin = self.settings.public_url.as_deref().unwrap_or_default();
+            let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+            format!("{origin}{}{query}", request.path)
+        };
+        let referer = text(&request.headers, REFERER);
+        Browser {
+            target: None,
+            referer: referer.and_then(|referer| self.here().referer(referer, text(&request.headers, HOST))),
+            stays: query.names().any(|name| same(name, "noredirect")),
+            // What holds a secret is not written into another address.
+            here: (is_reading(method) && !query.names().any(is_secret)).then(here),
+        }
+    }
+
+    /// Answers with a page that is the same for everybody.
+    fn page(&self, which: Page, request: &Request) -> Response {
+        const ONLY_READ: &[Method] = &[Method::GET, Method::HEAD];
+        const HTML: &str = "text/html; charset=utf-8";
+        if !ONLY_READ.contains(&request.method) {
+            return not_by_this_verb(ONLY_READ);
+        }
+        let query = form::query(request.query.as_deref().unwrap_or_default());
+        match which {
+            Page::Login => page(login_page(&self.settings.base_path, query.peek("redirect")), HTML),
+            Page::Index => page(metadata::index(&self.settings), HTML),
+            Page::Operation(format) => match metadata::operation(&self.settings, format, query.peek("op").unwrap_or_default()) {
+                Some(text) => page(text, HTML),
+                None => nothing(),
+            },
+            Page::Types => page(metadata::types(), "text/javascript; charset=utf-8"),
+        }
+    }
+}
+
+impl Call<'_> {
+    fn shown(&self, settings: &Settings) -> (Shown, bool) {
+        Shown::of(settings, &self.authorization, &self.carried, &self.brought)
+    }
+}
+
+/// A wish for nothing that has a name here: this wire knows no scopes.
+fn for_nothing(binding: Binding) -> GrantRequest {
+    GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None }
+}
+
+fn ask(command: Command, asked: Asked, envelope: Envelope) -> Step<Pending> {
+    ControlFlow::Continue(Question { command, pending: Pending { asked, envelope } })
+}
+
+/// The verb that counts: a header field's, or, of a request that is sent by POST, a field's in its query or form.
+fn verb(request: &Request, query: &Fields<'_>, form: Option<&Fields<'_>>) -> Method {
+    let named = text(&request.headers, http::HeaderName::from_static("x-http-method-override"));
+    let field = || query.peek(OVERRIDE).or_else(|| form.and_then(|form| form.peek(OVERRIDE)));
+    let named = named.or_else(|| field().filter(|_| request.method == Method::POST));
+    let verb = named.map(str::to_ascii_uppercase).and_then(|named| Method::from_bytes(named.as_bytes()).ok());
+    verb.unwrap_or_else(|| request.method.clone())
+}
+
+/// Whether a member of that name is nobody else's to see.
+fn is_secret(name: &str) -> bool {
+    ["Password", "ConfirmPassword", "BearerToken", "RefreshToken"].iter().any(|secret| same(name, secret))
+}
+
+fn is_reading(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+fn chosen(route: &Route, query: &Fields<'_>, headers: &HeaderMap) -> Chosen {
+    let format = query.peek("format");
+    if let Some(own) = route.predefined {
+        return choose_predefined(own, route.suffix, format);
+    }
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    choose(&Wishes {
+        suffix: route.suffix,
+        query: format,
+        first_part: &route.first_part,
+        accept: &accept,
+        content_type: text(headers, CONTENT_TYPE),
+    })
+}
+
+fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn nothing() -> Response {
+    Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n")
+}
+
+fn not_by_this_verb(verbs: &[Method]) -> Response {
+    let verbs: Vec<&str> = verbs.iter().map(Method::as_str).collect();
+    let response = Response::empty(StatusCode::METHOD_NOT_ALLOWED);
+    match HeaderValue::try_from(verbs.join(", ")) {
+        Ok(verbs) => response.with(ALLOW, verbs),
+        Err(_) => response,
+    }
+}

@@ -1,0 +1,166 @@
+//! What other origins may do: scripts that call from elsewhere, and pages elsewhere that send a form here.
+//!
+//! The first are told by CORS what they may see. The second cannot be kept from sending, so what they send has no cookies: nobody
+//! is logged in, out or changed by a page of somebody else's.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, HOST, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::http::Response;
+use crate::servicestack::return_url::is_origin;
+use crate::servicestack::settings::{Origins, Settings};
+use crate::servicestack::value::same;
+
+/// What scripts of the request's origin may see of the answer.
+pub(super) struct Sharing {
+    /// Whom the answer is shared with.
+    with: Option<HeaderValue>,
+    /// Whether their cookies count.
+    credentials: bool,
+    /// Whether another origin would be answered otherwise.
+    varies: bool,
+    /// Whether there is anybody at all that could be shared with.
+    preflights: bool,
+}
+
+impl Sharing {
+    /// By the request's header fields.
+    pub(super) fn of(settings: &Settings, headers: &HeaderMap) -> Sharing {
+        let origin = headers.get(ORIGIN);
+        match &settings.origins {
+            Origins::Nobodys => Sharing { with: None, credentials: false, varies: false, preflights: false },
+            Origins::Everybodys => {
+                Sharing { with: Some(HeaderValue::from_static("*")), credentials: false, varies: false, preflights: true }
+            }
+            named @ Origins::These(_) => {
+                let with = origin.filter(|origin| named.names(origin)).cloned();
+                Sharing { credentials: with.is_some(), with, varies: true, preflights: true }
+            }
+        }
+    }
+
+    /// Writes what the answer says of it, beside what it depends on anyway.
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(VARY, HeaderValue::from_static(if self.varies { "Accept, Origin" } else { "Accept" }));
+        if let Some(with) = &self.with {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, with.clone());
+        }
+        if self.credentials {
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    }
+
+    /// Answers the question before the request; without anybody to share with there is no answer.
+    pub(super) fn preflight(&self) -> Option<Response> {
+        let mut response = Some(Response::empty(StatusCode::OK)).filter(|_| self.preflights)?;
+        self.write(&mut response.headers);
+        if self.with.is_none() {
+            return Some(response);
+        }
+        let rows = [
+            (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, PATCH, OPTIONS, HEAD"),
+            (ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type, Authorization"),
+            (ACCESS_CONTROL_MAX_AGE, "600"),
+        ];
+        for (name, value) in rows {
+            response.headers.insert(name, HeaderValue::from_static(value));
+        }
+        Some(response)
+    }
+}
+
+/// Whether a request that may change something was sent by a page that is neither ours nor named in the settings.
+pub(super) fn is_foreign(settings: &Settings, methods: [&Method; 2], headers: &HeaderMap) -> bool {
+    let only_reads = |method: &&Method| [Method::GET, Method::HEAD].contains(*method);
+    if methods.iter().all(only_reads) {
+        return false;
+    }
+    let origin = headers.get(ORIGIN);
+    if origin.is_some_and(|origin| settings.origins.names(origin)) {
+        return false;
+    }
+    let site = headers.get("Sec-Fetch-Site").map(HeaderValue::as_bytes).unwrap_or_default();
+    match site {
+        b"cross-site" => true,
+        b"same-origin" | b"none" => false,
+        _ => origin.is_some_and(|origin| !is_ours(settings, origin, headers)),
+    }
+}
+
+/// Without a public address ours is the one that the request itself was sent to: no browser lets a page choose that.
+fn is_ours(settings: &Settings, origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let Some((scheme, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
+    match &settings.public_url {
+        Some(own) => is_origin(own, scheme, authority),
+        None => headers.get(HOST).and_then(|host| host.to_str().ok()).is_some_and(|host| same(host, authority)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::Section;
+
+    fn settings(more: &str, public_url: Option<&str>) -> Settings {
+        let section = Section(format!("client = 'web'\n{more}").parse().expect("TOML"));
+        Settings::read(&section, public_url).expect("good").expect("open")
+    }
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_page_of_somebody_elses_is_foreign_when_it_sends() {
+        let listed = settings("origins = ['https://app.example.org']", Some("https://auth.example.org"));
+        let nameless = settings("", None);
+        let check = |settings: &Settings, method: Method, fields: &[(&'static str, &'static str)], expected| {
+            assert_eq!(is_foreign(settings, [&method, &method], &headers(fields)), expected, "{method} {fields:?}");
+        };
+        check(&listed, Method::POST, &[], false);
+        check(&listed, Method::POST, &[("sec-fetch-site", "cross-site")], true);
+        check(&listed, Method::GET, &[("sec-fetch-site", "cross-site")], false);
+        check(&listed, Method::POST, &[("sec-fetch-site", "same-origin"), ("origin", "https://auth.example.org")], false);
+        check(&listed, Method::POST, &[("sec-fetch-site", "same-site"), ("origin", "https://x.example.org")], true);
+        check(&listed, Method::POST, &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example.org")], false);
+        check(&listed, Method::POST, &[("origin", "https://auth.example.org:443")], false);
+        check(&listed, Method::POST, &[("origin", "https://evil.test")], true);
+        check(&listed, Method::PUT, &[("origin", "null")], true);
+        check(&listed, Method::POST, &[("origin", "http://auth.example.org")], true);
+        check(&nameless, Method::POST, &[("origin", "http://localhost:8000"), ("host", "localhost:8000")], false);
+        check(&nameless, Method::POST, &[("origin", "http://evil.test"), ("host", "localhost:8000")], true);
+        let overridden = is_foreign(&listed, [&Method::POST, &Method::GET], &headers(&[("sec-fetch-site", "cross-site")]));
+        assert!(overridden, "a verb in a form makes no reading of it");
+    }
+
+    #[test]
+    fn answers_are_shared_with_those_who_are_named() {
+        let told = |settings: &Settings, origin: &'static str| {
+            let mut told = HeaderMap::new();
+            Sharing::of(settings, &headers(&[("origin", origin)])).write(&mut told);
+            let text = |name: &str| told.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+            [text("access-control-allow-origin"), text("access-control-allow-credentials"), text("vary")]
+        };
+        let listed = settings("origins = ['https://app.example.org']", None);
+        assert_eq!(told(&listed, "https://app.example.org"), ["https://app.example.org", "true", "Accept, Origin"]);
+        assert_eq!(told(&listed, "https://evil.test"), ["", "", "Accept, Origin"]);
+        assert_eq!(told(&settings("origins = ['*']", None), "https://evil.test"), ["*", "", "Accept"]);
+        assert_eq!(told(&settings("", None), "https://app.example.org"), ["", "", "Accept"]);
+    }
+
+    #[test]
+    fn a_preflight_is_answered_where_somebody_could_be_shared_with() {
+        let preflight = |more: &str, origin: &'static str| {
+            let settings = settings(more, None);
+            let response = Sharing::of(&settings, &headers(&[("origin", origin)])).preflight()?;
+            Some((response.status.as_u16(), response.headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS)))
+        };
+        assert_eq!(preflight("", "https://app.example.org"), None);
+        assert_eq!(preflight("origins = ['*']", "https://app.example.org"), Some((200, true)));
+        assert_eq!(preflight("origins = ['https://app.example.org']", "https://app.example.org"), Some((200, true)));
+        assert_eq!(preflight("origins = ['https://app.example.org']", "https://evil.test"), Some((200, false)));
+    }
+}
