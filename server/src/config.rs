@@ -430,10 +430,9 @@ impl Config {
             let section = Section(section);
             let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
             scopes.extend((gate.scopes)(&section).map_err(bad)?);
-            let mounts = (gate.mounts)(&section, public_url.as_deref()).map_err(bad)?;
-            // A gate that tells no tokens takes no passwords either, so nothing is weaker there; and one that is on listeners of its
-            // own alone has a wire that knows no TLS.
-            if !require_secure && gate.spell.is_some() && !mounts.is_empty() {
+            (gate.mounts)(&section, public_url.as_deref()).map_err(bad)?;
+            // A gate that tells no tokens takes no passwords either, so nothing is weaker there.
+            if !require_secure && gate.spell.is_some() && gate.knows_tls {
                 insecure_gates.push(gate.name);
             }
             if let Some(own) = (gate.own)(&section).map_err(bad)? {

@@ -52,5 +52,6 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |_| Ok(Vec::new()),
     mounts: exchange::mounts,
+    knows_tls: true,
     own: |_| Ok(None),
 };
