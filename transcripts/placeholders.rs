@@ -10,25 +10,12 @@ pub(super) enum Part<'a> {
     Placeholder(&'a str, &'a str),
 }
 
-/// Words that make `<..>` a placeholder; anything else between angle brackets is text.
-const WORDS: [&str; 16] = [
-    "key",
-    "jwt",
-    "any",
-    "token",
-    "id",
-    "none",
-    "picture",
-    "date",
-    "basicdate",
-    "span",
-    "version",
-    "deep",
-    "long",
-    "strings",
-    "bom",
-    "cr",
-];
+/// Those that stand for a secret, which nobody can write down beforehand.
+pub(super) const SECRETS: [&str; 9] = ["key", "jwt", "token", "id", "none", "connection", "http", "overlay", "pin"];
+
+/// The others that make `<..>` a placeholder; anything else between angle brackets is text.
+const WORDS: [&str; 12] =
+    ["any", "picture", "date", "basicdate", "span", "version", "number", "deep", "long", "strings", "bom", "cr"];
 
 /// Takes a text apart.
 pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
@@ -38,7 +25,7 @@ pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
         at = open + 1;
         let Some(close) = text[at..].find('>').map(|found| at + found) else { break };
         let (word, rest) = text[at..close].split_once(' ').unwrap_or((&text[at..close], ""));
-        if WORDS.contains(&word) {
+        if WORDS.contains(&word) || SECRETS.contains(&word) {
             parts.push(Part::Literal(&text[from..open]));
             parts.push(Part::Placeholder(word, rest));
             from = close + 1;
@@ -56,13 +43,17 @@ pub(super) fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, S
     for part in parts(pattern) {
         let length = match part {
             Part::Literal(literal) => rest.starts_with(literal).then_some(literal.len()),
-            Part::Placeholder(word @ ("token" | "id" | "none" | "key" | "jwt"), name) => {
+            Part::Placeholder(word, name) if SECRETS.contains(&word) => {
                 let length = match word {
                     "token" => token(rest),
                     "id" => id(rest, 43),
                     "key" => Some(letters(rest, is_url_safe)).filter(|length| *length == 32),
                     "jwt" => Some(letters(rest, |byte| is_url_safe(byte) || byte == b'.'))
                         .filter(|length| rest[..*length].matches('.').count() == 2),
+                    "connection" => numbered(rest, b"1"),
+                    "http" => numbered(rest, b"45"),
+                    "overlay" => numbered(rest, b"6"),
+                    "pin" => letters_of_a_pin(rest),
                     _ => id(rest, 11),
                 };
                 length.filter(|length| {
@@ -82,6 +73,7 @@ pub(super) fn matches(pattern: &str, text: &str, tokens: &mut BTreeMap<String, S
             Part::Placeholder("date", _) => shaped(rest, "9999-99-99T99:99:99Z"),
             Part::Placeholder("basicdate", _) => shaped(rest, "99999999T999999Z"),
             Part::Placeholder("span", _) => shaped(rest, "99:99:99.9999999"),
+            Part::Placeholder("number", _) => Some(letters(rest, |byte| byte.is_ascii_digit())).filter(|digits| *digits > 0),
             Part::Placeholder("version", _) => Some(rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count()),
             Part::Placeholder(..) => None,
         };
@@ -100,6 +92,24 @@ fn token(text: &str) -> Option<usize> {
     (digits && token[43] == b'=').then_some(44)
 }
 
+/// The length of a terminal's token of one of these kinds.
+fn numbered(text: &str, kinds: &[u8]) -> Option<usize> {
+    let token = text.as_bytes().get(..94)?;
+    let double = |pair: &[u8]| matches!(pair, [b'3', b'0'..=b'9'] | [b'4', b'1'..=b'6']);
+    let shaped = kinds.contains(&token[0])
+        && [1, 18, 29].iter().all(|place| token[*place] == b'*')
+        && token[2..18].iter().all(u8::is_ascii_alphanumeric)
+        && token[19..29].iter().all(u8::is_ascii_digit)
+        && token[30..].chunks(2).all(double);
+    shaped.then_some(94)
+}
+
+/// The length of a PIN as a terminal draws it.
+fn letters_of_a_pin(text: &str) -> Option<usize> {
+    let pin = text.as_bytes().get(..6)?;
+    pin.iter().all(|byte| b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ".contains(byte)).then_some(6)
+}
+
 fn is_url_safe(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
@@ -115,7 +125,7 @@ fn id(text: &str, length: usize) -> Option<usize> {
     (found == length).then_some(length)
 }
 
-/// A token in another spelling, by its name. All but `spaced` and `encoded` are spellings that the wire does not have.
+/// A secret in another spelling, by its name. All but `spaced`, `encoded`, `basic` and `lower` are spellings that no wire has.
 pub(super) fn spelled(token: &str, spelling: &str) -> Option<String> {
     let unpadded = token.trim_end_matches('=');
     Some(match spelling {
@@ -131,7 +141,13 @@ pub(super) fn spelled(token: &str, spelling: &str) -> Option<String> {
             format!("{front}{}=", char::from(last.as_bytes()[0] + 1))
         }
         "spaced" => format!("{} {}", &token[..20], &token[20..]),
-        "encoded" => token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D"),
+        "encoded" => token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace('*', "%2A"),
+        "lower" => token.to_ascii_lowercase(),
+        // One letter is another, and the form is kept: 1 and 2 end a pair of hexadecimal digits wherever they stand.
+        "altered" => {
+            let (front, last) = token.split_at(token.len() - 1);
+            format!("{front}{}", if last == "1" { '2' } else { '1' })
+        }
         _ => return None,
     })
 }

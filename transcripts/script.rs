@@ -1,8 +1,11 @@
 //! Transcripts: their format, and the one runner of them. `transcripts/README.md` explains the format to people.
 //!
 //! A script is run on a [`Stage`]: the pure codec with a scripted core, or the real binary over a socket. The runner knows
-//! no protocol but for one thing: at the end of a script it asks every open connection who is there, so that a frame nobody
-//! expected cannot hide behind the last line.
+//! no protocol but for what is in `wire.rs`: at the end of a script it asks every open connection something, so that a frame
+//! nobody expected cannot hide behind the last line.
+
+#[expect(unreachable_pub, reason = "the module is shared by test programs, each of which includes it whole")]
+mod wire;
 
 pub mod cases;
 mod placeholders;
@@ -11,7 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use placeholders::{Part, matches, parts, spelled};
+pub use self::wire::Wire;
+use placeholders::{Part, SECRETS, matches, parts, spelled};
 
 /// Where a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Side {
 pub struct Script {
     /// The file's name.
     pub name: String,
+    /// The wire of the folder that it was loaded from; Zenith, where it was not.
+    pub wire: Wire,
     /// The ids of the cases that it shows.
     pub cases: Vec<String>,
     /// The one side it can run on, where the other cannot show it.
@@ -188,6 +194,8 @@ pub trait Stage {
 
 /// Reads every `*.txt` of a folder, in the order of their names.
 pub fn load(folder: &Path) -> Vec<Script> {
+    let wire = folder.file_name().and_then(|name| Wire::of(name.to_str()?));
+    let wire = wire.unwrap_or_else(|| panic!("{}: no wire has that name", folder.display()));
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read to its end").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
@@ -195,14 +203,16 @@ pub fn load(folder: &Path) -> Vec<Script> {
     let read = |path: &std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
+        let script = parse(&name, &text).unwrap_or_else(|error| panic!("{error}"));
+        Script { wire, ..script }
     };
     paths.iter().map(read).collect()
 }
 
 /// Reads one transcript.
 pub fn parse(name: &str, text: &str) -> Result<Script, String> {
-    let mut script = Script { name: name.to_owned(), cases: Vec::new(), only: None, settings: Vec::new(), steps: Vec::new() };
+    let wire = Wire::Zenith;
+    let mut script = Script { name: name.to_owned(), wire, cases: Vec::new(), only: None, settings: Vec::new(), steps: Vec::new() };
     if !text.starts_with("# ") {
         return Err(format!("{name}:1: a transcript begins with a sentence behind `# ` that says what it shows"));
     }
@@ -362,7 +372,7 @@ fn expected(rest: &str) -> Result<Expected, String> {
 
 /// Runs a script. The error says in which line what was expected and what came.
 pub fn run(script: &Script, stage: &mut dyn Stage) -> Result<(), String> {
-    let mut run = Run { stage, tokens: BTreeMap::new(), open: BTreeMap::new() };
+    let mut run = Run { stage, wire: script.wire, tokens: BTreeMap::new(), open: BTreeMap::new() };
     run.stage.begin(&script.settings).map_err(|what| format!("{}: {what}", script.name))?;
     for (line, step) in &script.steps {
         run.step(step).map_err(|what| format!("{}:{line}: {what}", script.name))?;
@@ -372,6 +382,7 @@ pub fn run(script: &Script, stage: &mut dyn Stage) -> Result<(), String> {
 
 struct Run<'s> {
     stage: &'s mut dyn Stage,
+    wire: Wire,
     /// What `<token name>` stands for.
     tokens: BTreeMap<String, String>,
     /// Which connections there have been, and whether they still are.
@@ -418,8 +429,9 @@ impl Run<'_> {
             Some(true) => Ok(()),
             Some(false) => Err(format!("connection {connection} is closed")),
             None => {
-                let handshake = handshake("GET", true, &format!("{connection} /Zenith?version=2.0 offering ZenithJson"))?;
-                self.request(&handshake, &[Answer::Status(101, Some("ZenithJson".to_owned()))])
+                let (target, protocol) = self.wire.opening();
+                let handshake = handshake("GET", true, &format!("{connection} {target}"))?;
+                self.request(&handshake, &[Answer::Status(101, protocol.map(str::to_owned))])
             }
         }
     }
@@ -484,9 +496,9 @@ impl Run<'_> {
         for part in parts(text) {
             match part {
                 Part::Literal(literal) => out.push_str(literal),
-                Part::Placeholder("token" | "id" | "none" | "key" | "jwt", what) => {
+                Part::Placeholder(kind, what) if SECRETS.contains(&kind) => {
                     let (name, spelling) = what.split_once(' ').unwrap_or((what, ""));
-                    let token = self.tokens.get(name).ok_or(format!("no line before has shown <token {name}>"))?;
+                    let token = self.tokens.get(name).ok_or(format!("no line before has shown <{kind} {name}>"))?;
                     out.push_str(&spelled(token, spelling).ok_or(format!("{spelling:?} is no way to spell a token"))?);
                 }
                 Part::Placeholder("bom", _) => out.push('\u{feff}'),
@@ -510,14 +522,13 @@ impl Run<'_> {
         let open: Vec<u32> = self.open.iter().filter(|(_, open)| **open).map(|(connection, _)| *connection).collect();
         for connection in open {
             let transaction = 7_000_000 + u64::from(connection);
-            let question = format!(r#"{{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":{transaction}}}"#);
-            self.stage.send_text(connection, &question)?;
+            self.stage.send_text(connection, &self.wire.closing_question(transaction))?;
             let received = self.stage.next(connection)?;
             let answer = match &received {
                 Received::Text(text) => serde_json::from_str(text).unwrap_or(serde_json::Value::Null),
                 _ => serde_json::Value::Null,
             };
-            if answer["TransactionID"] != transaction || answer["Topic"] != "QueryIdentify" {
+            if !self.wire.is_closing_answer(&answer, transaction) {
                 return Err(format!("connection {connection} received something more: {received:?}"));
             }
         }

@@ -63,7 +63,7 @@ impl Installation {
         let settings = format!("http = '127.0.0.1:0'\nrequire_secure = false\n{settings}");
         std::fs::write(self.config(), settings)?;
         let file = Some(self.config());
-        let config = Config::load(Sources { file, environment: Vec::new(), data: Some(self.data()) })?;
+        let config = Config::load(Sources { file, data: Some(self.data()), ..Sources::default() })?;
         let core = Core::open(&config.data, config.identity, config.password_threads).await?;
         let admin = core.identity.admin(Operator::Local { uid: rustix::process::getuid().as_raw() });
         let scopes = || SCOPES.map(str::to_owned).to_vec();

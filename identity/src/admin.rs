@@ -1,16 +1,20 @@
 //! Every change of an account or a client, grants that are made for them, and what operators may look at.
 //!
 //! Each change is one verb of the store with its line in the audit; what it must end, it ends in the same transaction, and
-//! memory has followed before the operator is answered. What concerns users stands in `admin/users.rs`. Who may stand at this door is `server`'s to check: the local socket
+//! memory has followed before the operator is answered. What concerns users stands in `admin/users.rs`, and terminals
+//! in `admin/terminals.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
 mod keys;
+mod terminals;
 mod users;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::terminals::TerminalView;
+pub(crate) use self::terminals::first_terminal;
 pub use self::users::{NewUser, UserChange};
 use crate::Core;
 use crate::account::{Client, ClientId, Status, label};

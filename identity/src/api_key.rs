@@ -141,6 +141,7 @@ impl Core {
             client: None,
             scopes: scopes.unwrap_or_default(),
             rights: account.rights.clone(),
+            terminal: None,
             provider,
             method,
             spelling: 0,

@@ -54,6 +54,7 @@ impl Core {
             scopes,
             // What somebody else's people may do is their own server's to say.
             rights: Rights::default(),
+            terminal: None,
             provider: Some(ProviderName(session.provider.clone())),
             method: Method::Token,
             spelling: request.spelling.unwrap_or(session.spelling),

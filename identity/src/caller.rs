@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::store::{Rehashed, Which};
 
 /// What a request that proves itself asks for: all that it can have, and nothing that lasts.
-const FOR_ONCE: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Request, spelling: None };
+const FOR_ONCE: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Request, spelling: None };
 
 impl Core {
     /// Answers who speaks.
@@ -122,11 +122,14 @@ impl Core {
                         Err(refusal) => Err(refusal),
                     }
                 }
+                Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of),
                 Credential::ApiKey(key) => self.recognise_api_key(key, context).await,
                 Credential::Token { any_of, kind: TokenKind::Access } => self.recognise_signed(any_of, Use::Access, context).await,
                 Credential::Refresh(token) => self.recognise_signed(std::slice::from_ref(token), Use::Refresh, context).await,
                 // These begin or restore a session, and are worth nothing beside another question.
-                Credential::Token { .. } | Credential::Code { .. } => Err(Refusal::InvalidCredentials),
+                Credential::Token { .. } | Credential::Code { .. } | Credential::Terminal { .. } | Credential::Unsecured => {
+                    Err(Refusal::InvalidCredentials)
+                }
             };
             let refusal = match (found, &caller.principal) {
                 (Ok(principal), None) => {
@@ -142,7 +145,7 @@ impl Core {
             };
             let now = self.clock.now();
             // Whoever has no session shows some cookie all the same, with every request.
-            if !matches!(shown, Credential::Cookie(_)) {
+            if !matches!(shown, Credential::Cookie(_) | Credential::TerminalToken { .. }) {
                 self.audit.refused(now, context, self.entry(now, "recognise", context, &about), &refusal);
             }
             let parted = known && caller.principal.is_none();
@@ -237,6 +240,7 @@ impl Core {
             client: Some(client.id),
             scopes,
             rights: account.map(|account| account.rights).unwrap_or_default(),
+            terminal: None,
             provider: Some(ProviderName(provider)),
             method,
             spelling: request.spelling.unwrap_or_default(),
@@ -266,6 +270,9 @@ impl Core {
 
 /// Whether both are one person, or one client that speaks for itself.
 fn is_same(one: &Principal, other: &Principal) -> bool {
+    if one.terminal != other.terminal {
+        return false;
+    }
     match (&one.account, &other.account) {
         (Some(one), Some(other)) => one.id.is_some() && one.id == other.id,
         (None, None) => one.client == other.client,

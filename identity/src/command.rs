@@ -10,6 +10,7 @@ use crate::credential::Credential;
 use crate::register::Profile;
 use crate::reply::TokenKind;
 use crate::scope::{Right, ScopeRequest};
+use crate::terminal::{NewProtection, TerminalName, TerminalRole};
 
 /// Identifies one connection for as long as the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,8 @@ pub struct Context {
     pub gate: &'static str,
     /// The other end.
     pub peer: Peer,
+    /// The terminal whose listener accepted the connection; none elsewhere.
+    pub terminal: Option<TerminalName>,
     /// The connection that will hold what is granted; none for a plain request.
     pub connection: Option<ConnectionId>,
     /// By when the core answers. After it, nothing is granted any more.
@@ -59,7 +62,10 @@ pub enum Verb {
         /// What is to be granted.
         request: GrantRequest,
     },
-    /// Tokens for whoever is presented, else for whoever the connection holds; only of a kind that is signed. Answered by
+    /// Step down to a role of the terminal's, by what the connection holds; the new grant ends when the old one would have.
+    /// Answered by `Answer::Granted`.
+    Narrow(TerminalRole),
+    /// Tokens for whoever is presented, else for whoever the connection holds; of a kind that is signed, or a terminal's. Answered by
     /// `Answer::Granted`.
     Issue {
         /// Which.
@@ -72,6 +78,17 @@ pub enum Verb {
     /// Ends the sessions that are presented, else the one that the connection holds. Whoever has none is signed out as well.
     /// Answered by `Answer::Done`.
     Logout,
+    /// Ends tokens of the terminal, and nobody's connection. Answered by `Answer::Done`.
+    Revoke(Target),
+    /// How the terminal is protected, as far as the connection may know. Answered by `Answer::Protection`.
+    Protection,
+    /// Protect a role of the terminal otherwise. Answered by `Answer::ProtectionSet`.
+    SetProtection {
+        /// Whose.
+        of: TerminalRole,
+        /// How.
+        to: NewProtection,
+    },
     /// An account for somebody who has none. Answered by `Answer::Registered`.
     Register {
         /// Who they are.
@@ -101,11 +118,22 @@ pub enum Verb {
     PublicKeys,
 }
 
+/// Which tokens of a terminal are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of them; an administrator's wish.
+    Everything,
+    /// Those for drawing over pictures, since another picture begins.
+    Pictures,
+}
+
 /// What a login asks for.
 #[derive(Clone, Debug)]
 pub struct GrantRequest {
     /// Which scopes. A token's session was asked for some already; there this is not looked at.
     pub scope: ScopeRequest,
+    /// The role on a terminal that was asked for by name.
+    pub role: Option<TerminalRole>,
     /// What will hold the session at the peer's end.
     pub binding: Binding,
     /// The gate's own mark for how the peer spells scope names. The core keeps it with the session and gives it back in

@@ -14,6 +14,7 @@ use crate::reply::{Method, Reason, TokenKind};
 use crate::secret::Secret;
 use crate::session::SessionId;
 use crate::store::{Grant, Which};
+use crate::terminal::TerminalToken;
 use crate::throttle::{Charge, Key, Settled};
 use crate::token::hash;
 
@@ -47,6 +48,22 @@ pub enum Credential {
     Cookie(Secret),
     /// A key that speaks for an account by itself.
     ApiKey(Secret),
+    /// A string that only a terminal can make sense of: a token, a password or a PIN.
+    Terminal {
+        /// As it was sent.
+        text: Secret,
+        /// Whether it looks like a token of the gate's. Then it is never compared with anything else.
+        token_shaped: bool,
+    },
+    /// A token of a terminal's; it says itself of which.
+    TerminalToken {
+        /// As it was sent.
+        token: Secret,
+        /// The kinds that it may be of.
+        any_of: &'static [TerminalToken],
+    },
+    /// Nothing: a terminal may be open.
+    Unsecured,
     /// A grant that somebody issued for this client.
     Code {
         /// As it was sent.
@@ -123,9 +140,14 @@ impl Core {
                 result
             }
             // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
-            Credential::Token { .. } | Credential::Refresh(_) | Credential::Cookie(_) | Credential::ApiKey(_) => {
-                Err(Refusal::InvalidCredentials)
-            }
+            // A terminal's are `panel.rs`'s.
+            Credential::Token { .. }
+            | Credential::Refresh(_)
+            | Credential::Cookie(_)
+            | Credential::ApiKey(_)
+            | Credential::Terminal { .. }
+            | Credential::TerminalToken { .. }
+            | Credential::Unsecured => Err(Refusal::InvalidCredentials),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
 use crate::credential::{About, Credential, Proof};
 use crate::keyring::Purpose;
+use crate::live::served::{Served, Untold};
 use crate::live::{Attach, Attachment, Found};
 use crate::policy::{carries_secure_scopes, may_enter};
 use crate::provider::{Provider, ProviderKind};
@@ -117,7 +118,7 @@ impl Core {
             }
             return Err(refusal);
         }
-        let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None };
+        let mut held = HeldEvents { core: Some(Arc::clone(self)), started: Some(id), replaced: None, trim: None, terminal: None };
         if replaces {
             let followed = async {
                 self.changed().await;
@@ -439,6 +440,7 @@ impl Core {
             client: Some(client.id.clone()),
             scopes,
             rights: account.map(|account| account.rights.clone()).unwrap_or_default(),
+            terminal: None,
             provider: Some(ProviderName(session.provider.clone())),
             method,
             spelling: session.spelling,
@@ -489,6 +491,9 @@ impl Core {
     /// The audit has no line for them. That somebody came in stands there already, a token ends within a minute, and how many
     /// there are is how often a service behind a gate was connected to, which says nothing of who did what.
     pub(crate) fn issue_to_holder(&self, kinds: Vec<TokenKind>, context: &Context) -> Result<Granted, Refusal> {
+        if context.terminal.is_some() {
+            return self.issue_at_terminal(&kinds, context);
+        }
         let now = self.clock.now();
         let held = context.connection.and_then(|connection| self.live.principal_of(connection, now));
         let principal = held.ok_or(Refusal::LoginRequired)?;
@@ -510,7 +515,7 @@ impl Core {
             TokenKind::Upstream { audience } => {
                 self.spell(context.gate, &NewToken::Upstream { audience, issuer, principal, issued_at: now, expires_at })?
             }
-            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Access | TokenKind::Refresh => {
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) | TokenKind::Access | TokenKind::Refresh => {
                 tracing::error!("a token was asked for that is not signed, or not about a connection");
                 return Err(Refusal::Unavailable);
             }
@@ -562,6 +567,15 @@ pub struct HeldEvents {
     started: Option<SessionId>,
     replaced: Option<SessionId>,
     trim: Option<(AccountId, &'static str)>,
+    /// What others learn of a terminal.
+    terminal: Option<Box<AtTerminal>>,
+}
+
+/// What others lose by an answer to a connection of a terminal; and what nobody knows if it is never told.
+struct AtTerminal {
+    served: Arc<Served>,
+    untold: Untold,
+    tokens: Vec<TokenHash>,
 }
 
 impl HeldEvents {
@@ -570,13 +584,25 @@ impl HeldEvents {
         HeldEvents::default()
     }
 
+    /// As a terminal holds it back.
+    pub(crate) fn of_terminal(served: &Arc<Served>, untold: Untold, tokens: Vec<TokenHash>) -> HeldEvents {
+        if untold.is_nothing() && tokens.is_empty() {
+            return HeldEvents::nothing();
+        }
+        let terminal = Some(Box::new(AtTerminal { served: Arc::clone(served), untold, tokens }));
+        HeldEvents { core: None, started: None, replaced: None, trim: None, terminal }
+    }
+
     /// Whether there is nothing to learn, and nothing to take back.
     pub fn is_nothing(&self) -> bool {
-        self.core.is_none()
+        self.core.is_none() && self.terminal.is_none()
     }
 
     /// The answer has been handed over.
     pub fn release(mut self) {
+        if let Some(terminal) = self.terminal.take() {
+            terminal.untold.tell();
+        }
         let Some(core) = self.core.take() else { return };
         self.started = None;
         let now = core.clock.instant();
@@ -591,6 +617,12 @@ impl HeldEvents {
 
 impl Drop for HeldEvents {
     fn drop(&mut self) {
+        if let Some(terminal) = self.terminal.take() {
+            let AtTerminal { served, untold, tokens } = *terminal;
+            served.take_back(&tokens);
+            // They have lost it all the same, and must know.
+            untold.tell();
+        }
         if let (Some(core), Some(session)) = (self.core.take(), self.started.take()) {
             core.unasked.at(core.clock.instant(), Work::Undo(session));
         }

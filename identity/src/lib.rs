@@ -20,6 +20,7 @@ pub mod grant;
 pub mod jwt;
 pub mod keyring;
 pub mod live;
+mod panel;
 pub mod password;
 pub mod policy;
 pub mod provider;
@@ -30,12 +31,14 @@ pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod store;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
 pub mod token;
 mod unasked;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -50,6 +53,7 @@ use crate::credential::{About, Credential, Proof};
 use crate::grant::Grant;
 use crate::keyring::{KeyAlgorithm, Keyring, Purpose};
 use crate::live::Live;
+use crate::live::served::Served;
 use crate::password::{PasswordSettings, Passwords};
 use crate::provider::{Provider, Providers};
 use crate::refusal::Refusal;
@@ -58,6 +62,8 @@ use crate::scope::ScopeDefinition;
 use crate::secret::Secret;
 use crate::session::SessionSettings;
 use crate::store::{Shared, Store};
+use crate::terminal::TerminalName;
+use crate::terminal::chain::TerminalLives;
 use crate::throttle::{Throttle, ThrottleSettings};
 use crate::unasked::Unasked;
 
@@ -77,6 +83,8 @@ pub struct Settings {
     /// Gates on which passwords and secure-only scopes may travel where others could read them. A weaker switch: whoever
     /// listens on the way learns passwords and tokens.
     pub insecure_gates: Vec<&'static str>,
+    /// The terminals that are served.
+    pub terminals: ServedTerminals,
     /// Whom access and refresh tokens are for.
     pub audience: AudienceSettings,
     /// What this server calls itself in what it signs: `iss` of RFC 7519 section 4.1.1.
@@ -92,9 +100,27 @@ impl Default for Settings {
             providers: Vec::new(),
             scopes: Vec::new(),
             insecure_gates: Vec::new(),
+            terminals: ServedTerminals::default(),
             audience: AudienceSettings::default(),
             issuer: "gatepost".to_owned(),
         }
+    }
+}
+
+/// The terminals that are served, and what holds for all of them.
+#[derive(Clone, Debug)]
+pub struct ServedTerminals {
+    /// Each with the PIN that the program was begun with. One that is not kept yet is added as it comes.
+    pub terminals: Vec<(TerminalName, Option<Secret>)>,
+    /// How long what they issue lives.
+    pub lives: TerminalLives,
+    /// Whether an administrator may be secured by a PIN.
+    pub administrators_pin: bool,
+}
+
+impl Default for ServedTerminals {
+    fn default() -> ServedTerminals {
+        ServedTerminals { terminals: Vec::new(), lives: TerminalLives::default(), administrators_pin: true }
     }
 }
 
@@ -143,6 +169,8 @@ pub(crate) struct Core {
     /// Numbers that are reserved for tokens and not used yet.
     numbers: tokio::sync::Mutex<Range<u64>>,
     live: Arc<Live>,
+    /// The terminals that are served here, by name.
+    terminals: BTreeMap<TerminalName, Arc<Served>>,
     audit: Audit,
     unasked: Unasked,
     /// Places where grants are redeemed, each grant always in the same one.
@@ -168,7 +196,17 @@ impl Identity {
         let feed = store.feed_end().await.map_err(broken)?;
         let passwords =
             Passwords::new(settings.passwords.clone(), Arc::clone(&clock), Arc::clone(&entropy)).map_err(CannotBegin)?;
+        let mut terminals = BTreeMap::new();
+        let kept = store.terminals().await.map_err(broken)?;
+        for (name, pin) in &settings.terminals.terminals {
+            let kept = match kept.iter().find(|kept| kept.name == *name) {
+                Some(kept) => kept.clone(),
+                None => admin::first_terminal(&*store, name, clock.now()).await.map_err(broken)?,
+            };
+            terminals.insert(name.clone(), Arc::new(Served::new(kept, pin.clone(), settings.terminals.lives)));
+        }
         let core = Core {
+            terminals,
             providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
             throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
             live: Arc::new(Live::new(settings.sessions.clone())),
@@ -197,6 +235,9 @@ impl Identity {
         let core = &self.core;
         let Command { presented, verb } = command;
         match verb {
+            Verb::Authenticate {
+                credential: credential @ (Credential::Terminal { .. } | Credential::Unsecured), request, ..
+            } => core.authorise(&credential, request.role, context).await,
             Verb::Authenticate { provider, credential, request } => {
                 core.authenticate(provider.as_ref(), &presented, &credential, &request, context).await
             }
@@ -204,6 +245,10 @@ impl Identity {
                 Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted))
             }
             Verb::Issue { kinds, request } => core.issue_to_caller(&presented, kinds, &request, context).await,
+            Verb::Narrow(to) => core.narrow(to, context),
+            Verb::Revoke(target) => core.revoke(target, context),
+            Verb::Protection => Outcome::only(core.protection(context)),
+            Verb::SetProtection { of, to } => core.set_protection(of, to, context).await,
             Verb::WhoAmI => core.who_am_i(&presented, context).await,
             Verb::Logout => core.log_out(&presented, context).await,
             Verb::ApiKeys { environment, renew } => core.api_keys_of_caller(&presented, &environment, renew, context).await,
@@ -247,7 +292,7 @@ impl Identity {
 
     /// How many connections hold a session now.
     pub fn attached(&self) -> usize {
-        self.core.live.attached()
+        self.core.live.attached() + self.core.terminals.values().map(|served| served.attached()).sum::<usize>()
     }
 }
 
@@ -367,6 +412,7 @@ impl Core {
             (Some((_, spell)), _) => Ok(spell(token)),
             // A gate without a spelling of its own gets the bytes as they were drawn.
             (None, NewToken::Restore { random } | NewToken::Cookie { random }) => Ok(Spelled::Text(Secret::new(random.as_slice()))),
+            (None, NewToken::Terminal(token)) => Ok(Spelled::Text(Secret::new(token.random.as_slice()))),
             (None, NewToken::Upstream { .. } | NewToken::Access { .. } | NewToken::Refresh { .. }) => {
                 tracing::error!(gate, "the gate {gate} cannot say who is there, and was asked to");
                 Err(Refusal::Unavailable)

@@ -13,13 +13,14 @@
 
 mod attachment;
 mod known;
+pub(crate) mod served;
 mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::attachment::Attachment;
-use self::attachment::Mailbox;
+use self::attachment::{Mailbox, Place};
 pub(crate) use self::known::Known;
 use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
@@ -290,7 +291,7 @@ impl Live {
         if let Some(live) = tables.sessions.get_mut(&session) {
             live.attached.insert(connection);
         }
-        Ok((Attachment { live: Arc::clone(self), connection, number, mailbox }, principal))
+        Ok((Attachment { place: Place::Live(Arc::clone(self)), connection, number, mailbox }, principal))
     }
 
     /// Moves the end of a connection that holds this very session by this very token, and is the same in all else. `false`: it

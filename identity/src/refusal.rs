@@ -27,6 +27,13 @@ pub enum Refusal {
     WrongAudience,
     /// No provider has that name, or it takes no such credential. Said by `provider.rs` (`Providers::find`).
     UnknownProvider,
+    /// No attempt of this kind can succeed, whatever is shown. Said by `terminal.rs` (`Facts::consider`).
+    MethodNotAllowed,
+    /// It is of another plan of the terminal's. Said by `terminal.rs` (`Facts::consider`, `Facts::narrow`, `Facts::change`).
+    PlanRequired,
+    /// The secret is right, and is that of another role than was asked for. Said by `terminal.rs` (`Comparison::judge`; of a
+    /// token `Facts::consider`).
+    RoleMismatch,
     /// Scopes were asked for by name and none of them can be granted. Said by `scope.rs` (`resolve`).
     ScopeNotGranted,
     /// A password on a connection that others could read. Said by `policy.rs` (`may_try_password`).
@@ -36,8 +43,9 @@ pub enum Refusal {
     /// Whoever asks holds no session, or no longer, and shows nothing that says who they are. Said by `grant.rs`
     /// (`Core::issue_to_holder`) and `caller.rs` (`Core::who_am_i`).
     LoginRequired,
-    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`), and by
-    /// `api_key.rs` (`Admin::own_api_keys`) to somebody without an account here.
+    /// Whoever asks is known, and has not the right to this. Said by `scope.rs` (`Principal::may`), by
+    /// `api_key.rs` (`Admin::own_api_keys`) to somebody without an account here, and by `terminal.rs` (`Facts::narrow`,
+    /// `Facts::change`).
     NotPermitted,
     /// Too soon after too many failures. Said by `throttle.rs` (`Throttle::admit`).
     TooManyAttempts {
@@ -77,6 +85,9 @@ impl Refusal {
             | Refusal::NotYetValid
             | Refusal::WrongAudience
             | Refusal::UnknownProvider
+            | Refusal::MethodNotAllowed
+            | Refusal::PlanRequired
+            | Refusal::RoleMismatch
             | Refusal::InsecureTransport
             | Refusal::ScopeNotGranted => true,
             Refusal::TooManySessions
@@ -104,6 +115,9 @@ impl Refusal {
             Refusal::NotYetValid => "not_yet_valid",
             Refusal::WrongAudience => "wrong_audience",
             Refusal::UnknownProvider => "unknown_provider",
+            Refusal::MethodNotAllowed => "method_not_allowed",
+            Refusal::PlanRequired => "plan_required",
+            Refusal::RoleMismatch => "role_mismatch",
             Refusal::ScopeNotGranted => "scope_not_granted",
             Refusal::InsecureTransport => "insecure_transport",
             Refusal::TooManySessions => "too_many_sessions",

@@ -13,6 +13,7 @@ use crate::refusal::Refusal;
 use crate::scope::Scopes;
 use crate::secret::Secret;
 use crate::session::SessionId;
+use crate::terminal::{NewTerminalToken, Plan, ShownProtection, TerminalRole, TerminalToken};
 
 /// What `Identity::handle` returns.
 #[derive(Debug)]
@@ -77,6 +78,8 @@ pub struct Principal {
     pub scopes: Scopes,
     /// What the account may do at the services behind us.
     pub rights: Rights,
+    /// The role held on a terminal; there neither account nor client stands behind it.
+    pub terminal: Option<TerminalRole>,
     /// The provider that vouches; none, where this server has signed for it itself.
     pub provider: Option<ProviderName>,
     /// How it was proved this time.
@@ -102,6 +105,10 @@ pub enum Method {
     Cookie,
     /// By an API key.
     ApiKey,
+    /// By a short secret that opens a terminal.
+    Pin,
+    /// By nothing: a terminal is open to whoever reaches it.
+    Unsecured,
     /// By an access token.
     Access,
     /// By a refresh token.
@@ -129,6 +136,8 @@ pub enum TokenKind {
         /// Whether the peer asked to be remembered.
         remember: bool,
     },
+    /// Speaks for a role on a terminal until its own end, or the program's.
+    Terminal(TerminalToken),
     /// Speaks for an account with each request: signed, and good until its end.
     Access,
     /// Gets further access tokens: signed.
@@ -153,6 +162,8 @@ pub enum NewToken<'a> {
         /// 256 bits of chance.
         random: &'a [u8; 32],
     },
+    /// Of kind [`TokenKind::Terminal`]. As one that restores.
+    Terminal(NewTerminalToken<'a>),
     /// Of kind [`TokenKind::Access`]. It carries its meaning, and the core signs it, as `JWT`. When it is shown, the core reads
     /// `sub` (the account's subject), `iat`, `exp`, `nbf`, `aud` and `jti`, and no more.
     Access {
@@ -240,10 +251,19 @@ fn misspelled() -> Refusal {
 /// The positive answers, one kind for each verb.
 #[derive(Debug)]
 pub enum Answer {
-    /// Answers `Verb::Authenticate`, `Verb::Issue` and `Verb::WhoAmI`.
+    /// Answers `Verb::Authenticate`, `Verb::Narrow`, `Verb::Issue` and `Verb::WhoAmI`.
     Granted(Granted),
-    /// Answers `Verb::Logout`.
+    /// Answers `Verb::Logout` and `Verb::Revoke`.
     Done,
+    /// Answers `Verb::Protection`.
+    Protection(ShownProtection),
+    /// Answers `Verb::SetProtection`.
+    ProtectionSet {
+        /// The PIN, where one was drawn.
+        new_pin: Option<Secret>,
+        /// New tokens, where it was the protection of the connection's own role.
+        tokens: Vec<IssuedToken>,
+    },
     /// Answers `Verb::Register`.
     Registered {
         /// The account that was made.
@@ -296,6 +316,16 @@ impl Answer {
         if let Answer::Done = self { Ok(()) } else { Err(unexpected()) }
     }
 
+    /// How a terminal is protected. As [`Answer::granted`].
+    pub fn protection(self) -> Result<ShownProtection, Refusal> {
+        if let Answer::Protection(protection) = self { Ok(protection) } else { Err(unexpected()) }
+    }
+
+    /// The new PIN and the new tokens. As [`Answer::granted`].
+    pub fn protection_set(self) -> Result<(Option<Secret>, Vec<IssuedToken>), Refusal> {
+        if let Answer::ProtectionSet { new_pin, tokens } = self { Ok((new_pin, tokens)) } else { Err(unexpected()) }
+    }
+
     /// The account that was made, and what was granted beside it. As [`Answer::granted`].
     pub fn registered(self) -> Result<(Arc<AccountSummary>, Option<Granted>), Refusal> {
         if let Answer::Registered { account, granted } = self { Ok((account, granted)) } else { Err(unexpected()) }
@@ -329,6 +359,8 @@ pub enum Event {
     Changed(Principal),
     /// The core no longer holds this connection as authenticated. What the socket does is the gate's choice.
     Detached(Reason),
+    /// The terminal's plan is now this one; the grant stands.
+    Plan(Plan),
 }
 
 /// Why a session ended, or a connection lost it.
@@ -338,22 +370,43 @@ pub enum Reason {
     Expired,
     /// Somebody ended it, or the account or client behind it may no longer come in.
     Revoked,
-    /// A newer login of the same account took its place.
+    /// A newer login took its place: of the same account, or in the same role of a terminal.
     Displaced,
+    /// Its role is not of the terminal's present plan.
+    PlanLost,
+    /// The administrator's secret was taken away, and the user's with it.
+    ProtectionReset,
+    /// The secret of its role was changed.
+    ProtectionChanged {
+        /// Whose.
+        of: TerminalRole,
+        /// By whom.
+        by: TerminalRole,
+    },
 }
 
 impl Reason {
     /// The word that store, audit and operators use.
     pub const fn word(self) -> &'static str {
+        use TerminalRole::{Administrator, User};
         match self {
             Reason::Expired => "expired",
             Reason::Revoked => "revoked",
             Reason::Displaced => "displaced",
+            Reason::PlanLost => "plan_lost",
+            Reason::ProtectionReset => "protection_reset",
+            Reason::ProtectionChanged { of: Administrator, by: Administrator } => "administrators_protection_changed",
+            Reason::ProtectionChanged { of: Administrator, by: User } => "administrators_protection_changed_by_user",
+            Reason::ProtectionChanged { of: User, by: Administrator } => "users_protection_changed",
+            Reason::ProtectionChanged { of: User, by: User } => "users_protection_changed_by_user",
         }
     }
 
     /// The reason that [`Reason::word`] names.
     pub fn parse(word: &str) -> Option<Reason> {
-        [Reason::Expired, Reason::Revoked, Reason::Displaced].into_iter().find(|reason| reason.word() == word)
+        let changed = |of| TerminalRole::BOTH.map(|by| Reason::ProtectionChanged { of, by });
+        let plain = [Reason::Expired, Reason::Revoked, Reason::Displaced, Reason::PlanLost, Reason::ProtectionReset];
+        let all = plain.into_iter().chain(TerminalRole::BOTH.into_iter().flat_map(changed));
+        all.into_iter().find(|reason| reason.word() == word)
     }
 }

@@ -224,6 +224,7 @@ mod tests {
             client: None,
             scopes: scopes("m"),
             rights: Rights { roles: words("Manager"), permissions: words("CanPrint") },
+            terminal: None,
             spelling: 0,
             provider: Some(ProviderName("local".to_owned())),
             method: Method::Password,

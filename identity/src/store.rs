@@ -15,7 +15,9 @@ use crate::keyring::{Retired, SigningKey};
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::scope::ScopeRequest;
+use crate::secret::Secret;
 use crate::session::{Session, SessionId};
+use crate::terminal::{Guard, Plan, Terminal, TerminalName};
 use crate::throttle::ThrottleRow;
 
 /// The store cannot do it. The message is for the log and for operators; peers are told `Unavailable`.
@@ -103,6 +105,29 @@ pub struct Redemption {
     pub at: Timestamp,
     /// The session that it began.
     pub session: SessionId,
+}
+
+/// A terminal, as it is kept.
+#[derive(Clone, Debug)]
+pub struct StoredTerminal {
+    /// Its name.
+    pub name: TerminalName,
+    /// Its plan.
+    pub plan: Plan,
+    /// What guards the administrator.
+    pub administrator: Guard,
+    /// What guards the user.
+    pub user: Guard,
+    /// Counts its changes, from 1.
+    pub version: u64,
+}
+
+impl StoredTerminal {
+    /// The terminal, with the PIN that the program was begun with.
+    pub fn with(&self, command_line_pin: Option<Secret>) -> Terminal {
+        let StoredTerminal { name, plan, administrator, user, .. } = self.clone();
+        Terminal { name, plan, administrator, user, command_line_pin }
+    }
 }
 
 /// What became of the redemption of a grant.
@@ -327,6 +352,15 @@ pub trait Store: Send + Sync + 'static {
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
     /// Cancels an API key that was not. Appends `Change::Revoked`.
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
+
+    /// All terminals, by name.
+    async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError>;
+    /// Keeps a new terminal. Where there is one of that name, `name` is taken.
+    async fn add_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Placed, StoreError>;
+    /// Replaces plan and guards of the terminal that has `terminal.version`; the new row has the version after it.
+    async fn change_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Written, StoreError>;
+    /// Removes the terminal, if it still has this version.
+    async fn remove_terminal(&self, name: TerminalName, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
 
     /// Lines of the feed after number `after`, oldest first, with their numbers; at most `limit`.
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError>;

@@ -7,6 +7,7 @@
 //! ```text
 //! a name, account, client:  n failures --free--> each further one waits first, twice the last --quiet time--> forgotten
 //! a source:                 n failures --full--> refused; one is forgiven every so often
+//! a terminal:               as `terminal/lockout.rs` has it
 //! ```
 //!
 //! The table has a fixed size and is keyed by a secret hash, so that nobody can aim at a slot. Nothing that still counts is
@@ -21,6 +22,8 @@ use aws_lc_rs::hmac;
 use crate::account::{AccountId, ClientId, NameKey};
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
+use crate::terminal::lockout::Failures;
+use crate::terminal::{LockOut, TerminalName};
 
 /// One slot of the throttle's table, as it is kept on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct ThrottleSettings {
     pub token_free: u32,
     /// How often one of them is forgiven.
     pub token_forgives: Duration,
+    /// How many wrong secrets of a terminal are too many.
+    pub terminals: LockOut,
     /// How many names and sources are counted apart, rounded up to whole buckets of eight; 48 bytes each.
     pub entries: usize,
 }
@@ -71,6 +76,7 @@ impl Default for ThrottleSettings {
             source_forgives: Duration::from_secs(30),
             token_free: 100,
             token_forgives: Duration::from_secs(1),
+            terminals: LockOut::default(),
             entries: 32_768,
         }
     }
@@ -92,6 +98,10 @@ pub enum Key {
     Familiar(IpAddr, AccountId, u64),
     /// A client, for its own secret.
     Client(ClientId),
+    /// The secrets of a terminal, by one source.
+    Terminal(TerminalName, IpAddr),
+    /// The PINs of a terminal, by everybody.
+    TerminalPins(TerminalName),
 }
 
 /// How a charged attempt ended.
@@ -99,7 +109,7 @@ pub enum Key {
 pub enum Settled {
     /// The secret was wrong: the charge stands.
     Failed,
-    /// The secret was right: the charge goes back, and a name's failures are forgotten.
+    /// The secret was right: the charge goes back, and failures of a name, or of a source at a terminal, are forgotten.
     Proved,
     /// It was not compared: the charge goes back.
     Neither,
@@ -125,6 +135,24 @@ enum Rule {
     Token = 3,
     /// Not a count: this source has logged in to this account.
     Mark = 4,
+    Terminal = 5,
+    TerminalPins = 6,
+}
+
+impl Rule {
+    /// Whether it counts for a terminal, which is done in a table of its own.
+    fn is_terminals(self) -> bool {
+        matches!(self, Rule::Terminal | Rule::TerminalPins)
+    }
+
+    /// Which of a bucket's shared slots is for newcomers of this rule.
+    fn shared(self) -> usize {
+        OWN + match self {
+            Rule::Free | Rule::Name | Rule::Mark | Rule::Terminal => 0,
+            Rule::Source | Rule::TerminalPins => 1,
+            Rule::Token => 2,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -147,7 +175,7 @@ const EMPTY: Slot = Slot { key: [0; 16], rule: Rule::Free, failures: 0, last: 0 
 
 /// Slots of a bucket that belong to one key each.
 const OWN: usize = 8;
-/// Behind them, one shared slot for each of the three counting rules.
+/// Behind them, one shared slot for each of the counting rules of a table, which are three at most.
 const WIDTH: usize = OWN + 3;
 /// How long a source stays familiar after its last login.
 const FAMILIAR: i64 = 90 * 24 * 60 * 60 * 1000;
@@ -161,6 +189,8 @@ pub struct Throttle {
     counts: Vec<Mutex<Bucket>>,
     /// Familiar sources stand apart, so that they crowd out no count; here the oldest gives way.
     marks: Vec<Mutex<Bucket>>,
+    /// What counts for terminals stands apart too: guesses of them are no reason to be stricter with names and sources.
+    terminals: Vec<Mutex<Bucket>>,
     dirty: Mutex<std::collections::BTreeSet<u32>>,
 }
 
@@ -173,6 +203,7 @@ impl Throttle {
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
             counts: table(buckets),
             marks: table(buckets.div_ceil(4)),
+            terminals: table(buckets.div_ceil(8)),
             settings,
             dirty: Mutex::default(),
         };
@@ -206,8 +237,7 @@ impl Throttle {
     /// [`Refusal::TooManyAttempts`].
     pub fn check(&self, now: Timestamp, key: &Key) -> Result<(), Refusal> {
         let (hash, rule) = self.hashed(key);
-        let bucket = self.bucket(&hash);
-        let slots = lock(&self.counts[bucket]);
+        let slots = lock(self.bucket(rule, &hash).1);
         let mut slot = find(&slots, &hash, rule).map_or(EMPTY, |index| slots[index]);
         slot.mend(now);
         self.wait(rule, &slot, now).map_or(Ok(()), |retry_after| Err(Refusal::TooManyAttempts { retry_after }))
@@ -227,8 +257,8 @@ impl Throttle {
             return;
         }
         for charged in charge.0 {
-            let bucket = charged.slot as usize / WIDTH;
-            let mut slots = lock(&self.counts[bucket]);
+            let Some(slots) = self.numbered(charged.slot as usize / WIDTH) else { continue };
+            let mut slots = lock(slots);
             let slot = &mut slots[charged.slot as usize % WIDTH];
             if slot.key != charged.key && !is_shared(charged.slot) {
                 continue;
@@ -236,7 +266,8 @@ impl Throttle {
             // Only the count goes back. Were the moment to go back too, whoever settles last could make others' failures old.
             slot.failures = slot.failures.saturating_sub(1);
             // What a success forgets is a name's own count; a count that strangers share only gets its charge back.
-            if settled == Settled::Proved && slot.rule == Rule::Name && !is_shared(charged.slot) {
+            let forgets = matches!(slot.rule, Rule::Name | Rule::Terminal);
+            if settled == Settled::Proved && forgets && !is_shared(charged.slot) {
                 slot.failures = 0;
             }
             if slot.failures == 0 {
@@ -271,8 +302,8 @@ impl Throttle {
     pub fn forget(&self, keys: &[Key]) {
         for key in keys {
             let (hash, rule) = self.hashed(key);
-            let bucket = self.bucket(&hash);
-            let mut slots = lock(&self.counts[bucket]);
+            let (bucket, slots) = self.bucket(rule, &hash);
+            let mut slots = lock(slots);
             if let Some(index) = find(&slots, &hash, rule) {
                 slots[index] = EMPTY;
                 drop(slots);
@@ -294,8 +325,8 @@ impl Throttle {
 
     fn charge(&self, now: Timestamp, key: &Key) -> Result<Charged, Duration> {
         let (hash, rule) = self.hashed(key);
-        let bucket = self.bucket(&hash);
-        let mut slots = lock(&self.counts[bucket]);
+        let (bucket, slots) = self.bucket(rule, &hash);
+        let mut slots = lock(slots);
         let found = find(&slots, &hash, rule);
         let index = found.unwrap_or_else(|| self.place(&slots, rule, now));
         // A newcomer in a place of its own begins with nothing; what stood there before was counted by another rule.
@@ -305,6 +336,16 @@ impl Throttle {
             slots[index] = slot;
             return Err(retry_after);
         }
+        if rule.is_terminals() {
+            let failures = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
+            let terminals = &self.settings.terminals;
+            let failed = match rule {
+                Rule::TerminalPins => terminals.failed_on_terminal(failures, now),
+                _ => terminals.failed(failures, now),
+            };
+            (slot.failures, slot.last) = (failed.count, failed.since.millis());
+            return Ok(self.charged(&mut slots, (bucket, index), Slot { key: hash, rule, ..slot }));
+        }
         let standing = self.standing(rule, &slot, now);
         slot.last = match rule {
             // What is forgiven is forgiven in whole steps, once; the rest of a step goes on counting.
@@ -312,18 +353,27 @@ impl Throttle {
             _ => now.millis(),
         };
         slot.failures = standing + 1;
-        slot.rule = rule;
-        slot.key = if index < OWN { hash } else { [0xFF; 16] };
-        slots[index] = slot;
-        drop(slots);
+        Ok(self.charged(&mut slots, (bucket, index), Slot { key: hash, rule, ..slot }))
+    }
+
+    /// Puts a slot back that was charged. One that newcomers share has no key.
+    fn charged(&self, slots: &mut Bucket, (bucket, index): (usize, usize), slot: Slot) -> Charged {
+        let key = if index < OWN { slot.key } else { [0xFF; 16] };
+        slots[index] = Slot { key, ..slot };
         let number = slot_number(bucket, index);
         self.touch(number);
-        Ok(Charged { slot: number, key: slot.key })
+        Charged { slot: number, key }
     }
 
     /// How long this slot asks to wait; none: it may be charged now.
     fn wait(&self, rule: Rule, slot: &Slot, now: Timestamp) -> Option<Duration> {
         let settings = &self.settings;
+        let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
+        match rule {
+            Rule::Terminal => return settings.terminals.wait(counted, now),
+            Rule::TerminalPins => return settings.terminals.pins_wait(counted, now),
+            Rule::Free | Rule::Name | Rule::Source | Rule::Token | Rule::Mark => {}
+        }
         let failures = self.standing(rule, slot, now);
         let elapsed = now.since(Timestamp::from_millis(slot.last));
         let wait = match rule {
@@ -342,6 +392,11 @@ impl Throttle {
     fn standing(&self, rule: Rule, slot: &Slot, now: Timestamp) -> u32 {
         match rule {
             Rule::Name if now.since(Timestamp::from_millis(slot.last)) >= self.settings.forget_after => 0,
+            Rule::Terminal | Rule::TerminalPins => {
+                let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
+                let terminals = &self.settings.terminals;
+                if rule == Rule::Terminal { terminals.standing(counted, now) } else { terminals.standing_on_terminal(counted, now) }
+            }
             Rule::Source | Rule::Token => slot.failures.saturating_sub(self.forgiven(rule, slot, now).0),
             _ => slot.failures,
         }
@@ -365,7 +420,7 @@ impl Throttle {
     /// Where a new key goes: a free slot, one that no longer counts, or the one that newcomers share.
     fn place(&self, slots: &Bucket, rule: Rule, now: Timestamp) -> usize {
         let idle = |slot: &Slot| slot.rule == Rule::Free || self.standing(slot.rule, slot, now) == 0;
-        slots[..OWN].iter().position(idle).unwrap_or(OWN + rule as usize - 1)
+        slots[..OWN].iter().position(idle).unwrap_or(rule.shared())
     }
 
     fn hashed(&self, key: &Key) -> ([u8; 16], Rule) {
@@ -403,6 +458,17 @@ impl Throttle {
                 text.update(id.as_str().as_bytes());
                 Rule::Name
             }
+            Key::Terminal(name, address) => {
+                text.update(b"m");
+                text.update(&network(*address));
+                text.update(name.as_str().as_bytes());
+                Rule::Terminal
+            }
+            Key::TerminalPins(name) => {
+                text.update(b"p");
+                text.update(name.as_str().as_bytes());
+                Rule::TerminalPins
+            }
         };
         let mut hash = [0; 16];
         hash.copy_from_slice(&text.sign().as_ref()[..16]);
@@ -414,8 +480,30 @@ impl Throttle {
         self.hashed(&Key::Familiar(source, account, 0)).0
     }
 
-    fn bucket(&self, hash: &[u8; 16]) -> usize {
-        bucket_of(hash, self.counts.len())
+    /// The table of a rule, and the number of its first bucket among all.
+    fn table(&self, rule: Rule) -> (&[Mutex<Bucket>], usize) {
+        match rule {
+            Rule::Free | Rule::Name | Rule::Source | Rule::Token => (&self.counts, 0),
+            Rule::Mark => (&self.marks, self.counts.len()),
+            Rule::Terminal | Rule::TerminalPins => (&self.terminals, self.counts.len() + self.marks.len()),
+        }
+    }
+
+    /// The bucket that a key belongs to, with its number.
+    fn bucket(&self, rule: Rule, hash: &[u8; 16]) -> (usize, &Mutex<Bucket>) {
+        let (table, base) = self.table(rule);
+        let bucket = bucket_of(hash, table.len());
+        (base + bucket, &table[bucket])
+    }
+
+    /// The bucket of that number.
+    fn numbered(&self, bucket: usize) -> Option<&Mutex<Bucket>> {
+        let (marks, terminals) = (self.counts.len(), self.counts.len() + self.marks.len());
+        match bucket {
+            bucket if bucket < marks => self.counts.get(bucket),
+            bucket if bucket < terminals => self.marks.get(bucket - marks),
+            bucket => self.terminals.get(bucket - terminals),
+        }
     }
 
     fn restore(&self, row: ThrottleRow) {
@@ -424,14 +512,16 @@ impl Throttle {
             2 => Rule::Source,
             3 => Rule::Token,
             4 => Rule::Mark,
+            5 => Rule::Terminal,
+            6 => Rule::TerminalPins,
             _ => return,
         };
         // The size of the table may have changed since. A key goes where it belongs now; a count that newcomers shared has
         // no key and is dropped when its bucket is no longer there.
         let marks = rule == Rule::Mark;
-        let (table, base) = if marks { (&self.marks, self.counts.len()) } else { (&self.counts, 0) };
+        let (table, base) = self.table(rule);
         let shared = !marks && row.key == [0xFF; 16];
-        let bucket = if shared { row.slot as usize / WIDTH } else { bucket_of(&row.key, table.len()) };
+        let bucket = if shared { (row.slot as usize / WIDTH).wrapping_sub(base) } else { bucket_of(&row.key, table.len()) };
         let Some(slots) = table.get(bucket) else { return };
         let mut slots = lock(slots);
         let own = if marks { WIDTH } else { OWN };
@@ -448,8 +538,7 @@ impl Throttle {
 
     fn row(&self, number: u32) -> ThrottleRow {
         let (bucket, index) = (number as usize / WIDTH, number as usize % WIDTH);
-        let slots = self.counts.get(bucket).or_else(|| self.marks.get(bucket - self.counts.len()));
-        let slot = slots.map_or(EMPTY, |slots| lock(slots)[index]);
+        let slot = self.numbered(bucket).map_or(EMPTY, |slots| lock(slots)[index]);
         ThrottleRow { slot: number, key: slot.key, rule: slot.rule as u8, failures: slot.failures, last: slot.last }
     }
 

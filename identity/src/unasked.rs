@@ -5,20 +5,22 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::Core;
 use crate::account::AccountId;
 use crate::audit::AuditEntry;
+use crate::live::served::Served;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::session::SessionId;
-use crate::store::{Change, Page, Roll, StoreError, Which, Written};
+use crate::store::{Change, Page, Roll, StoreError, StoredTerminal, Which, Written};
+use crate::terminal::chain::Change as TerminalChange;
 
 /// How often memory is looked over for what has expired.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,6 +41,14 @@ pub(crate) enum Late {
     Session(SessionId),
     /// A token whose successor nobody was told.
     Roll(Box<Roll>),
+    /// Another protection of a terminal, which is to count as soon as it is on disk.
+    Terminal {
+        served: Arc<Served>,
+        kept: Box<StoredTerminal>,
+        change: TerminalChange,
+        /// Nothing else is changed about the terminal meanwhile.
+        turn: OwnedMutexGuard<()>,
+    },
 }
 
 /// What waits to be done.
@@ -86,6 +96,7 @@ impl Core {
     pub(crate) async fn expire_for_ever(&self) {
         loop {
             self.live.expire(self.clock.now());
+            self.terminals.values().for_each(|served| served.expire(self.clock.now()));
             self.pause(TICK).await;
         }
     }
@@ -214,8 +225,12 @@ impl Core {
                 self.live.rolled(&roll);
                 self.live.let_loose(&roll.successor.hash);
             }
+            (Late::Terminal { served, kept, change, turn }, Ok(Written::Done)) => {
+                served.follow(*kept, Some(change)).tell();
+                drop(turn);
+            }
             (Late::Roll(roll), _) => self.live.forget_token(&roll.successor.hash),
-            (Late::Session(_), _) => {}
+            (Late::Session(_) | Late::Terminal { .. }, _) => {}
         }
     }
 

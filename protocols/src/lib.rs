@@ -6,10 +6,12 @@
 
 pub mod frame;
 pub mod http;
+pub mod listener;
 pub mod mount;
 pub mod oauth;
 pub mod section;
 pub mod servicestack;
+pub mod trueconf;
 pub mod zenith;
 
 use std::ops::ControlFlow;
@@ -22,11 +24,12 @@ use gatepost_identity::scope::ScopeDefinition;
 
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
+use crate::listener::Own;
 use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
-pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE];
+pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE, trueconf::GATE];
 
 /// One row of the table of gates.
 #[derive(Debug)]
@@ -37,9 +40,13 @@ pub struct Gate {
     pub spell: Option<Spell>,
     /// The scopes that it knows, in the order in which they are told.
     pub scopes: fn(&Section) -> Result<Vec<ScopeDefinition>, BadSetting>,
-    /// Where its exchanges attach. Beside its section it is told where others find this server, where that is known: an origin in
-    /// lower case.
+    /// Where its exchanges attach on the common listeners. Beside its section it is told where others find this server, where that is
+    /// known: an origin in lower case.
     pub mounts: fn(&Section, Option<&str>) -> Result<Vec<Mount>, BadSetting>,
+    /// Whether its peers can speak TLS. Where they cannot, nothing is weaker for passwords that others could read.
+    pub knows_tls: bool,
+    /// What it needs beside those; none, where it needs nothing or nobody has asked for it.
+    pub own: fn(&Section) -> Result<Option<Own>, BadSetting>,
 }
 
 /// What a message asks of the core: at most one for each message.

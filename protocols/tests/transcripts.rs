@@ -222,7 +222,9 @@ impl Codec {
         let new = match kind {
             TokenKind::Restore => NewToken::Restore { random: &random },
             TokenKind::Cookie { .. } => NewToken::Cookie { random: &random },
-            TokenKind::Upstream { .. } | TokenKind::Access | TokenKind::Refresh => panic!("no script is told such a token"),
+            TokenKind::Upstream { .. } | TokenKind::Terminal(_) | TokenKind::Access | TokenKind::Refresh => {
+                panic!("no script is told such a token")
+            }
         };
         let spell = self.gate.spell.expect("this gate tells tokens");
         let Spelled::Text(spelled) = spell(&new) else { panic!("it is no claim") };
@@ -299,6 +301,9 @@ impl Codec {
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::ApiKey(key) => format!("API key {}", text(key)),
             Credential::Code { code } => format!("code {}", text(code)),
+            Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
+                "a terminal, which there is none of here".to_owned()
+            }
             Credential::Refresh(token) => format!("refresh token {}", text(token)),
             Credential::Token { any_of, .. } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));

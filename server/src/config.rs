@@ -4,6 +4,7 @@
 //! section is the gate's to read; here it is only carried, and a complaint about it gets its file and line. It refuses to
 //! know what any setting is good for.
 
+mod begun;
 mod origins;
 
 use std::ffi::OsString;
@@ -12,12 +13,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gatepost_identity::ServedTerminals;
 use gatepost_identity::access::AudienceSettings;
 use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::scope::ScopeDefinition;
 use gatepost_identity::session::{OnReuse, SessionSettings};
+use gatepost_identity::terminal::LockOut;
 use gatepost_identity::throttle::ThrottleSettings;
 use gatepost_protocols::section::{BadSetting, Section};
 use gatepost_protocols::{GATES, Gate};
@@ -25,6 +28,7 @@ use http::Uri;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+pub use crate::config::begun::Begun;
 use crate::config::origins::Origins;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files, closed_to_others as closed_file};
@@ -32,7 +36,7 @@ use crate::listen::tls::{Certificates, Culprit, Files, closed_to_others as close
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
 /// Variables that the command line reads, and that are no settings.
-const NOT_SETTINGS: [&str; 1] = ["GATEPOST_CONFIG"];
+const NOT_SETTINGS: [&str; 2] = ["GATEPOST_CONFIG", "GATEPOST_PIN"];
 
 /// Everything that is set.
 #[derive(Debug)]
@@ -363,6 +367,8 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `--data`.
     pub data: Option<PathBuf>,
+    /// What was typed of a terminal.
+    pub begun: Begun,
 }
 
 impl Config {
@@ -386,6 +392,7 @@ impl Config {
             let value = value.to_str().ok_or_else(|| ConfigError(format!("{variable}: is not UTF-8")))?;
             origins.overlay(&mut table, variable, value)?;
         }
+        sources.begun.overlay(&mut table);
         Config::of(table, &origins, sources.data)
     }
 
@@ -413,23 +420,31 @@ impl Config {
         let mut insecure_gates = Vec::new();
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
+        let (mut terminals, mut lock_out) = (ServedTerminals::default(), LockOut::default());
         for (gate, mut section) in sections {
             let require_secure = match section.remove("require_secure") {
                 None => written.require_secure,
                 Some(toml::Value::Boolean(required)) => required,
                 Some(_) => return Err(origins.complain(&format!("{}.require_secure", gate.name), "is true or false")),
             };
-            // A gate that tells no tokens takes no passwords either, so nothing is weaker there.
-            if !require_secure && gate.spell.is_some() {
-                insecure_gates.push(gate.name);
-            }
             let section = Section(section);
             let bad = |bad: BadSetting| origins.complain(&[gate.name, &bad.key].join("."), &bad.what);
             scopes.extend((gate.scopes)(&section).map_err(bad)?);
             (gate.mounts)(&section, public_url.as_deref()).map_err(bad)?;
+            // A gate that tells no tokens takes no passwords either, so nothing is weaker there.
+            if !require_secure && gate.spell.is_some() && gate.knows_tls {
+                insecure_gates.push(gate.name);
+            }
+            if let Some(own) = (gate.own)(&section).map_err(bad)? {
+                if let Some(key) = own.shared_services.first() {
+                    return Err(bad(BadSetting::new(key, "this version passes nothing on to a service that connections share")));
+                }
+                (terminals, lock_out) = (own.terminals, own.lock_out);
+            }
             gates.push((gate, section));
         }
-        let identity = written.identity(scopes, insecure_gates, origins)?;
+        let mut identity = written.identity(scopes, insecure_gates, origins)?;
+        (identity.terminals, identity.throttle.terminals) = (terminals, lock_out);
         crate::telemetry::filter(&written.log).map_err(|fault| origins.complain("log", &fault))?;
         if !(1..=1024).contains(&written.password.threads) {
             return Err(origins.complain("password.threads", "must be 1 to 1024"));
@@ -558,6 +573,7 @@ impl Written {
                 source_forgives: throttle.source_forgives.0,
                 token_free: throttle.token_free,
                 token_forgives: throttle.token_forgives.0,
+                terminals: LockOut::default(),
                 entries: throttle.entries,
             },
             sessions: SessionSettings {
@@ -583,6 +599,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            terminals: ServedTerminals::default(),
             audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })

@@ -194,7 +194,7 @@ fn certificate(data: &Path) -> Result<(Files, TlsConnector), String> {
 }
 
 async fn start(data: &Path, settings: PathBuf, files: Files) -> Result<Server, String> {
-    let sources = Sources { file: Some(settings), environment: Vec::new(), data: Some(data.to_owned()) };
+    let sources = Sources { file: Some(settings), environment: Vec::new(), data: Some(data.to_owned()), ..Sources::default() };
     let mut config = Config::load(sources).map_err(|error| error.to_string())?;
     config.drain_timeout = Duration::from_secs(2);
     let [http, https] = PREFERRED.map(|port| {

@@ -24,6 +24,7 @@ use gatepost_identity::command::{ConnectionId, Context, Peer};
 use gatepost_identity::grant::HeldEvents;
 use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
+use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing, Relayed, Upward};
 use gatepost_protocols::http::{Request, Response, Upstream};
 use gatepost_protocols::mount::{Serve, Served, Talk};
@@ -61,8 +62,19 @@ pub struct Turn {
     pub connection: ConnectionId,
 }
 
+/// Where a request came from, and what it is for.
+pub struct Arrived<'a> {
+    /// The gate's name.
+    pub gate: &'static str,
+    /// The terminal whose listener accepted it.
+    pub terminal: Option<&'a TerminalName>,
+    /// The other end.
+    pub peer: Peer,
+}
+
 /// One request, one response. `None`: the core went away under it.
-pub async fn exchange(world: &Arc<World>, gate: &'static str, serve: Arc<dyn Serve>, peer: Peer, request: Request) -> Option<Turn> {
+pub async fn exchange(world: &Arc<World>, arrived: Arrived<'_>, serve: Arc<dyn Serve>, request: Request) -> Option<Turn> {
+    let Arrived { gate, terminal, peer } = arrived;
     let connection = world.connection();
     let upgrade = request.upgrade;
     let now = world.clock.now();
@@ -70,7 +82,8 @@ pub async fn exchange(world: &Arc<World>, gate: &'static str, serve: Arc<dyn Ser
         Served::Response(response) => Some(Turn { response, attachment: None, connection }),
         Served::Question(command, answering) => {
             let deadline = world.clock.instant() + ANSWER_WITHIN;
-            let context = Context { gate, peer, connection: upgrade.then_some(connection), deadline };
+            let terminal = terminal.cloned();
+            let context = Context { gate, peer, terminal, connection: upgrade.then_some(connection), deadline };
             let Outcome { reply, attachment, held } = world.outcome(command, context).await?;
             let response = answering(world.clock.now(), reply);
             held.release();
@@ -85,6 +98,8 @@ pub struct Socket {
     pub world: Arc<World>,
     /// The gate's name.
     pub gate: &'static str,
+    /// The terminal whose listener accepted it.
+    pub terminal: Option<TerminalName>,
     /// The other end.
     pub peer: Peer,
     /// Which connection it is.
@@ -150,6 +165,7 @@ impl Socket {
             wake_at: None,
             peer: self.peer,
             gate: self.gate,
+            terminal: self.terminal,
             connection: self.connection,
             world: self.world,
             _counted: self.counted,
@@ -194,6 +210,7 @@ struct Talking<S: Wire> {
     wake_at: Option<Instant>,
     peer: Peer,
     gate: &'static str,
+    terminal: Option<TerminalName>,
     connection: ConnectionId,
     world: Arc<World>,
     _counted: Open,
@@ -405,7 +422,8 @@ impl<S: Wire> Talking<S> {
         }
         if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
             let deadline = instant + self.talk.limits().answer_within;
-            let context = Context { gate: self.gate, peer: self.peer, connection: Some(self.connection), deadline };
+            let terminal = self.terminal.clone();
+            let context = Context { gate: self.gate, peer: self.peer, terminal, connection: Some(self.connection), deadline };
             match self.world.ask(command, context, waking) {
                 Asked::Break(outcome) => self.hear(outcome, now),
                 Asked::Continue(outcome) => self.pending = Some(outcome),

@@ -5,6 +5,7 @@
 //! same operations run without a server, when the command line holds the data directory itself.
 
 mod facts;
+mod terminals;
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -224,6 +225,50 @@ pub enum Operation {
         user: String,
         /// The first letters of the key.
         prefix: String,
+    },
+    /// Adds a terminal.
+    TerminalAdd {
+        /// Its name.
+        name: String,
+        /// The word of its plan.
+        plan: String,
+    },
+    /// All terminals.
+    TerminalList,
+    /// One terminal.
+    TerminalShow {
+        /// Its name.
+        name: String,
+    },
+    /// Protects a role of a terminal.
+    TerminalProtect {
+        /// Its name.
+        name: String,
+        /// The word of the role.
+        role: String,
+        /// The word of the protection.
+        by: String,
+        /// The password, where it is one.
+        password: Option<Told>,
+    },
+    /// The PIN of a role of a terminal.
+    TerminalShowPin {
+        /// Its name.
+        name: String,
+        /// The word of the role.
+        role: String,
+    },
+    /// Puts a terminal on another plan.
+    TerminalPlan {
+        /// Its name.
+        name: String,
+        /// The word of the plan.
+        plan: String,
+    },
+    /// Removes a terminal.
+    TerminalRemove {
+        /// Its name.
+        name: String,
     },
     /// Makes a key that signs.
     KeyAdd {
@@ -528,6 +573,15 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
         }
         Operation::ApiKeyList { user } => Ok(admin.api_keys(&user).await?.iter().map(api_key).collect()),
         Operation::ApiKeyRevoke { user, prefix } => Ok(api_key(&admin.cancel_api_key(&user, &prefix).await?)),
+        Operation::TerminalAdd { name, plan } => Ok(terminals::facts(&admin.add_terminal(&name, terminals::plan(&plan)?).await?)),
+        Operation::TerminalList => Ok(admin.terminals().await?.iter().map(terminals::facts).collect()),
+        Operation::TerminalShow { name } => Ok(terminals::facts(&admin.terminal(&name).await?)),
+        Operation::TerminalProtect { name, role, by, password } => terminals::protect(admin, &name, &role, &by, password).await,
+        Operation::TerminalShowPin { name, role } => terminals::pin(admin, &name, &role).await,
+        Operation::TerminalPlan { name, plan } => {
+            Ok(terminals::facts(&admin.set_terminal_plan(&name, terminals::plan(&plan)?).await?))
+        }
+        Operation::TerminalRemove { name } => Ok(terminals::facts(&admin.remove_terminal(&name).await?)),
         Operation::KeyAdd { algorithm } => Ok(key(&admin.add_key(key_algorithm(&algorithm)?).await?)),
         Operation::KeyImport { algorithm, key: text } => {
             Ok(key(&admin.import_key(key_algorithm(&algorithm)?, &text.secret()).await?))

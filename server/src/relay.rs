@@ -127,7 +127,8 @@ struct Line {
 }
 
 /// What is asked about whoever the connection holds begins nothing.
-const NOTHING_NEW: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+const NOTHING_NEW: GrantRequest =
+    GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
 
 impl Relay {
     /// No connection yet.
@@ -295,7 +296,8 @@ impl Relay {
         let kinds = vec![TokenKind::Upstream { audience: self.service.audience.clone() }];
         let command = Command { presented: Vec::new(), verb: Verb::Issue { kinds, request: NOTHING_NEW } };
         let Via { gate, connection, peer, .. } = *via;
-        via.world.ask(command, Context { gate, peer, connection: Some(connection), deadline: instant + ASKING }, waking)
+        let context = Context { gate, peer, terminal: None, connection: Some(connection), deadline: instant + ASKING };
+        via.world.ask(command, context, waking)
     }
 
     fn opening(&self, token: Secret, via: &Via<'_>) -> State {

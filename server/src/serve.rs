@@ -13,6 +13,7 @@ use gatepost_identity::Identity;
 use gatepost_identity::clock::{Clock, SystemEntropy};
 use gatepost_identity::store::OneNode;
 use gatepost_protocols::GATES;
+use gatepost_protocols::listener::{Listener, Own, Place};
 use gatepost_store::{OpenError, Sqlite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle as Task;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle as Task;
 use crate::clock::RealClock;
 use crate::config::Config;
 use crate::listen::tls::Certificates;
-use crate::listen::{Site, accept, bind};
+use crate::listen::{Site, accept, bind_at};
 use crate::operator;
 use crate::wheel::Wheel;
 use crate::world::World;
@@ -128,6 +129,8 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where HTTP over TLS is answered, if it is.
     pub https: Option<SocketAddr>,
+    /// Where the listeners of gates are, by the gate's name and their own.
+    own: Vec<(&'static str, String, SocketAddr)>,
     certificates: Option<Arc<Certificates>>,
     world: Arc<World>,
     core: Core,
@@ -160,16 +163,38 @@ impl Server {
             questions: AtomicUsize::new(0),
             services: Mutex::default(),
         });
-        let (listener, http) = listen(config.http).await?;
+        let (listener, http) = listen(fixed(config.http)).await?;
         let mut secure = None;
         if let Some((address, files)) = config.https {
             let certificates = Arc::new(Certificates::open(files).map_err(|fault| fault.to_string())?);
-            let (listener, https) = listen(address).await?;
+            let (listener, https) = listen(fixed(address)).await?;
             secure = Some((listener, https, certificates));
         }
+        let mut sites = Vec::new();
+        let mut own = Vec::new();
+        for (gate, section) in &config.gates {
+            let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
+            let Some(Own { listeners, mounts, .. }) = wanted else { continue };
+            let mut these = Vec::new();
+            for Listener { name, place, terminal, ports_below } in listeners {
+                let (listener, address) = listen(place).await.map_err(|fault| format!("{}.{name}: {fault}", gate.name))?;
+                warn_of(gate.name, &name, address, ports_below);
+                let site = Site { world: Arc::clone(&world), mounts: Vec::new(), terminal, proxies: config.proxies.clone() };
+                these.push((listener, site, address.port()));
+                own.push((gate.name, name, address));
+            }
+            let ports: Vec<u16> = these.iter().map(|(_, _, port)| *port).collect();
+            for (index, mount) in mounts(&ports) {
+                if let Some((_, site, _)) = these.get_mut(index) {
+                    site.mounts.push((gate.name, mount));
+                }
+            }
+            sites.extend(these);
+        }
         let operators = operator::listen(&config.data, core.identity.clone())?;
-        let site = Arc::new(Site { world: Arc::clone(&world), mounts, proxies: config.proxies });
+        let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, proxies: config.proxies });
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
+        accepting.extend(sites.into_iter().map(|(listener, site, _)| tokio::spawn(accept(listener, Arc::new(site), None))));
         let (mut https, mut certificates) = (None, None);
         if let Some((listener, address, files)) = secure {
             accepting.push(tokio::spawn(accept(listener, site, Some(Arc::clone(&files)))));
@@ -200,7 +225,7 @@ impl Server {
                 }
             }),
         ];
-        Ok(Server { http, https, certificates, world, core, accepting, tasks, drain_timeout: config.drain_timeout })
+        Ok(Server { http, https, own, certificates, world, core, accepting, tasks, drain_timeout: config.drain_timeout })
     }
 
     /// Reads certificate and key anew. What cannot be used changes nothing, and is said in the log.
@@ -222,6 +247,9 @@ impl Server {
         let mut addresses = serde_json::json!({ "http": self.http.to_string() });
         if let Some(https) = self.https {
             addresses["https"] = https.to_string().into();
+        }
+        for (gate, name, address) in &self.own {
+            addresses[gate][name] = address.to_string().into();
         }
         addresses
     }
@@ -259,9 +287,24 @@ impl Drop for Ending {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let failed = |error: std::io::Error| format!("cannot listen on {address}: {error}");
-    let listener = bind(address).await.map_err(failed)?;
+/// What is good to know of a listener of a gate's own, where nothing is encrypted.
+fn warn_of(gate: &str, name: &str, address: SocketAddr, ports_below: Option<u16>) {
+    if !address.ip().is_loopback() {
+        tracing::warn!(gate, %address, "{gate}.{name} is open to others at {address}, and whoever is on the way reads passwords");
+    }
+    if ports_below.is_some_and(|end| address.port() >= end) {
+        tracing::warn!(gate, %address, "{gate}.{name} got the port {}, which some clients cannot reach", address.port());
+    }
+}
+
+/// This address and no other.
+fn fixed(address: SocketAddr) -> Place {
+    Place { address, steps: 0 }
+}
+
+async fn listen(place: Place) -> Result<(TcpListener, SocketAddr), String> {
+    let failed = |error: std::io::Error| format!("cannot listen on {}: {error}", place.address);
+    let listener = bind_at(place).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

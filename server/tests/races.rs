@@ -31,8 +31,9 @@ use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
     Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
-    TokenHash, Which, Written,
+    StoredTerminal, TokenHash, Which, Written,
 };
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use gatepost_identity::{Identity, Settings, World};
 use gatepost_store::Memory;
@@ -118,6 +119,10 @@ handed_on! {
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;
         cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();
+        terminals() -> Vec<StoredTerminal>;
+        add_terminal(terminal: StoredTerminal, audit: AuditEntry) -> Placed;
+        change_terminal(terminal: StoredTerminal, audit: AuditEntry) -> Written;
+        remove_terminal(name: TerminalName, version: u64, audit: AuditEntry) -> Written;
         feed(after: u64, limit: usize) -> Vec<(u64, Change)>;
         feed_end() -> u64;
         audit(entries: Vec<AuditEntry>) -> ();
@@ -170,11 +175,11 @@ impl Core {
     }
 
     async fn ask(&self, presented: Vec<Credential>, credential: Credential, connection: u64) -> Result<Peering, Refusal> {
-        let request = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+        let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
         let command = Command { presented, verb: Verb::Authenticate { provider: None, credential, request } };
         let peer = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
         let deadline = system_instant() + Duration::from_secs(20);
-        let context = Context { gate: "zenith", peer, connection: Some(ConnectionId(connection)), deadline };
+        let context = Context { gate: "zenith", peer, terminal: None, connection: Some(ConnectionId(connection)), deadline };
         let outcome = self.identity.handle(command, &context).await;
         let granted = outcome.reply.result.and_then(Answer::granted)?;
         outcome.held.release();
@@ -185,7 +190,7 @@ impl Core {
     async fn request(&self, presented: Vec<Credential>, verb: Verb) -> Result<Granted, Refusal> {
         let peer = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
         let deadline = system_instant() + Duration::from_secs(20);
-        let context = Context { gate: "web", peer, connection: None, deadline };
+        let context = Context { gate: "web", peer, terminal: None, connection: None, deadline };
         let outcome = self.identity.handle(Command { presented, verb }, &context).await;
         let granted = outcome.reply.result.and_then(Answer::granted)?;
         outcome.held.release();
@@ -195,7 +200,7 @@ impl Core {
     async fn sign_in(&self, binding: Binding) -> Result<Granted, Refusal> {
         let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
         let credential = Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") };
-        let request = GrantRequest { scope: ScopeRequest::Maximum, binding, spelling: None };
+        let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding, spelling: None };
         self.request(vec![app], Verb::Authenticate { provider: None, credential, request }).await
     }
 
@@ -402,7 +407,7 @@ async fn who_shows_an_api_key_again_asks_nothing_of_the_store_but_the_feed() {
 fn web(token: &NewToken<'_>) -> Spelled {
     let (typ, principal, number, issued_at, expires_at) = match token {
         NewToken::Restore { random } | NewToken::Cookie { random } => return Spelled::Text(Secret::new(random.as_slice())),
-        NewToken::Upstream { .. } => return Spelled::Never,
+        NewToken::Upstream { .. } | NewToken::Terminal(_) => return Spelled::Never,
         NewToken::Access { principal, number, issued_at, expires_at, .. } => ("JWT", principal, number, issued_at, expires_at),
         NewToken::Refresh { principal, number, issued_at, expires_at, .. } => ("JWTR", principal, number, issued_at, expires_at),
     };
@@ -477,7 +482,7 @@ async fn a_token_signed_while_its_account_was_cut_off_is_not_good() {
     store.after("account", async move {
         identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
     });
-    let request = GrantRequest { scope: ScopeRequest::Nothing, binding: Binding::Request, spelling: None };
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Request, spelling: None };
     let shown = vec![Credential::Cookie(cookie.tokens[0].secret.clone())];
     let granted = core.request(shown, Verb::Issue { kinds: vec![TokenKind::Access], request }).await.unwrap();
     assert!(store.has_happened());
@@ -558,7 +563,7 @@ async fn a_token_for_a_service_asks_nothing_of_the_store_however_long_ago_it_was
     };
     let at = Peer { address: "192.0.2.1".parse().unwrap(), secure: true };
     let deadline = system_instant() + Duration::from_secs(20);
-    let context = Context { gate: "zenith", peer: at, connection: Some(ConnectionId(1)), deadline };
+    let context = Context { gate: "zenith", peer: at, terminal: None, connection: Some(ConnectionId(1)), deadline };
     let granted = core.identity.handle(command, &context).await.reply.result.and_then(Answer::granted).unwrap();
     assert_eq!(granted.principal, peer.granted.principal);
     assert_eq!(store.asked.load(Ordering::Relaxed), asked);
@@ -568,5 +573,5 @@ async fn a_token_for_a_service_asks_nothing_of_the_store_however_long_ago_it_was
 
 /// As a driver asks about whoever a connection holds: nothing is begun.
 fn about_the_connection() -> GrantRequest {
-    GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None }
+    GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None }
 }

@@ -16,8 +16,9 @@ use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
     Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError, StoredSession,
-    Token, TokenHash, Which, Written, still_as_decided,
+    StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
 };
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 
 /// The lines of the feed that are kept, as in SQLite's.
@@ -40,6 +41,7 @@ struct State {
     grants: BTreeMap<TokenHash, Grant>,
     revoked: BTreeMap<TokenHash, Timestamp>,
     api_keys: BTreeMap<TokenHash, ApiKey>,
+    terminals: BTreeMap<TerminalName, StoredTerminal>,
     feed: VecDeque<(u64, Change)>,
     audit: Vec<AuditRow>,
     throttle: BTreeMap<u32, ThrottleRow>,
@@ -559,6 +561,41 @@ impl Store for Memory {
         state.cancel(&hash, at);
         state.append(audit);
         Ok(())
+    }
+
+    async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError> {
+        Ok(self.state().terminals.values().cloned().collect())
+    }
+
+    async fn add_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Placed, StoreError> {
+        let mut state = self.state();
+        if state.terminals.contains_key(&terminal.name) {
+            return Ok(Placed::Taken("name"));
+        }
+        state.terminals.insert(terminal.name.clone(), terminal);
+        state.append(audit);
+        Ok(Placed::Done)
+    }
+
+    async fn change_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.terminals.get(&terminal.name).is_none_or(|stored| stored.version != terminal.version) {
+            return Ok(Written::Stale);
+        }
+        let version = terminal.version + 1;
+        state.terminals.insert(terminal.name.clone(), StoredTerminal { version, ..terminal });
+        state.append(audit);
+        Ok(Written::Done)
+    }
+
+    async fn remove_terminal(&self, name: TerminalName, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        if state.terminals.get(&name).is_none_or(|stored| stored.version != version) {
+            return Ok(Written::Stale);
+        }
+        state.terminals.remove(&name);
+        state.append(audit);
+        Ok(Written::Done)
     }
 
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {

@@ -8,7 +8,8 @@ use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::keyring::SigningKey;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Page, StoredSession, TokenHash};
+use gatepost_identity::store::{Change, Grant, Page, StoredSession, StoredTerminal, TokenHash};
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -74,6 +75,15 @@ pub(crate) fn api_key(connection: &Connection, hash: &TokenHash) -> Result<Optio
 pub(crate) fn api_keys(connection: &Connection, of: AccountId) -> Result<Vec<ApiKey>, Failure> {
     let sql = format!("SELECT {} FROM api_keys WHERE account = ?1 ORDER BY created_at DESC, hash LIMIT 1000", rows::API_KEY);
     all(connection, &sql, [of.0.into_bytes()], rows::api_key)
+}
+
+pub(crate) fn terminals(connection: &Connection) -> Result<Vec<StoredTerminal>, Failure> {
+    all(connection, &format!("SELECT {} FROM terminals ORDER BY name", rows::TERMINAL), [], rows::terminal)
+}
+
+pub(crate) fn terminal_version(connection: &Connection, name: &TerminalName) -> Result<Option<u64>, Failure> {
+    let sql = format!("SELECT {} FROM terminals WHERE name = ?1", rows::TERMINAL);
+    Ok(one(connection, &sql, [name.as_str()], rows::terminal)?.map(|terminal| terminal.version))
 }
 
 pub(crate) fn session_by_token(

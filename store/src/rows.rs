@@ -14,7 +14,8 @@ use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Ended, Session, SessionId};
-use gatepost_identity::store::{Change, Grant, Redemption, Token, TokenHash};
+use gatepost_identity::store::{Change, Grant, Redemption, StoredTerminal, Token, TokenHash};
+use gatepost_identity::terminal::{Guard, Plan, TerminalName};
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Value, ValueRef};
@@ -217,6 +218,41 @@ pub(crate) fn api_key(row: &Row<'_>) -> Result<ApiKey, Failure> {
         expires_at: cells.at_or_never(6)?,
         cancelled_at: cells.at_or_never(7)?,
     })
+}
+
+/// The columns of [`terminal`].
+pub(crate) const TERMINAL: &str = "name, plan, administrator, administrator_secret, user, user_secret, version";
+
+pub(crate) fn terminal(row: &Row<'_>) -> Result<StoredTerminal, Failure> {
+    let cells = Cells { table: "terminals", row };
+    let guard = |column: usize| {
+        let secret: Option<String> = cells.cell(column + 1)?;
+        cells.parsed(column, |word| match (word, secret) {
+            ("unsecured", None) => Ok(Guard::Unsecured),
+            ("password", Some(hash)) => Ok(Guard::Password(hash)),
+            ("pin", Some(pin)) => Ok(Guard::Pin(Secret::new(pin))),
+            _ => Err(format!("{word:?} with the secret that stands beside it is no protection")),
+        })
+    };
+    Ok(StoredTerminal {
+        name: cells.parsed(0, |name| TerminalName::parse(name).map_err(|error| error.to_string()))?,
+        plan: cells.parsed(1, |word| Plan::parse(word).ok_or_else(|| format!("{word:?} is no plan")))?,
+        administrator: guard(2)?,
+        user: guard(4)?,
+        version: cells.number(6)?,
+    })
+}
+
+/// A role's guard as its word and its secret.
+pub(crate) fn guard_cells(guard: &Guard) -> Result<(&'static str, Option<&str>), Failure> {
+    match guard {
+        Guard::Unsecured => Ok(("unsecured", None)),
+        Guard::Password(hash) => Ok(("password", Some(hash))),
+        Guard::Pin(pin) => match pin.expose_text() {
+            Some(pin) => Ok(("pin", Some(pin))),
+            None => Err(Failure::Unwritable("a PIN is no text".to_owned())),
+        },
+    }
 }
 
 /// The columns of [`change`].

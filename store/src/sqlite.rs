@@ -18,9 +18,10 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession, TokenHash,
-    Which, Written,
+    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
+    StoredTerminal, TokenHash, Which, Written,
 };
+use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -322,6 +323,22 @@ impl Store for Sqlite {
 
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
         self.write(move |connection| writes::keys::cancel_api_key(connection, &hash, at, &audit)).await
+    }
+
+    async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError> {
+        self.read(reads::terminals).await
+    }
+
+    async fn add_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Placed, StoreError> {
+        self.write(move |connection| writes::terminals::add_terminal(connection, &terminal, &audit)).await
+    }
+
+    async fn change_terminal(&self, terminal: StoredTerminal, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::terminals::change_terminal(connection, &terminal, &audit)).await
+    }
+
+    async fn remove_terminal(&self, name: TerminalName, version: u64, audit: AuditEntry) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::terminals::remove_terminal(connection, &name, version, &audit)).await
     }
 
     async fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {

@@ -5,6 +5,7 @@
 //! transaction as the write, so that nothing comes in between.
 
 pub(crate) mod keys;
+pub(crate) mod terminals;
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, chain};

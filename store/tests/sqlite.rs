@@ -40,7 +40,9 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 /// What the kept files hold, and every later one shall.
 mod kept {
     use gatepost_identity::api_key::ApiKey;
-    use gatepost_identity::store::{NewApiKeys, Redeemed};
+    use gatepost_identity::secret::Secret;
+    use gatepost_identity::store::{NewApiKeys, Redeemed, StoredTerminal};
+    use gatepost_identity::terminal::{Guard, Plan, TerminalName};
 
     use super::*;
 
@@ -166,6 +168,28 @@ mod kept {
     pub(super) async fn write_api_key(store: &Sqlite) {
         let new = NewApiKeys { account: account_id(2), keys: vec![api_key()], in_place_of: None, at: at(1) };
         assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(Written::Done));
+    }
+
+    pub(super) fn terminal() -> StoredTerminal {
+        StoredTerminal {
+            name: TerminalName::parse("hall").expect("a name"),
+            plan: Plan::Pro,
+            administrator: Guard::Password("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA".to_owned()),
+            user: Guard::Pin(Secret::new("K7M2QX")),
+            version: 1,
+        }
+    }
+
+    pub(super) async fn write_terminal(store: &Sqlite) {
+        assert_eq!(store.add_terminal(terminal(), entry("terminal_add")).await, Ok(Placed::Done));
+    }
+
+    pub(super) async fn check_terminal(store: &Sqlite) {
+        let terminals = store.terminals().await.expect("the store answers");
+        let [StoredTerminal { name, plan, administrator, user, version }] = &*terminals else { panic!("{terminals:?}") };
+        assert_eq!((name.as_str(), *plan, *version), ("hall", Plan::Pro, 1));
+        assert!(matches!(administrator, Guard::Password(hash) if hash.starts_with("$argon2id$")));
+        assert!(matches!(user, Guard::Pin(pin) if pin.matches(b"K7M2QX")));
     }
 
     pub(super) async fn check_api_key(store: &Sqlite) {
@@ -294,8 +318,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 8 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 8; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 9 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 9; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -570,6 +594,20 @@ async fn the_kept_file_of_schema_8_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_9_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(9), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    kept::check_terminal(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -582,6 +620,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write_rights(&running.store).await;
     kept::write_cookie(&running.store).await;
     kept::write_api_key(&running.store).await;
+    kept::write_terminal(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -594,6 +633,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0006_cookies.sql"),
         include_str!("../migrations/0007_api_keys.sql"),
         include_str!("../migrations/0008_keys.sql"),
+        include_str!("../migrations/0009_terminals.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -8,27 +8,36 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use super::Live;
+use super::served::Served;
 use crate::command::ConnectionId;
 use crate::reply::Event;
 
 /// What befell a connection and was not yet collected. The last word stands: a change that another change or the end
 /// overtakes need not be told, so that a peer that never listens costs no memory.
 #[derive(Default)]
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     event: Mutex<Option<Event>>,
     waker: AtomicWaker,
 }
 
 impl Mailbox {
-    pub(super) fn put(&self, event: Event) {
+    pub(crate) fn put(&self, event: Event) {
         *self.event.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
         self.waker.wake();
     }
 }
 
+/// Where a connection is attached.
+pub(super) enum Place {
+    /// To a session.
+    Live(Arc<Live>),
+    /// To a terminal.
+    Terminal(Arc<Served>),
+}
+
 /// What ties a connection to its session. Dropping it is how the core learns that the connection is gone.
 pub struct Attachment {
-    pub(super) live: Arc<Live>,
+    pub(super) place: Place,
     pub(super) connection: ConnectionId,
     pub(super) number: u64,
     pub(super) mailbox: Arc<Mailbox>,
@@ -52,7 +61,10 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.live.detach_dropped(self.connection, self.number);
+        match &self.place {
+            Place::Live(live) => live.detach_dropped(self.connection, self.number),
+            Place::Terminal(served) => served.detach_dropped(self.connection, self.number),
+        }
     }
 }
 

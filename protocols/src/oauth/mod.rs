@@ -23,6 +23,8 @@ pub const GATE: Gate = Gate {
     spell: None,
     scopes: |section| section.read::<Settings>().map(|Settings {}| Vec::new()),
     mounts: |section, _| section.read::<Settings>().map(|Settings {}| vec![Mount::new("/.well-known/jwks.json", Keys)]),
+    knows_tls: true,
+    own: |_| Ok(None),
 };
 
 /// There is nothing to set.

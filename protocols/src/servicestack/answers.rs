@@ -111,7 +111,7 @@ fn hand_over(now: Timestamp, tokens: Vec<IssuedToken>, in_cookies: bool, dto: &m
                 dto.refresh_token = Some(token.secret);
                 dto.refresh_token_expiry = token.expires_at;
             }
-            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Upstream { .. } => {}
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) | TokenKind::Upstream { .. } => {}
         }
     }
 }

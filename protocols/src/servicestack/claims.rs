@@ -137,6 +137,7 @@ mod tests {
             client: None,
             scopes: Scopes::default(),
             rights: Rights { roles: vec!["Admin".to_owned()], permissions: Vec::new() },
+            terminal: None,
             provider: None,
             method: Method::Password,
             spelling: 0,

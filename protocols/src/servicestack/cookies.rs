@@ -152,7 +152,7 @@ impl Jar {
         match kind {
             TokenKind::Access => self.put(ACCESS, Kept::For(token.to_owned(), life)),
             TokenKind::Refresh => self.put(REFRESH, Kept::For(token.to_owned(), life)),
-            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Upstream { .. } => {}
+            TokenKind::Restore | TokenKind::Cookie { .. } | TokenKind::Terminal(_) | TokenKind::Upstream { .. } => {}
         }
     }
 

@@ -582,7 +582,7 @@ impl Call<'_> {
 
 /// A wish for nothing that has a name here: this wire knows no scopes.
 fn for_nothing(binding: Binding) -> GrantRequest {
-    GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None }
+    GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None }
 }
 
 fn ask(command: Command, asked: Asked, envelope: Envelope) -> Step<Pending> {

@@ -47,5 +47,11 @@ mod xml;
 use crate::Gate;
 
 /// This gate's row.
-pub const GATE: Gate =
-    Gate { name: "servicestack", spell: Some(spelling::spell), scopes: |_| Ok(Vec::new()), mounts: exchange::mounts };
+pub const GATE: Gate = Gate {
+    name: "servicestack",
+    spell: Some(spelling::spell),
+    scopes: |_| Ok(Vec::new()),
+    mounts: exchange::mounts,
+    knows_tls: true,
+    own: |_| Ok(None),
+};

@@ -35,7 +35,11 @@ pub(super) fn failure<'a>(refusal: &Refusal, about: &'a str) -> Failure<'a> {
         Refusal::Invalid(_) => Failure::BadUserName,
         Refusal::NotFound(_) => Failure::UnknownUser(about),
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
-        Refusal::ScopeNotGranted | Refusal::TooManySessions => Failure::Unavailable { retry_after: None },
+        Refusal::ScopeNotGranted
+        | Refusal::TooManySessions
+        | Refusal::MethodNotAllowed
+        | Refusal::PlanRequired
+        | Refusal::RoleMismatch => Failure::Unavailable { retry_after: None },
     }
 }
 
@@ -66,6 +70,9 @@ mod tests {
             (Refusal::InvalidClient, 503, "ServiceUnavailable", None),
             (Refusal::ScopeNotGranted, 503, "ServiceUnavailable", None),
             (Refusal::TooManySessions, 503, "ServiceUnavailable", None),
+            (Refusal::MethodNotAllowed, 503, "ServiceUnavailable", None),
+            (Refusal::PlanRequired, 503, "ServiceUnavailable", None),
+            (Refusal::RoleMismatch, 503, "ServiceUnavailable", None),
             (Refusal::AlreadySignedIn, 405, "NotSupportedException", None),
             (Refusal::AlreadyExists("name"), 400, "AlreadyExists", None),
             (Refusal::AlreadyExists("email"), 400, "AlreadyExists", None),

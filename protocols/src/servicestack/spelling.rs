@@ -20,7 +20,7 @@ pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
             let common = Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at };
             Spelled::Signed { typ: "JWTR", claims: claims::refresh(&common) }
         }
-        NewToken::Restore { .. } | NewToken::Upstream { .. } => Spelled::Never,
+        NewToken::Restore { .. } | NewToken::Terminal(_) | NewToken::Upstream { .. } => Spelled::Never,
     }
 }
 

@@ -433,7 +433,10 @@ impl Conversation for Connection {
                 self.principal = Some(principal);
                 self.publish(now, out);
             }
-            Event::Detached(Reason::Expired | Reason::Revoked) => {
+            // The last three are a terminal's, which there is none of here.
+            Event::Detached(
+                Reason::Expired | Reason::Revoked | Reason::PlanLost | Reason::ProtectionReset | Reason::ProtectionChanged { .. },
+            ) => {
                 self.principal = None;
                 self.publish(now, out);
             }
@@ -441,6 +444,7 @@ impl Conversation for Connection {
                 self.principal = None;
                 out.close(DISPLACED, "Session");
             }
+            Event::Plan(_) => {}
         }
         self.settle(now, out);
     }

@@ -33,4 +33,6 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |section| Ok(Settings::read(section)?.catalogue.definitions()),
     mounts: |section, _| exchange::mounts(section),
+    knows_tls: true,
+    own: |_| Ok(None),
 };

@@ -64,7 +64,11 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         | Refusal::WrongAudience
         | Refusal::UnknownProvider => (Told::Reject, FORBIDDEN, Hint::OtherCredentials),
         // A good credential, which is worth nothing here: a client must not be told to throw it away.
-        Refusal::ScopeNotGranted | Refusal::InsecureTransport => (Told::Reject, FORBIDDEN, Hint::None),
+        Refusal::ScopeNotGranted
+        | Refusal::InsecureTransport
+        | Refusal::MethodNotAllowed
+        | Refusal::PlanRequired
+        | Refusal::RoleMismatch => (Told::Reject, FORBIDDEN, Hint::None),
         Refusal::TooManySessions => (Told::Error("Session"), FORBIDDEN, Hint::None),
         // Nothing was presented, or it was good, so nothing is to be thrown away.
         Refusal::LoginRequired | Refusal::NotPermitted => (Told::Error("Authority"), FORBIDDEN, Hint::None),
@@ -99,6 +103,9 @@ mod tests {
             (Refusal::UnknownProvider, Told::Reject, 403, None),
             (Refusal::ScopeNotGranted, Told::Reject, 403, None),
             (Refusal::InsecureTransport, Told::Reject, 403, None),
+            (Refusal::MethodNotAllowed, Told::Reject, 403, None),
+            (Refusal::PlanRequired, Told::Reject, 403, None),
+            (Refusal::RoleMismatch, Told::Reject, 403, None),
             (Refusal::TooManySessions, Told::Error("Session"), 403, None),
             (Refusal::LoginRequired, Told::Error("Authority"), 403, None),
             (Refusal::NotPermitted, Told::Error("Authority"), 403, None),
@@ -117,8 +124,12 @@ mod tests {
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(response.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap()), retry, "{refusal:?}");
             use Refusal::{InsecureTransport, LoginRequired, NotPermitted, ScopeNotGranted, TooManySessions};
-            let credential_is_no_matter =
-                matches!(refusal, ScopeNotGranted | InsecureTransport | TooManySessions | LoginRequired | NotPermitted);
+            use Refusal::{MethodNotAllowed, PlanRequired, RoleMismatch};
+            let good_and_worth_nothing = matches!(
+                refusal,
+                ScopeNotGranted | InsecureTransport | MethodNotAllowed | PlanRequired | RoleMismatch | NotPermitted
+            );
+            let credential_is_no_matter = good_and_worth_nothing || matches!(refusal, TooManySessions | LoginRequired);
             let challenged = response.headers.contains_key(WWW_AUTHENTICATE);
             assert_eq!(challenged, status == 403 && !credential_is_no_matter, "{refusal:?}");
         }

@@ -97,7 +97,7 @@ fn ask(
     credential: Credential,
     (scope, family): (ScopeRequest, Option<Family>),
 ) -> Login {
-    let request = GrantRequest { scope, binding: Binding::Connection, spelling: family.map(Family::mark) };
+    let request = GrantRequest { scope, role: None, binding: Binding::Connection, spelling: family.map(Family::mark) };
     let provider = Some(ProviderName(provider.to_owned()));
     Login::Ask(Command { presented, verb: Verb::Authenticate { provider, credential, request } })
 }

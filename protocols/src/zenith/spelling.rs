@@ -193,7 +193,7 @@ impl Selection<'_> {
 pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     match token {
         NewToken::Restore { random } => Spelled::Text(Secret::new(random.as_slice())),
-        NewToken::Cookie { .. } | NewToken::Access { .. } | NewToken::Refresh { .. } => Spelled::Never,
+        NewToken::Cookie { .. } | NewToken::Terminal(_) | NewToken::Access { .. } | NewToken::Refresh { .. } => Spelled::Never,
         NewToken::Upstream { audience, issuer, principal, issued_at, expires_at } => {
             let Principal { account, client, .. } = principal;
             let (account, client) = (account.as_deref(), client.as_ref().map(ClientId::as_str));
@@ -314,6 +314,7 @@ mod tests {
             client: ClientId::parse("app").ok(),
             scopes: scopes("Market News"),
             rights: Rights::default(),
+            terminal: None,
             provider: None,
             method: Method::Password,
             spelling: 1,

@@ -46,6 +46,7 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
         client: ClientId::parse(if who == "svc" { "svc" } else { "app" }).ok(),
         scopes: scopes?,
         rights: rights(who),
+        terminal: None,
         provider: None,
         method: Method::Password,
         spelling,

@@ -6,6 +6,7 @@
 mod ask;
 mod keys;
 mod print;
+mod terminals;
 mod users;
 
 use std::ffi::OsString;
@@ -18,8 +19,9 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
 use self::keys::{ApiKey, Key, Token};
+use self::terminals::Terminal;
 use self::users::User;
-use crate::config::{Config, Sources, parse_span};
+use crate::config::{Begun, Config, Sources, parse_span};
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
 use crate::{demo, telemetry};
@@ -47,7 +49,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve,
+    Serve(Serve),
     /// Log in over every gate of a throw-away server, show each request and answer, and keep serving
     Demo {
         /// Stop after the logins; fails if an answer is not as expected
@@ -68,6 +70,9 @@ enum Command {
     /// API keys: texts that speak for a user with each request
     #[command(subcommand)]
     Apikey(ApiKey),
+    /// Terminals: devices that are opened by a role's password or PIN
+    #[command(subcommand)]
+    Terminal(Terminal),
     /// Keys that sign
     #[command(subcommand)]
     Key(Key),
@@ -80,6 +85,41 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Serve this terminal, whether the settings name it or not [default, where a PIN is given: the only one that they name, or
+    /// `default`]
+    #[arg(long, value_name = "NAME")]
+    terminal: Option<String>,
+    /// A PIN that makes whoever shows it the terminal's administrator, until the server ends. Others on this machine can see it
+    /// here; a file or the environment keeps it to yourself. `-pin` is understood too
+    #[arg(long, value_name = "PIN", env = "GATEPOST_PIN", hide_env_values = true, conflicts_with = "pin_file")]
+    pin: Option<String>,
+    /// The same, as the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pin_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Serve {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serve").field("terminal", &self.terminal).field("pin_file", &self.pin_file).finish_non_exhaustive()
+    }
+}
+
+impl Serve {
+    fn begun(&self) -> Result<Begun, String> {
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok::<_, String>(text.lines().next().unwrap_or_default().to_owned())
+        };
+        let pin = match &self.pin_file {
+            Some(path) => Some(read(path)?),
+            None => self.pin.clone(),
+        };
+        Ok(Begun { terminal: self.terminal.clone(), pin })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,7 +249,12 @@ enum Audit {
 
 /// Runs what was typed.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    // Those who start such a terminal are used to write it with one dash.
+    let one_dash = |argument: OsString| match argument.to_str() {
+        Some(text) if text == "-pin" || text.starts_with("-pin=") => OsString::from(format!("-{text}")),
+        _ => argument,
+    };
+    let cli = match Cli::try_parse_from(arguments.into_iter().map(one_dash)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and succeed; the library knows which is which.
@@ -234,18 +279,22 @@ fn run_command(cli: Cli) -> Result<(), String> {
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         return result;
     }
-    let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data };
+    let begun = match &cli.command {
+        Command::Serve(serve) => serve.begun()?,
+        _ => Begun::default(),
+    };
+    let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data, begun };
     let config = Config::load(sources).map_err(|error| error.to_string())?;
     if let Command::Check = cli.command {
         return print::check(&config, cli.json);
     }
-    let serves = matches!(cli.command, Command::Serve);
+    let serves = matches!(cli.command, Command::Serve(_));
     // A command that runs without a server has no log of its own: what goes wrong is its answer.
     telemetry::start(if serves { &config.log } else { "error" })?;
     let json = cli.json;
     let result = runtime.block_on(async move {
         match cli.command {
-            Command::Serve => serve(config).await,
+            Command::Serve(_) => serve(config).await,
             Command::Demo { .. } | Command::Check => Ok(()),
             Command::Audit(Audit::Tail { lines, follow }) => tail(config, lines, follow, json).await,
             Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
@@ -259,6 +308,8 @@ fn run_command(cli: Cli) -> Result<(), String> {
                 let life = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
                 answer(config, json, Operation::GrantMint { client, user, provider, scopes, life }).await
             }
+            Command::Terminal(Terminal::List) => rows(config, json, Operation::TerminalList).await,
+            Command::Terminal(command) => answer(config, json, command.operation()?).await,
             Command::Apikey(ApiKey::List(of)) => rows(config, json, of.operation()).await,
             Command::Apikey(command) => answer(config, json, command.operation()).await,
             Command::Key(Key::List) => rows(config, json, Operation::KeyList).await,

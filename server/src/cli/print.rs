@@ -125,6 +125,13 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     if passwords.memory < 19 * 1024 && passwords.iterations < 3 {
         weak.push("password: weaker than 19 MiB and 2 passes, the least that OWASP recommends for Argon2id".to_owned());
     }
+    for (gate, section) in &config.gates {
+        let own = (gate.own)(section).ok().flatten();
+        let open = own.iter().flat_map(|own| &own.listeners).filter(|listener| !listener.place.address.ip().is_loopback());
+        weak.extend(open.map(|listener| {
+            format!("{}.{}: open to others at {}, and nothing is encrypted there", gate.name, listener.name, listener.place.address)
+        }));
+    }
     let (sessions, throttle) = (&identity.sessions, &identity.throttle);
     let most = |limit: Option<usize>| limit.map_or("any number of".to_owned(), |limit| format!("at most {limit}"));
     let mut found = json!({
@@ -175,10 +182,25 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     for (gate, section) in &config.gates {
         found[gate.name] = json!(match section.0.is_empty() {
             true => "as it comes".to_owned(),
-            false => section.0.to_string().trim().replace('\n', ", "),
+            false => without_secrets(section.0.clone()).to_string().trim().replace('\n', ", "),
         });
     }
     facts(&found, json)
+}
+
+/// A section as it may be shown: that a PIN is set, and not which.
+fn without_secrets(mut section: toml::Table) -> toml::Table {
+    for (key, value) in &mut section {
+        match value {
+            toml::Value::Table(inner) => *inner = without_secrets(std::mem::take(inner)),
+            toml::Value::Array(rows) => rows.iter_mut().filter_map(toml::Value::as_table_mut).for_each(|row| {
+                *row = without_secrets(std::mem::take(row));
+            }),
+            value if key == "pin" => *value = toml::Value::String("set".to_owned()),
+            _ => {}
+        }
+    }
+    section
 }
 
 /// A value for people: control characters are escaped.

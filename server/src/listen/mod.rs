@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gatepost_identity::command::Peer;
+use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::http::{Body, Request, Response, Upgrade};
+use gatepost_protocols::listener::Place;
 use gatepost_protocols::mount::Mount;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -32,7 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::drive::{Open, Socket, Turn, exchange};
+use crate::drive::{Arrived, Open, Socket, Turn, exchange};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::tls::Certificates;
 use crate::world::World;
@@ -54,6 +56,8 @@ pub struct Site {
     pub world: Arc<World>,
     /// Each gate's mounts, with its name.
     pub mounts: Vec<(&'static str, Mount)>,
+    /// The terminal that whoever comes here means.
+    pub terminal: Option<TerminalName>,
     /// Who is believed about where a peer comes from.
     pub proxies: Proxies,
 }
@@ -144,7 +148,8 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
         secure: peer.secure,
         body,
     };
-    let turn = exchange(&site.world, gate, Arc::clone(&mount.exchange), peer, parsed).await;
+    let arrived = Arrived { gate, terminal: site.terminal.as_ref(), peer };
+    let turn = exchange(&site.world, arrived, Arc::clone(&mount.exchange), parsed).await;
     let Some(Turn { response, attachment, connection }) = turn else {
         return plain(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     };
@@ -169,8 +174,8 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
     let counted = Open::count(&site.world);
-    let world = Arc::clone(&site.world);
-    let socket = Socket { world, gate, peer, connection, attachment, max_message, talk: conversation, upstream, counted };
+    let (world, terminal) = (Arc::clone(&site.world), site.terminal.clone());
+    let socket = Socket { world, gate, terminal, peer, connection, attachment, max_message, talk: conversation, upstream, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.
@@ -280,12 +285,32 @@ impl Wire for TlsStream<TcpStream> {
     }
 }
 
-/// Binds a listener.
+/// Binds a listener at this very address.
 ///
 /// # Errors
 /// What the system says.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+/// Binds a listener. Where the port is taken, as many ports upwards are tried as the place allows.
+///
+/// # Errors
+/// What the system says; of the first port.
+pub async fn bind_at(place: Place) -> io::Result<TcpListener> {
+    let Place { mut address, steps } = place;
+    let failed = match TcpListener::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+        bound => return bound,
+    };
+    for _ in 0..steps {
+        address.set_port(address.port().saturating_add(1));
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    Err(failed)
 }
 
 #[cfg(test)]

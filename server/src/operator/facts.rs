@@ -119,9 +119,11 @@ pub(super) fn audit(row: &AuditRow) -> Value {
 pub(super) fn explain(refusal: &Refusal) -> String {
     match refusal {
         Refusal::AlreadyExists("id") => "somebody has this id already".to_owned(),
+        Refusal::AlreadyExists("terminal") => "there is a terminal of that name already".to_owned(),
         Refusal::AlreadyExists(field) => format!("somebody has this {field} already, as name or as e-mail address"),
         Refusal::NotFound(what) => format!("there is no such {what}"),
         Refusal::Invalid(faults) => faults.join("; "),
+        Refusal::PlanRequired => "that needs the plan pro".to_owned(),
         Refusal::Unavailable => "the store or a thread failed; the log says more".to_owned(),
         other => format!("refused: {}", other.word()),
     }

@@ -229,5 +229,5 @@ async fn a_gate_that_spells_a_token_in_the_wrong_shape_lets_nobody_have_it() {
 
 /// As a driver asks about whoever a connection holds: nothing is begun.
 fn about_the_connection() -> GrantRequest {
-    GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None }
+    GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None }
 }

@@ -15,6 +15,7 @@ mod requests;
 mod sessions;
 mod signed;
 mod stalled;
+mod terminals;
 mod tokens;
 
 use std::future::Future;
@@ -171,7 +172,7 @@ impl Core {
     fn context(&self, connection: ConnectionId, source: &str) -> Context {
         let peer = Peer { address: source.parse::<IpAddr>().unwrap(), secure: true };
         let deadline = self.clock.instant() + Duration::from_secs(35);
-        Context { gate: "zenith", peer, connection: Some(connection), deadline }
+        Context { gate: "zenith", peer, terminal: None, connection: Some(connection), deadline }
     }
 
     async fn ask(&self, credential: Credential, context: &Context) -> Outcome {
@@ -315,7 +316,7 @@ impl Peering {
 }
 
 fn command(presented: Vec<Credential>, credential: Credential, provider: &str) -> Command {
-    let request = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+    let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
     Command { presented, verb: Verb::Authenticate { provider: Some(ProviderName(provider.to_owned())), credential, request } }
 }
 

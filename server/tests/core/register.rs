@@ -29,7 +29,7 @@ fn rights(roles: &[&str], permissions: &[&str]) -> Rights {
 
 impl Core {
     async fn register(&self, presented: Vec<Credential>, profile: Profile, binding: Option<Binding>) -> requests::Answered {
-        let request = binding.map(|binding| GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None });
+        let request = binding.map(|binding| GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None });
         self.request(presented, Verb::Register { profile: Box::new(profile), request }).await
     }
 
@@ -104,7 +104,7 @@ async fn who_signs_up_gets_keys_for_the_environments_there_are() {
 #[tokio::test]
 async fn tokens_of_somebody_who_has_gone_are_nothing_for_whoever_has_the_name_next() {
     let core = Core::with(|_| ()).await;
-    let request = GrantRequest { scope: ScopeRequest::Nothing, binding: Binding::TokenCookies, spelling: None };
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::TokenCookies, spelling: None };
     let verb = Verb::Authenticate { provider: None, credential: password("ann", "pw"), request };
     let granted = core.request(vec![through("app")], verb).await.granted();
     let token = || Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };

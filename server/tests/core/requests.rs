@@ -18,7 +18,7 @@ pub(super) fn web(token: &NewToken<'_>) -> Spelled {
         NewToken::Refresh { principal, audience, number, issued_at, expires_at } => {
             Spelled::Signed { typ: "JWTR", claims: claims(principal, audience, *number, (*issued_at, *expires_at), json!({})) }
         }
-        NewToken::Upstream { .. } => Spelled::Never,
+        NewToken::Upstream { .. } | NewToken::Terminal(_) => Spelled::Never,
     }
 }
 
@@ -76,7 +76,7 @@ impl Core {
     async fn sign_in(&self, word: &str, old: Option<&str>, binding: Binding) -> Result<Granted, Refusal> {
         let mut presented = vec![through("app")];
         presented.extend(old.map(cookie));
-        let request = GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None };
+        let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
         let verb = Verb::Authenticate { provider: None, credential: password("ann", word), request };
         self.request(presented, verb).await.result.and_then(Answer::granted)
     }
@@ -138,7 +138,7 @@ async fn a_cookie_is_nothing_at_another_gate_and_restores_no_session() {
     let context = core.context(core.connection(), "192.0.2.1");
     let asked = Command { presented: vec![cookie(&text)], verb: Verb::WhoAmI };
     assert_eq!(core.identity.handle(asked, &context).await.reply.result.err(), Some(Refusal::LoginRequired));
-    let request = GrantRequest { scope: ScopeRequest::Maximum, binding: Binding::Connection, spelling: None };
+    let request = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Connection, spelling: None };
     let restored = Credential::Token { any_of: vec![Secret::new(text.as_str())], kind: TokenKind::Restore };
     let verb = Verb::Authenticate { provider: None, credential: restored, request };
     assert_eq!(core.request(Vec::new(), verb).await.refusal(), Refusal::InvalidCredentials);
@@ -292,7 +292,8 @@ async fn a_connection_says_who_speaks_where_nothing_is_shown() {
 #[tokio::test]
 async fn a_cookie_that_was_never_told_is_taken_back() {
     let core = Core::with(|_| ()).await;
-    let request = GrantRequest { scope: ScopeRequest::Nothing, binding: Binding::Cookie { remember: true }, spelling: None };
+    let request =
+        GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Cookie { remember: true }, spelling: None };
     let verb = Verb::Authenticate { provider: None, credential: password("ann", "pw"), request };
     let context = Context { gate: "web", connection: None, ..core.context(ConnectionId(0), "192.0.2.1") };
     let outcome = core.identity.handle(Command { presented: vec![through("app")], verb }, &context).await;

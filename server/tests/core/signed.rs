@@ -25,7 +25,7 @@ fn claims(token: &str) -> serde_json::Value {
 
 impl Core {
     async fn sign_in_for(&self, binding: Binding, old: Option<&str>) -> Granted {
-        let request = GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None };
+        let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
         let verb = Verb::Authenticate { provider: None, credential: password("ann", "pw"), request };
         let mut presented = vec![through("app")];
         presented.extend(old.map(cookie));
@@ -41,7 +41,7 @@ impl Core {
     }
 
     async fn issue(&self, presented: Vec<Credential>, kinds: Vec<TokenKind>, binding: Binding) -> Result<Granted, Refusal> {
-        let request = GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None };
+        let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
         self.request(presented, Verb::Issue { kinds, request }).await.result.and_then(Answer::granted)
     }
 
@@ -262,7 +262,8 @@ async fn a_gate_that_spells_another_type_lets_nobody_have_it_and_takes_the_sessi
     };
     let core = Core::spelled_at_both(Arc::new(Memory::default()), odd, |_| ()).await;
     core.populate().await;
-    let request = GrantRequest { scope: ScopeRequest::Nothing, binding: Binding::Tokens { remember: false }, spelling: None };
+    let request =
+        GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Tokens { remember: false }, spelling: None };
     let verb = Verb::Authenticate { provider: None, credential: password("ann", "pw"), request };
     assert_eq!(core.request(vec![through("app")], verb).await.refusal(), Refusal::Unavailable);
     core.until("the session is gone", || async { core.sessions().await == 0 }).await;

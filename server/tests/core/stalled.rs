@@ -68,7 +68,7 @@ fn request(core: &Core) -> Context {
 }
 
 fn sign_in(binding: Binding) -> Command {
-    let request = GrantRequest { scope: ScopeRequest::Nothing, binding, spelling: None };
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
     let client = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
     let credential = password("ann", "pw");
     Command { presented: vec![client], verb: Verb::Authenticate { provider: None, credential, request } }

@@ -298,6 +298,12 @@ impl Server {
         self.ready()[listener].as_str().and_then(|address| address.parse().ok()).expect("an address on the ready line")
     }
 
+    /// Where a gate's own listener is.
+    pub(crate) fn own(&self, gate: &str, listener: &str) -> SocketAddr {
+        let address = self.ready()[gate][listener].as_str().and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("no {gate}.{listener} on the ready line: {}", self.ready()))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.running.as_ref().expect("it runs").child.id()
     }

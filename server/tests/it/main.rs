@@ -23,6 +23,7 @@ mod proxy;
 mod relay;
 mod services;
 mod stall;
+mod terminals;
 mod tls;
 mod tokens;
 mod transcripts;

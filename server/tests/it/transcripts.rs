@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use script::{Answered, Handshake, Received, Service, Side, Stage, Upward};
+use script::{Answered, Handshake, Received, Service, Side, Stage, Upward, Wire};
 
 use crate::harness::{Home, Server};
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
@@ -25,6 +25,7 @@ const SETTINGS: &str = "password.memory_kib = 64\npassword.iterations = 1\nservi
 
 /// A server with the cast in it.
 struct Real {
+    wire: Wire,
     server: Option<Server>,
     peers: BTreeMap<u32, Peer>,
     /// The service behind the gate, where the script has one.
@@ -49,6 +50,13 @@ impl Stage for Real {
     fn begin(&mut self, settings: &[String]) -> Result<(), String> {
         let mut settings = settings.to_vec();
         self.played = Played::of(&mut settings);
+        if self.wire == Wire::TrueConf {
+            let listeners = ["trueconf.web = '127.0.0.1:0'", "trueconf.http = '127.0.0.1:0'"].map(str::to_owned);
+            settings.extend(listeners);
+            if !settings.iter().any(|line| line.starts_with("trueconf.terminals")) {
+                settings.push("trueconf.terminals = [{ name = 'default', control = '127.0.0.1:0' }]".to_owned());
+            }
+        }
         let home = Home::new(&format!("{SETTINGS}{}\n", settings.join("\n")));
         for (name, bytes) in cast() {
             std::fs::write(home.data().join(name), bytes).map_err(|error| error.to_string())?;
@@ -61,6 +69,10 @@ impl Stage for Real {
         let more: String = wanted.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let body = wanted.body.as_ref().map(|body| format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         let request = match wanted.upgrade {
+            // Its clients go by its address, and are looked at by where they say that they come from.
+            true if self.wire == Wire::TrueConf => {
+                handshake(&wanted.target, &more).replace("Host: localhost", "Host: 127.0.0.1:8765")
+            }
             true => handshake(&wanted.target, &more),
             false => format!(
                 "{} {} HTTP/1.1\r\nHost: localhost\r\n{more}{}",
@@ -69,7 +81,15 @@ impl Stage for Real {
                 body.as_deref().unwrap_or("\r\n")
             ),
         };
-        let response = match Peer::request(self.server()?.http(), 0, &request) {
+        let wire = self.wire;
+        let server = self.server()?;
+        let address = match wire {
+            Wire::Zenith | Wire::ServiceStack => server.http(),
+            Wire::TrueConf if wanted.upgrade => server.own("trueconf", "control.default"),
+            Wire::TrueConf if wanted.target.starts_with("/public/") => server.own("trueconf", "web"),
+            Wire::TrueConf => server.own("trueconf", "http"),
+        };
+        let response = match Peer::request(address, 0, &request) {
             Ok((peer, response)) => {
                 self.peers.insert(wanted.connection, peer);
                 response
@@ -128,7 +148,11 @@ impl Stage for Real {
 
     fn operator(&mut self, arguments: &[String]) -> Result<(), String> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let output = self.server()?.operator(&arguments, "");
+        let (arguments, typed) = match arguments.iter().position(|argument| *argument == "<") {
+            Some(at) => (&arguments[..at], arguments[at + 1..].join(" ") + "\n"),
+            None => (&*arguments, String::new()),
+        };
+        let output = self.server()?.operator(arguments, &typed);
         if output.code == Some(0) { Ok(()) } else { Err(format!("{arguments:?}: {output:?}")) }
     }
 
@@ -165,11 +189,19 @@ fn cast() -> &'static [(String, Vec<u8>)] {
 
 #[test]
 fn transcripts_hold_on_the_real_binary() {
+    hold("zenith", Wire::Zenith);
+    hold("servicestack", Wire::ServiceStack);
+}
+
+#[test]
+fn transcripts_of_a_terminal_hold_on_the_real_binary() {
+    hold("trueconf", Wire::TrueConf);
+}
+
+fn hold(folder: &str, wire: Wire) {
+    let scripts = script::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts").join(folder));
     let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
-    for gate in ["zenith", "servicestack"] {
-        let scripts = script::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts").join(gate));
-        let mut stage = || -> Box<dyn Stage> { Box::new(Real { server: None, peers: BTreeMap::new(), played: None }) };
-        let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
-        writeln!(std::io::stdout(), "{gate}, real binary: {held}").expect("standard output");
-    }
+    let mut stage = || -> Box<dyn Stage> { Box::new(Real { wire, server: None, peers: BTreeMap::new(), played: None }) };
+    let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
+    writeln!(std::io::stdout(), "{folder}, real binary: {held}").expect("standard output");
 }

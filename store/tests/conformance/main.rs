@@ -9,6 +9,7 @@ mod lines;
 mod sessions;
 #[path = "../setup/mod.rs"]
 mod setup;
+mod terminals;
 
 use gatepost_identity::store::{Change, Page, Placed, Roll, Store, StoreError, Token, Written};
 use gatepost_store::Memory;
@@ -20,6 +21,7 @@ use crate::keys::*;
 use crate::lines::*;
 use crate::sessions::*;
 use crate::setup::*;
+use crate::terminals::*;
 
 type Held = Result<(), StoreError>;
 
@@ -46,6 +48,8 @@ macro_rules! held_by_both {
 
 held_by_both! {
     a_secret_is_made_once,
+    a_terminal_is_kept_changed_and_removed,
+    a_terminal_written_by_stale_facts_stays_as_it_was,
     one_key_is_made_however_many_ask_for_it_at_once,
     an_account_is_found_by_id_name_and_address,
     spellings_of_one_name_find_one_account,

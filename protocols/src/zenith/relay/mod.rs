@@ -493,6 +493,7 @@ mod tests {
             client: ClientId::parse(client).ok(),
             scopes: scopes.split_whitespace().map(|name| Scope::parse(name).expect("a scope")).collect(),
             rights: Rights::default(),
+            terminal: None,
             provider: None,
             method: Method::Password,
             spelling: 0,

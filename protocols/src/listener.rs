@@ -1,0 +1,51 @@
+//! What a gate needs that the common listeners do not give it: listeners of its own, and terminals behind them.
+//!
+//! The gate says where it wants to be found and what answers there; to bind is the server's business, and which port something got
+//! is known to the gate only then.
+
+use std::net::SocketAddr;
+
+use gatepost_identity::ServedTerminals;
+use gatepost_identity::terminal::{LockOut, TerminalName};
+
+use crate::mount::Mount;
+
+/// Where something listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address. Port 0 is any free port.
+    pub address: SocketAddr,
+    /// How many ports upwards may be tried where this one is taken. An address that was written down has none: whoever wrote it
+    /// expects it.
+    pub steps: u16,
+}
+
+/// A listener of a gate's own. What travels there is not encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What operators are told it is.
+    pub name: String,
+    /// Where it is.
+    pub place: Place,
+    /// The terminal that whoever comes here means.
+    pub terminal: Option<TerminalName>,
+    /// Some clients cannot reach ports from this one on.
+    pub ports_below: Option<u16>,
+}
+
+/// What answers on the listeners, by their place in the list, once it is known which port each of them got.
+pub type Mounts = Box<dyn FnOnce(&[u16]) -> Vec<(usize, Mount)> + Send>;
+
+/// What a gate needs beside the common listeners.
+pub struct Own {
+    /// Listeners.
+    pub listeners: Vec<Listener>,
+    /// What answers there.
+    pub mounts: Mounts,
+    /// The terminals behind them.
+    pub terminals: ServedTerminals,
+    /// How many wrong secrets of those are too many.
+    pub lock_out: LockOut,
+    /// Settings that name a service which all connections of a listener are to share.
+    pub shared_services: Vec<String>,
+}

@@ -1,0 +1,370 @@
+//! One connection with a device behind it, and what only time does to it.
+
+use std::time::Duration;
+
+use gatepost_identity::terminal::Protection;
+
+use super::*;
+use crate::frame::{Outgoing, Upward};
+use crate::section::Section;
+use gatepost_identity::reply::Answer as Said;
+
+const NOW: Timestamp = Timestamp::from_millis(1_900_000_000_000);
+
+fn after(seconds: u64) -> Timestamp {
+    NOW.after(Duration::from_secs(seconds))
+}
+
+struct Talk {
+    connection: Connection,
+    out: Outbox,
+    now: Timestamp,
+}
+
+impl Talk {
+    fn with(has_device: bool, settings: &str) -> Talk {
+        let settings = Settings::read(&Section(settings.parse().expect("TOML"))).expect("settings");
+        let connection = Connection::new(Arc::new(settings), Terminal { http_port: 8766, has_device }, NOW);
+        Talk { connection, out: Outbox::default(), now: NOW }
+    }
+
+    /// A connection that holds this role, with a device behind it.
+    fn holding(role: TerminalRole) -> Talk {
+        let mut talk = Talk::with(true, "");
+        talk.authorise(role, None);
+        talk
+    }
+
+    fn authorise(&mut self, role: TerminalRole, expires_at: Option<Timestamp>) {
+        let asked = self.send(r#"{"method":"auth","type":"unsecured"}"#).expect("the core is asked");
+        let granted = granted(role, expires_at, Vec::new());
+        self.connection.answer(self.now, asked.pending, Reply::of(Ok(Said::Granted(granted))), &mut self.out);
+        assert_eq!(self.told().len(), 1);
+    }
+
+    fn send(&mut self, text: &str) -> Option<Question<Pending>> {
+        self.connection.receive(self.now, Frame::Text(text), &mut self.out)
+    }
+
+    /// A message that the core is not asked about, and what comes back.
+    fn tell(&mut self, text: &str) -> Vec<String> {
+        assert!(self.send(text).is_none(), "{text}");
+        self.told()
+    }
+
+    fn device(&mut self, text: &str) -> Vec<String> {
+        self.connection.relayed(self.now, Relayed::Frame(Frame::Text(text)), &mut self.out);
+        self.told()
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        let text = |outgoing| match outgoing {
+            Outgoing::Text(text) => text,
+            Outgoing::Binary(bytes) => panic!("{bytes:?}"),
+            Outgoing::Close(code, _) => format!("close {code}"),
+        };
+        self.out.drain().map(text).collect()
+    }
+
+    fn forwarded(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.out.pop_upward())
+            .map(|upward| match upward {
+                Upward::Forward(text) => text,
+                Upward::Part => panic!("the device is everybody's"),
+            })
+            .collect()
+    }
+}
+
+fn no(method: &str, id: &str, error: &str) -> String {
+    format!(r#"{{"method":"{method}","requestId":{id},"result":false,"error":"{error}"}}"#)
+}
+
+#[test]
+fn what_is_not_ours_goes_to_the_device_and_comes_back_under_the_peers_own_number() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert!(talk.tell(r#"{"method":"call", "requestId":"q-1","peerId":"a@b"}"#).is_empty());
+    assert!(talk.tell(r#"{"peerId":"c@d","method":"call"}"#).is_empty());
+    let expected = [r#"{"requestId":"1","method":"call","peerId":"a@b"}"#, r#"{"requestId":"2","method":"call","peerId":"c@d"}"#];
+    assert_eq!(talk.forwarded(), expected);
+    assert!(talk.device(r#"{"method":"call","requestId":"2","result":false,"error":"busy"}"#).is_empty(), "the first is awaited");
+    let told = talk.device(r#"{"method":"call","requestId":"1","result":true,"x":[1, 2]}"#);
+    let expected = [
+        r#"{"method":"call","requestId":"q-1","result":true,"x":[1, 2]}"#,
+        r#"{"error":"busy","method":"call","requestId":"","result":false}"#,
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_readers_stumble_over_is_not_passed_on() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for value in ["\"\\ud800\"", "1e400", &deep] {
+        let told = talk.tell(&format!(r#"{{"method":"call","requestId":"q","x":{value}}}"#));
+        assert_eq!(told, [no("call", "\"q\"", "malformed request")], "{value}");
+    }
+    assert!(talk.tell(r#"{"method":"event","event":"x"}"#)[0].contains("unknown method"));
+    assert!(talk.forwarded().is_empty());
+}
+
+#[test]
+fn what_the_device_says_and_nobody_asked_for_goes_nowhere() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert!(talk.tell(r#"{"method":"call"}"#).is_empty());
+    for text in [
+        "junk",
+        r#"{"method":"call","requestId":"1","result":true,"x":"\ud800"}"#,
+        "[]",
+        "{}",
+        r#"{"method":"call","result":true}"#,
+        r#"{"method":"call","requestId":"9","result":true}"#,
+        r#"{"method":"call","requestId":1,"result":true}"#,
+        r#"{"method":"call","requestId":"","result":true}"#,
+    ] {
+        assert!(talk.device(text).is_empty(), "{text}");
+    }
+    talk.connection.relayed(NOW, Relayed::Frame(Frame::Binary(b"x")), &mut talk.out);
+    assert!(talk.told().is_empty());
+    assert_eq!(talk.device(r#"{"method":"other","requestId":"1","result":true}"#), [no("call", "\"\"", "no answer")]);
+}
+
+#[test]
+fn an_answer_of_the_device_has_a_boolean_result_and_a_length_that_clients_can_read() {
+    for result in ["", r#","result":"true""#, r#","result":null"#, r#","result":1"#] {
+        let mut talk = Talk::holding(TerminalRole::User);
+        assert!(talk.tell(r#"{"method":"call"}"#).is_empty());
+        assert_eq!(talk.device(&format!(r#"{{"method":"call","requestId":"1"{result}}}"#)), [no("call", "\"\"", "no answer")]);
+    }
+    for (length, fits) in [(LONGEST, true), (LONGEST + 1, false)] {
+        let mut talk = Talk::holding(TerminalRole::User);
+        assert!(talk.tell(r#"{"method":"call","requestId":"q"}"#).is_empty());
+        let frame = r#"{"method":"call","requestId":"q","result":true,"x":""}"#;
+        let answer = format!(r#"{{"method":"call","requestId":"1","result":true,"x":"{}"}}"#, "x".repeat(length - frame.len()));
+        let told = talk.device(&answer);
+        assert_eq!((told.len(), told[0].len() == length), (1, fits));
+        assert!(fits || told[0] == no("call", "\"q\"", "the answer is too long"), "{}", told[0]);
+        let event = r#"{"event":"x","method":"event","x":""}"#;
+        let event = format!(r#"{{"event":"x","method":"event","x":"{}"}}"#, "x".repeat(length - event.len()));
+        assert_eq!(talk.device(&event).len(), usize::from(fits));
+    }
+}
+
+#[test]
+fn the_port_that_is_told_is_the_one_that_our_tokens_are_good_at() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert!(talk.tell(r#"{"method":"getAppState"}"#).is_empty());
+    let told = talk.device(r#"{"method":"getAppState","requestId":"1","appState":3,"embeddedHttpPort":9999,"result":true}"#);
+    assert_eq!(told, [r#"{"appState":3,"embeddedHttpPort":8766,"method":"getAppState","requestId":"","result":true}"#]);
+    let told = talk.device(r#"{"method":"event","event":"appStateChanged","appState":5,"embeddedHttpPort":9999}"#);
+    assert_eq!(told, [r#"{"appState":5,"embeddedHttpPort":8766,"event":"appStateChanged","method":"event"}"#]);
+}
+
+#[test]
+fn events_of_the_device_reach_whoever_is_authorised_but_for_those_that_are_ours() {
+    let ring = r#"{"event":"incomingCall","method":"event","peerId":"a@b"}"#;
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert_eq!(talk.device(ring), [ring]);
+    for name in OURS {
+        assert!(talk.device(&format!(r#"{{"method":"event","event":"{name}","cause":1}}"#)).is_empty(), "{name}");
+    }
+    talk.connection.notify(NOW, Event::Detached(Reason::Displaced), &mut talk.out);
+    assert_eq!(talk.told(), [r#"{"method":"event","event":"authorizationNeeded","cause":1}"#]);
+    assert!(talk.device(ring).is_empty());
+    let mut stranger = Talk::with(true, "");
+    assert!(stranger.device(ring).is_empty());
+    assert_eq!(stranger.tell(r#"{"method":"call"}"#), [no("call", "\"\"", "not authorized")]);
+    assert!(stranger.forwarded().is_empty());
+}
+
+#[test]
+fn whoever_lost_the_authorisation_hears_no_answer_of_the_device() {
+    let mut talk = Talk::holding(TerminalRole::Administrator);
+    assert!(talk.tell(r#"{"method":"getSettings","requestId":"q"}"#).is_empty());
+    talk.connection.notify(NOW, Event::Detached(Reason::Revoked), &mut talk.out);
+    let event = r#"{"method":"event","event":"authorizationNeeded","cause":8}"#.to_owned();
+    assert_eq!(talk.told(), [no("getSettings", "\"q\"", "not authorized"), event]);
+    assert!(talk.device(r#"{"method":"getSettings","requestId":"1","settings":{"secret":1},"result":true}"#).is_empty());
+}
+
+#[test]
+fn a_device_that_is_gone_or_slow_is_said_to_be() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert!(talk.tell(r#"{"method":"call","requestId":"a"}"#).is_empty());
+    talk.connection.relayed(NOW, Relayed::Lost, &mut talk.out);
+    assert_eq!(talk.told(), [no("call", "\"a\"", "no device")]);
+    assert_eq!(talk.tell(r#"{"method":"call","requestId":"b"}"#), [no("call", "\"b\"", "no device")]);
+    talk.connection.relayed(NOW, Relayed::Restored, &mut talk.out);
+    assert!(talk.tell(r#"{"method":"call","requestId":"c"}"#).is_empty());
+    assert_eq!(talk.connection.limits().due, Some(after(30)));
+    talk.connection.remind(after(29), &mut talk.out);
+    assert!(talk.told().is_empty());
+    talk.connection.remind(after(30), &mut talk.out);
+    assert_eq!(talk.told(), [no("call", "\"c\"", "no answer")]);
+    assert_eq!(talk.connection.limits().due, None);
+}
+
+#[test]
+fn some_methods_of_a_device_are_the_administrators() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    for method in [
+        "setSettings",
+        "login",
+        "connectToServer",
+        "connectToService",
+        "activateLicense",
+        "shutdown",
+        "logout",
+        "changeCurrentMonitor",
+    ] {
+        assert_eq!(talk.tell(&format!(r#"{{"method":"{method}"}}"#)), [no(method, "\"\"", "access denied")]);
+    }
+    assert!(talk.forwarded().is_empty());
+    let mut talk = Talk::holding(TerminalRole::Administrator);
+    for method in ["setSettings", "shutdown", "changeCurrentMonitor"] {
+        assert!(talk.tell(&format!(r#"{{"method":"{method}"}}"#)).is_empty());
+    }
+    assert_eq!(talk.forwarded().len(), 3);
+    // Our own server is the operator's, whatever device there is.
+    let mut talk = Talk::holding(TerminalRole::Administrator);
+    for method in ["startHttpServer", "stopHttpServer", "setHttpServerSettings"] {
+        assert_eq!(talk.tell(&format!(r#"{{"method":"{method}"}}"#)), [no(method, "\"\"", "no device")]);
+    }
+    assert!(talk.forwarded().is_empty());
+}
+
+#[test]
+fn leaving_an_account_is_the_devices_once_the_pictures_are_over() {
+    let mut talk = Talk::holding(TerminalRole::Administrator);
+    let asked = talk.send(r#"{"method":"logout","requestId":4}"#).expect("the core is asked");
+    assert!(matches!(asked.command.verb, Verb::Revoke(Target::Pictures)), "{asked:?}");
+    talk.connection.answer(NOW, asked.pending, Reply::of(Ok(Said::Done)), &mut talk.out);
+    assert!(talk.told().is_empty());
+    assert_eq!(talk.forwarded(), [r#"{"requestId":"1","method":"logout"}"#]);
+    assert_eq!(
+        talk.device(r#"{"method":"logout","requestId":"1","result":true}"#),
+        [r#"{"method":"logout","requestId":4,"result":true}"#]
+    );
+    let asked = talk.send(r#"{"method":"logout","requestId":4}"#).expect("the core is asked");
+    talk.connection.answer(NOW, asked.pending, Reply::of(Err(Refusal::Unavailable)), &mut talk.out);
+    assert_eq!((talk.told(), talk.forwarded()), (vec![no("logout", "4", "internal error")], Vec::new()));
+}
+
+#[test]
+fn a_stranger_has_five_minutes_and_thirty_seconds_after_each_attempt() {
+    let mut talk = Talk::with(false, "");
+    assert_eq!(talk.connection.limits().due, Some(after(300)));
+    talk.now = after(290);
+    let asked = talk.send(r#"{"method":"auth","type":"secured","credentials":"x"}"#).expect("the core is asked");
+    assert_eq!(talk.connection.limits().due, None, "not while an attempt is under way");
+    talk.connection.remind(after(301), &mut talk.out);
+    assert!(talk.told().is_empty());
+    talk.connection.answer(after(302), asked.pending, Reply::of(Err(Refusal::InvalidCredentials)), &mut talk.out);
+    assert_eq!(talk.told().len(), 1);
+    assert_eq!(talk.connection.limits().due, Some(after(332)));
+    talk.now = after(331);
+    assert_eq!(talk.tell(r#"{"method":"auth"}"#).len(), 1, "one that is wrong by itself is an attempt too");
+    talk.connection.remind(after(360), &mut talk.out);
+    assert!(talk.told().is_empty());
+    talk.connection.remind(after(361), &mut talk.out);
+    assert_eq!(talk.told(), ["close 1008"]);
+}
+
+#[test]
+fn one_that_was_authorised_once_is_never_closed_for_not_being_it() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert_eq!(talk.connection.limits().due, None);
+    talk.connection.notify(NOW, Event::Detached(Reason::Displaced), &mut talk.out);
+    assert_eq!(talk.told().len(), 1);
+    assert_eq!(talk.connection.limits().due, None);
+    talk.connection.remind(after(100_000), &mut talk.out);
+    assert!(talk.told().is_empty());
+}
+
+#[test]
+fn an_end_that_has_passed_counts_before_the_core_says_so() {
+    let mut talk = Talk::with(false, "");
+    talk.authorise(TerminalRole::User, Some(after(60)));
+    talk.now = after(59);
+    assert_eq!(
+        talk.tell(r#"{"method":"getHttpServerState"}"#),
+        [r#"{"method":"getHttpServerState","requestId":"","state":1,"result":true}"#]
+    );
+    talk.now = after(60);
+    assert_eq!(talk.tell(r#"{"method":"getHttpServerState"}"#), [no("getHttpServerState", "\"\"", "not authorized")]);
+}
+
+#[test]
+fn whoever_sets_their_own_protection_ends_with_the_new_token() {
+    let mut talk = Talk::with(false, "");
+    talk.authorise(TerminalRole::User, Some(after(60)));
+    let asked = talk.send(r#"{"method":"setAuthParams","userType":"user","authType":"pin"}"#).expect("the core is asked");
+    assert!(
+        matches!(&asked.command.verb, Verb::SetProtection { of: TerminalRole::User, to } if to.protection() == Protection::Pin)
+    );
+    let token = |kind| IssuedToken { kind: TokenKind::Terminal(kind), secret: Secret::new("t"), expires_at: Some(after(100)) };
+    let tokens = vec![token(TerminalToken::Overlay), token(TerminalToken::Connection)];
+    let said = Said::ProtectionSet { new_pin: Some(Secret::new("K7M2QX")), tokens };
+    talk.connection.answer(NOW, asked.pending, Reply::of(Ok(said)), &mut talk.out);
+    let expected =
+        r#"{"method":"setAuthParams","requestId":"","newPin":"K7M2QX","token":"t","overlayHttpToken":"t","result":true}"#;
+    assert_eq!(talk.told(), [expected]);
+    assert_eq!(talk.connection.role(after(99)), Some(TerminalRole::User));
+    assert_eq!(talk.connection.role(after(100)), None);
+}
+
+#[test]
+fn what_is_no_message_ten_times_in_a_row_closes() {
+    let mut talk = Talk::with(false, "");
+    for _ in 0..9 {
+        assert_eq!(talk.tell("{").len(), 1);
+    }
+    assert_eq!(talk.tell(r#"{"method":"x"}"#).len(), 1);
+    for _ in 0..9 {
+        assert_eq!(talk.tell("{").len(), 1);
+    }
+    let told = talk.tell("{");
+    assert_eq!((told.len(), &*told[1]), (2, "close 1008"));
+    let mut talk = Talk::with(false, "");
+    assert!(talk.connection.receive(NOW, Frame::Binary(b"{}"), &mut talk.out).is_none());
+    assert_eq!(talk.told(), ["close 1003"]);
+}
+
+#[test]
+fn an_answer_to_another_question_is_our_own_fault_and_told_as_one() {
+    let questions = [
+        r#"{"method":"auth","type":"unsecured"}"#,
+        r#"{"method":"getAuthInfo"}"#,
+        r#"{"method":"setAuthParams","userType":"user","authType":"unsecured"}"#,
+        r#"{"method":"getTokenForHttpServer"}"#,
+        r#"{"method":"clearTokens"}"#,
+    ];
+    let guard = || ShownGuard { protection: Protection::Unsecured, pin: None };
+    let answers: [fn() -> Said; 3] = [
+        || Said::Done,
+        || Said::ProtectionSet { new_pin: None, tokens: Vec::new() },
+        || Said::Granted(granted(TerminalRole::User, None, Vec::new())),
+    ];
+    let mut told = Vec::new();
+    for question in questions {
+        let mut talk = Talk::holding(TerminalRole::Administrator);
+        for answer in answers
+            .iter()
+            .map(|answer| answer())
+            .chain([Said::Protection(ShownProtection { administrator: guard(), user: guard() })])
+        {
+            let asked = talk.send(question).expect("the core is asked");
+            talk.connection.answer(NOW, asked.pending, Reply::of(Ok(answer)), &mut talk.out);
+            told.extend(talk.told());
+        }
+    }
+    let failed = told.iter().filter(|text| text.contains(r#""error":"internal error""#)).count();
+    // Of twenty, one answers each question; and a grant without the token that was asked for is no answer either.
+    assert_eq!((told.len(), failed), (20, 16), "{told:#?}");
+}
+
+#[test]
+fn a_connection_is_small() {
+    let size = size_of::<Connection>() + size_of::<Pending>();
+    assert!(size < 400, "{size} bytes");
+}

@@ -1,0 +1,365 @@
+//! The gate's section of the settings, read once and checked.
+//!
+//! Where something listens is said here as a [`Place`]; to bind it is the server's business.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use gatepost_identity::secret::Secret;
+use gatepost_identity::terminal::chain::TerminalLives;
+use gatepost_identity::terminal::{LockOut, TerminalName};
+use http::Uri;
+use serde::Deserialize;
+
+use crate::listener::Place;
+use crate::section::{BadSetting, Section};
+
+/// The section as it is written. Spans are in seconds.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Written {
+    lenient_empty: bool,
+    administrators_pin: bool,
+    origins: Vec<String>,
+    administrator_methods: Vec<String>,
+    max_message: usize,
+    ping_every: u64,
+    silence: u64,
+    max_unsent: usize,
+    unsent_for: u64,
+    answer_within: u64,
+    unauthorized_for: u64,
+    after_attempt: u64,
+    device_answers_within: u64,
+    connection_life: u64,
+    pin_set_life: u64,
+    http_life: u64,
+    lock_out: WrittenLockOut,
+    web: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    terminals: Vec<WrittenTerminal>,
+}
+
+impl Default for Written {
+    fn default() -> Written {
+        let lives = TerminalLives::default();
+        Written {
+            lenient_empty: false,
+            administrators_pin: true,
+            origins: Vec::new(),
+            administrator_methods: vec!["changeCurrentMonitor".to_owned()],
+            max_message: 64 * 1024,
+            ping_every: 30,
+            silence: 65,
+            max_unsent: 64 * 1024,
+            unsent_for: 10,
+            answer_within: 10,
+            unauthorized_for: 300,
+            after_attempt: 30,
+            device_answers_within: 30,
+            connection_life: lives.connection.as_secs(),
+            pin_set_life: lives.pin_set.as_secs(),
+            http_life: lives.http.as_secs(),
+            lock_out: WrittenLockOut::default(),
+            web: None,
+            http: None,
+            terminals: Vec::new(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct WrittenLockOut {
+    free: u32,
+    within: u64,
+    first_wait: u64,
+    longest_wait: u64,
+    forget_after: u64,
+    pins_free: u32,
+    pins_within: u64,
+    pins_suspended: u64,
+}
+
+impl Default for WrittenLockOut {
+    fn default() -> WrittenLockOut {
+        let lock_out = LockOut::default();
+        WrittenLockOut {
+            free: lock_out.free,
+            within: lock_out.within.as_secs(),
+            first_wait: lock_out.first_wait.as_secs(),
+            longest_wait: lock_out.longest_wait.as_secs(),
+            forget_after: lock_out.forget_after.as_secs(),
+            pins_free: lock_out.pins_free,
+            pins_within: lock_out.pins_within.as_secs(),
+            pins_suspended: lock_out.pins_suspended.as_secs(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WrittenTerminal {
+    name: String,
+    control: Option<SocketAddr>,
+    pin: Option<String>,
+    device: Option<String>,
+}
+
+/// How far a port may walk. All stay below 10000, beyond which a client seen gives up.
+const STEPS: u16 = 32;
+/// The ports of a control socket, of the server for files, and of the one that tells of both.
+const CONTROL: u16 = 8765;
+const HTTP: u16 = 8766;
+const WEB: u16 = 8080;
+
+fn place(written: Option<SocketAddr>, port: u16) -> Place {
+    match written {
+        Some(address) => Place { address, steps: 0 },
+        None => Place { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port), steps: STEPS },
+    }
+}
+
+/// A terminal, as an operator has set it up.
+#[derive(Clone, Debug)]
+pub(super) struct TerminalSettings {
+    /// Its name, which is also what its `config.json` is asked for by.
+    pub name: TerminalName,
+    /// Where its control socket is.
+    pub control: Place,
+    /// A PIN that is good for its administrator for as long as the program runs.
+    pub pin: Option<Secret>,
+    /// The device behind it: a `ws` address.
+    pub device: Option<Uri>,
+}
+
+/// The settings in force, shared by every connection.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Whether an empty `role` or `type` is as good as none.
+    pub lenient_empty: bool,
+    /// Whether an administrator may be secured by a PIN.
+    pub administrators_pin: bool,
+    /// The origins that a web page may come from beside the terminal's own.
+    pub origins: Vec<String>,
+    /// Methods of a device that need the administrator, beside those of the table.
+    pub administrator_methods: Vec<String>,
+    /// The longest message of a peer, in bytes: 1 KiB to 1 MiB.
+    pub max_message: usize,
+    /// How often a connection is pinged: 1 second to 1 hour.
+    pub ping_every: Duration,
+    /// How long a peer may be silent: longer than `ping_every`, at most 2 hours.
+    pub silence: Duration,
+    /// How many bytes may wait for a peer before nothing more is read from it, 4 KiB to 16 MiB, and for how long anything may
+    /// wait before the peer is given up: 1 second to 1 hour.
+    pub unsent: (usize, Duration),
+    /// How long the core may take: 1 second to 5 minutes.
+    pub answer_within: Duration,
+    /// How long a connection may live that was never authorised: 1 second to 1 hour.
+    pub unauthorized_for: Duration,
+    /// How long it lives at least after its last attempt: 1 second to 1 hour.
+    pub after_attempt: Duration,
+    /// How long a device may take: 1 second to 5 minutes.
+    pub device_answers_within: Duration,
+    /// How long what is issued lives, each a second to ten years.
+    pub lives: TerminalLives,
+    /// How many guesses are too many.
+    pub lock_out: LockOut,
+    /// Where every terminal's `config.json` is.
+    pub web: Place,
+    /// Where the server for files is, which all terminals share.
+    pub http: Place,
+    /// The terminals.
+    pub terminals: Vec<TerminalSettings>,
+}
+
+impl Settings {
+    /// Reads and checks the section.
+    ///
+    /// # Errors
+    /// An unknown key, a value of the wrong type or out of its range, two terminals of one name, one address for two things.
+    pub(super) fn read(section: &Section) -> Result<Settings, BadSetting> {
+        let written: Written = section.read()?;
+        let spans = [
+            ("ping_every", written.ping_every, 1, 3600),
+            ("silence", written.silence, written.ping_every + 1, 7200),
+            ("unsent_for", written.unsent_for, 1, 3600),
+            ("answer_within", written.answer_within, 1, 300),
+            ("unauthorized_for", written.unauthorized_for, 1, 3600),
+            ("after_attempt", written.after_attempt, 1, 3600),
+            ("device_answers_within", written.device_answers_within, 1, 300),
+            ("connection_life", written.connection_life, 1, TEN_YEARS),
+            ("pin_set_life", written.pin_set_life, 1, TEN_YEARS),
+            ("http_life", written.http_life, 1, TEN_YEARS),
+        ];
+        for (key, value, least, most) in spans {
+            within(key, value, least, most, "seconds")?;
+        }
+        within("max_message", written.max_message as u64, 1024, 1024 * 1024, "bytes")?;
+        within("max_unsent", written.max_unsent as u64, 4096, 16 * 1024 * 1024, "bytes")?;
+        let settings = Settings {
+            lock_out: lock_out(&written.lock_out)?,
+            lenient_empty: written.lenient_empty,
+            administrators_pin: written.administrators_pin,
+            origins: written.origins,
+            administrator_methods: written.administrator_methods,
+            max_message: written.max_message,
+            ping_every: Duration::from_secs(written.ping_every),
+            silence: Duration::from_secs(written.silence),
+            unsent: (written.max_unsent, Duration::from_secs(written.unsent_for)),
+            answer_within: Duration::from_secs(written.answer_within),
+            unauthorized_for: Duration::from_secs(written.unauthorized_for),
+            after_attempt: Duration::from_secs(written.after_attempt),
+            device_answers_within: Duration::from_secs(written.device_answers_within),
+            lives: TerminalLives {
+                connection: Duration::from_secs(written.connection_life),
+                pin_set: Duration::from_secs(written.pin_set_life),
+                http: Duration::from_secs(written.http_life),
+            },
+            web: place(written.web, WEB),
+            http: place(written.http, HTTP),
+            terminals: terminals(written.terminals)?,
+        };
+        settings.places_differ()?;
+        Ok(settings)
+    }
+
+    /// Two things cannot be at one written address.
+    fn places_differ(&self) -> Result<(), BadSetting> {
+        let controls = self.terminals.iter().enumerate();
+        let controls = controls.map(|(number, terminal)| (format!("terminals[{number}].control"), terminal.control));
+        let all = [("web".to_owned(), self.web), ("http".to_owned(), self.http)].into_iter().chain(controls);
+        let mut seen: Vec<SocketAddr> = Vec::new();
+        for (key, place) in all.filter(|(_, place)| place.steps == 0 && place.address.port() != 0) {
+            if seen.contains(&place.address) {
+                return Err(BadSetting::new(key, "is the address of something else"));
+            }
+            seen.push(place.address);
+        }
+        Ok(())
+    }
+}
+
+const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60;
+
+fn within(key: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<(), BadSetting> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(BadSetting::new(key, format!("must be from {least} to {most} {unit}")))
+}
+
+fn lock_out(written: &WrittenLockOut) -> Result<LockOut, BadSetting> {
+    within("lock_out.free", written.free.into(), 1, 1000, "failures")?;
+    within("lock_out.pins_free", written.pins_free.into(), 1, 100_000, "failures")?;
+    within("lock_out.longest_wait", written.longest_wait, written.first_wait, 24 * 60 * 60, "seconds")?;
+    for (key, value) in [
+        ("lock_out.within", written.within),
+        ("lock_out.first_wait", written.first_wait),
+        ("lock_out.forget_after", written.forget_after),
+        ("lock_out.pins_within", written.pins_within),
+        ("lock_out.pins_suspended", written.pins_suspended),
+    ] {
+        within(key, value, 1, 24 * 60 * 60, "seconds")?;
+    }
+    Ok(LockOut {
+        free: written.free,
+        within: Duration::from_secs(written.within),
+        first_wait: Duration::from_secs(written.first_wait),
+        longest_wait: Duration::from_secs(written.longest_wait),
+        forget_after: Duration::from_secs(written.forget_after),
+        pins_free: written.pins_free,
+        pins_within: Duration::from_secs(written.pins_within),
+        pins_suspended: Duration::from_secs(written.pins_suspended),
+    })
+}
+
+fn terminals(written: Vec<WrittenTerminal>) -> Result<Vec<TerminalSettings>, BadSetting> {
+    let mut terminals: Vec<TerminalSettings> = Vec::new();
+    for (number, WrittenTerminal { name, control, pin, device }) in written.into_iter().enumerate() {
+        let bad = |key: &str, what: String| BadSetting::new(format!("terminals[{number}].{key}"), what);
+        let name = TerminalName::parse(&name).map_err(|what| bad("name", what.to_string()))?;
+        if terminals.iter().any(|other| other.name == name) {
+            return Err(bad("name", "stands there twice".to_owned()));
+        }
+        if pin.as_ref().is_some_and(|pin| !(1..=256).contains(&pin.len())) {
+            return Err(bad("pin", "must be 1 to 256 bytes long".to_owned()));
+        }
+        let device = device.map(|text| device_at(&text).ok_or_else(|| bad("device", "must be a ws:// address".to_owned())));
+        terminals.push(TerminalSettings {
+            name,
+            control: place(control, CONTROL),
+            pin: pin.map(Secret::new),
+            device: device.transpose()?,
+        });
+    }
+    Ok(terminals)
+}
+
+fn device_at(text: &str) -> Option<Uri> {
+    text.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("ws") && uri.authority().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, BadSetting> {
+        Settings::read(&Section(text.parse().expect("TOML")))
+    }
+
+    #[test]
+    fn nothing_listens_until_a_terminal_is_named_and_then_on_loopback() {
+        assert!(read("").expect("no setting is required").terminals.is_empty());
+        let settings = read("terminals = [{ name = 'default' }, { name = 'hall', control = '0.0.0.0:9000' }]").expect("good");
+        let place = |address: &str, steps| Place { address: address.parse().expect("an address"), steps };
+        assert_eq!(settings.web, place("127.0.0.1:8080", STEPS));
+        assert_eq!(settings.http, place("127.0.0.1:8766", STEPS));
+        assert_eq!(settings.terminals[0].control, place("127.0.0.1:8765", STEPS));
+        assert_eq!(settings.terminals[1].control, place("0.0.0.0:9000", 0), "what was written does not walk");
+    }
+
+    #[test]
+    fn defaults_are_what_the_core_has_and_can_be_set() {
+        let settings = read("").expect("defaults");
+        assert_eq!((settings.lives, settings.lock_out), (TerminalLives::default(), LockOut::default()));
+        assert_eq!((settings.max_message, settings.lenient_empty, settings.administrators_pin), (65536, false, true));
+        let settings = read(
+            "http_life = 60\nlock_out = { free = 3, first_wait = 10 }\nterminals = [{ name = 'a', pin = 'pin123', device = \
+             'ws://127.0.0.1:9001/' }]",
+        );
+        let settings = settings.expect("good");
+        assert_eq!(settings.lives.http.as_secs(), 60);
+        assert_eq!(settings.lock_out, LockOut { free: 3, first_wait: Duration::from_secs(10), ..LockOut::default() });
+        assert!(settings.terminals[0].pin.as_ref().is_some_and(|pin| pin.matches(b"pin123")));
+        assert!(settings.terminals[0].device.is_some());
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        let rows = [
+            ("max_message = 1023", "max_message"),
+            ("silence = 30", "silence"),
+            ("answer_within = 0", "answer_within"),
+            ("unauthorized_for = 3601", "unauthorized_for"),
+            ("http_life = 0", "http_life"),
+            ("web = '127.0.0.1'", "web"),
+            ("web = '127.0.0.1:9'\nhttp = '127.0.0.1:9'", "http"),
+            ("http = '127.0.0.1:9'\nterminals = [{ name = 'a', control = '127.0.0.1:9' }]", "terminals[0].control"),
+            ("terminals = [{ name = 'a/b' }]", "terminals[0].name"),
+            ("terminals = [{ name = 'a' }, { name = 'a' }]", "terminals[1].name"),
+            ("terminals = [{ name = 'a', pin = '' }]", "terminals[0].pin"),
+            ("terminals = [{ name = 'a', device = 'http://x/' }]", "terminals[0].device"),
+            ("terminals = [{ name = 'a', device = 'ws:' }]", "terminals[0].device"),
+            ("terminals = [{ name = 'a', plan = 'pro' }]", "terminals[0].plan"),
+            ("lock_out.free = 0", "lock_out.free"),
+            ("lock_out.first_wait = 901", "lock_out.longest_wait"),
+            ("lock_out.pins_suspended = 0", "lock_out.pins_suspended"),
+            ("lenient = true", "lenient"),
+        ];
+        for (text, key) in rows {
+            assert_eq!(read(text).expect_err(text).key, key, "{text}");
+        }
+        let free = "web = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nterminals = [{ name = 'a', control = '127.0.0.1:0' }]";
+        assert!(read(free).is_ok(), "any free port is as many as are wanted");
+    }
+}
