@@ -8,6 +8,7 @@
 #[path = "../../examples/feed/service.rs"]
 mod feed;
 mod servicestack;
+mod trueconf;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,7 +69,7 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
     let keys = server.http.to_string();
     let feed = tokio::spawn(feed::serve(behind, feed::Feed { keys, audience: FEED.to_owned(), every: EVERY }));
     let https = server.https.ok_or("there is no TLS")?;
-    let shown = show(server.http, https, &tls, &issuer).await;
+    let shown = show(&server, https, &tls, &issuer).await;
     if shown.is_ok() && !exit {
         let secure = format!("{HOST}:{}", https.port());
         say(&format!(
@@ -88,10 +89,16 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
 }
 
 /// What is shown, gate by gate.
-async fn show(http: SocketAddr, https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Result<(), String> {
-    log_in(http, https, tls).await?;
+async fn show(server: &Server, https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Result<(), String> {
+    log_in(server.http, https, tls).await?;
     subscribe(https, tls, issuer).await?;
     servicestack::log_in(https, tls).await?;
+    let addresses = server.addresses();
+    let own = |name: &str| {
+        let address = addresses["trueconf"][name].as_str().and_then(|address| address.parse().ok());
+        address.ok_or_else(|| format!("there is no listener for {name}"))
+    };
+    trueconf::log_in([own("web")?, own("control.default")?, own("http")?]).await?;
     say("All answers were as expected.\n")
 }
 
@@ -145,6 +152,11 @@ controllers = [{{ name = "Market", right = "Zenith/Market" }}, {{ name = "Tradin
 [servicestack]
 client = "{CLIENT}"
 providers = ["credentials", "basic", "apikey", "jwt"]
+
+[trueconf]
+web = "127.0.0.1:0"
+http = "127.0.0.1:0"
+terminals = [{{ name = "default", control = "127.0.0.1:0" }}]
 "#
     );
     for (path, text) in [(&keys, issuer.keys()), (&file, settings)] {
@@ -366,11 +378,23 @@ struct Client {
 }
 
 impl Client {
+    /// A client of the Zenith gate.
     async fn connect(name: &'static str, address: SocketAddr, tls: Option<&TlsConnector>) -> Result<Client, String> {
+        let stream = line(address, tls).await.map_err(|error| format!("connection {name}: {error}"))?;
+        Client::open(name, stream, "/Zenith?version=2.0", Some("ZenithJson")).await
+    }
+
+    async fn open(
+        name: &'static str,
+        stream: Box<dyn Line>,
+        path: &str,
+        subprotocol: Option<&'static str>,
+    ) -> Result<Client, String> {
         let failed = |error: &dyn std::fmt::Display| format!("connection {name}: {error}");
-        let stream = line(address, tls).await.map_err(|error| failed(&error))?;
-        let mut request = format!("ws://{HOST}/Zenith?version=2.0").into_client_request().map_err(|error| failed(&error))?;
-        request.headers_mut().insert("sec-websocket-protocol", http::HeaderValue::from_static("ZenithJson"));
+        let mut request = format!("ws://{HOST}{path}").into_client_request().map_err(|error| failed(&error))?;
+        if let Some(subprotocol) = subprotocol {
+            request.headers_mut().insert("sec-websocket-protocol", http::HeaderValue::from_static(subprotocol));
+        }
         let (stream, _) = client_async(request, stream).await.map_err(|error| failed(&error))?;
         Ok(Client { name, stream })
     }

@@ -16,7 +16,7 @@ const JSV: &str = "{\n\tprovider: credentials,\n\tUserName: Edward,\n\tPassword:
 
 /// Shows them.
 pub(super) async fn log_in(https: SocketAddr, tls: &TlsConnector) -> Result<(), String> {
-    let mut browser = Browser { address: https, tls, cookies: Vec::new() };
+    let mut browser = Browser { address: https, tls: Some(tls), cookies: Vec::new() };
     let login = |password: &str, more: Value| {
         let mut body = json!({"UserName": "Shodan", "Password": password});
         body.as_object_mut().into_iter().for_each(|body| body.extend(more.as_object().cloned().unwrap_or_default()));
@@ -57,26 +57,31 @@ pub(super) async fn log_in(https: SocketAddr, tls: &TlsConnector) -> Result<(), 
 }
 
 /// Keeps cookies, and prints what it says and hears.
-struct Browser<'a> {
+pub(super) struct Browser<'a> {
     address: SocketAddr,
-    tls: &'a TlsConnector,
+    tls: Option<&'a TlsConnector>,
     cookies: Vec<(String, String)>,
 }
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 }
 
 impl Browser<'_> {
+    /// Without TLS.
+    pub(super) fn plain(address: SocketAddr) -> Browser<'static> {
+        Browser { address, tls: None, cookies: Vec::new() }
+    }
+
     /// One request on a connection of its own; `what` is its method and path.
-    async fn ask(&mut self, what: &str, fields: &[(&str, &str)], body: &str) -> Result<Answer, String> {
+    pub(super) async fn ask(&mut self, what: &str, fields: &[(&str, &str)], body: &str) -> Result<Answer, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{what}: {error}");
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = format!("{what} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
@@ -87,7 +92,7 @@ impl Browser<'_> {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         body.lines().try_for_each(|line| say(&format!("  > {line}")))?;
-        let mut stream = line(self.address, Some(self.tls)).await.map_err(|error| failed(&error))?;
+        let mut stream = line(self.address, self.tls).await.map_err(|error| failed(&error))?;
         stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.map_err(|error| failed(&error))?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.map_err(|error| failed(&error))?;
