@@ -31,7 +31,7 @@ use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
 use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, stale};
-use crate::servicestack::cookies::{Brought, Jar};
+use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
@@ -47,7 +47,7 @@ use crate::servicestack::response::{FieldError, RolesResponse};
 use crate::servicestack::return_url::{Elsewhere, Here};
 use crate::servicestack::routes::{self, Found, Page, Route};
 use crate::servicestack::settings::{Provider, Settings};
-use crate::servicestack::sharing::{Sharing, is_foreign};
+use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
 use crate::servicestack::value::{self, Body, Fields, same};
@@ -167,7 +167,9 @@ impl Exchange for Service {
             return ControlFlow::Break(not_by_this_verb(route.verbs));
         }
 
-        let foreign = is_foreign(settings, [&request.method, &method], &request.headers);
+        let elsewhere = is_from_elsewhere(settings, &request.headers);
+        let only_reads = is_reading(&request.method) && is_reading(&method) && !operation.is_some_and(Operation::hands_out_tokens);
+        let foreign = elsewhere && !only_reads;
         let brought = Brought::read(&request.headers, !foreign);
         let nothing_said = Fields::default();
         let said = match &body {
@@ -181,7 +183,7 @@ impl Exchange for Service {
             chosen: chosen(&route, &query, &request.headers),
             style: query.peek("jsconfig").map_or(style, |wishes| style.wished(wishes)),
             debug: wishes_debug(&query),
-            jar: Jar::new(&brought, EmptyIds::of(seed), !foreign, request.secure),
+            jar: Jar::new(&brought, EmptyIds::of(seed), Lid::of(elsewhere, only_reads), request.secure),
             sharing,
             browser: self.browser(&request, &query, &method),
         };
@@ -198,13 +200,14 @@ impl Exchange for Service {
             }
         };
         let variables = route.variables.into_iter().map(|(name, text)| (name.into(), value::Value::Text(text.into())));
+        let carried = Carried::read(&body);
         let fields = match route.predefined {
             Some(_) => Fields::of_predefined(body, query),
             None => Fields::of_route(body, query, Fields::new(variables)),
         };
         let reads = is_reading(&method);
         let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
-        let carried = match Carried::read(fields.clone()) {
+        let carried = match carried {
             Ok(carried) => carried,
             Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
         };
@@ -220,7 +223,7 @@ impl Exchange for Service {
                 Err(why) => why,
             },
             Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
-                Ok(get) => return self.refresh(get, &call.brought, envelope),
+                Ok(get) => return self.refresh(&get, call, envelope),
                 Err(why) => why,
             },
             Operation::ConvertSessionToToken => match ConvertSessionToToken::read(call.fields.clone()) {
@@ -434,9 +437,9 @@ impl Service {
         ask(command, Asked::Tokens(Guarded { proofs, must: true }), envelope)
     }
 
-    fn refresh(&self, get: GetAccessToken, brought: &Brought, envelope: Envelope) -> Step<Pending> {
-        let from_cookie = get.refresh_token.is_none();
-        let Some(token) = get.refresh_token.or_else(|| brought.refresh().map(Secret::new)) else {
+    fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+        let from_cookie = call.carried.refresh_token.is_none();
+        let Some(token) = call.carried.refresh_token.or_else(|| call.brought.refresh().map(Secret::new)) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
         };
         let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);

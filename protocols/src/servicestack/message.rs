@@ -7,7 +7,7 @@ use gatepost_identity::secret::Secret;
 
 use crate::servicestack::failure::Failure;
 use crate::servicestack::response::FieldError;
-use crate::servicestack::value::{Fields, Meta, Unreadable, same};
+use crate::servicestack::value::{Body, Fields, Meta, Unreadable, same};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,20 @@ impl Operation {
             | Operation::ConvertSessionToToken
             | Operation::GetAccessToken
             | Operation::GetApiKeys => false,
+        }
+    }
+
+    /// Whether it is there to give a browser tokens to keep.
+    pub(super) fn hands_out_tokens(self) -> bool {
+        match self {
+            Operation::ConvertSessionToToken | Operation::GetAccessToken => true,
+            Operation::Authenticate
+            | Operation::AuthenticateLogout
+            | Operation::Register
+            | Operation::AssignRoles
+            | Operation::UnAssignRoles
+            | Operation::GetApiKeys
+            | Operation::RegenerateApiKeys => false,
         }
     }
 
@@ -267,11 +281,9 @@ impl ConvertSessionToToken {
     }
 }
 
-/// The wish for an access token.
+/// The wish for an access token. What it is made of is [`Carried`], or a cookie.
 #[derive(Debug, Default)]
 pub(super) struct GetAccessToken {
-    /// The refresh token, where it does not come as a cookie.
-    pub(super) refresh_token: Option<Secret>,
     /// Whether the token goes into a cookie rather than into the answer.
     pub(super) use_token_cookie: Option<bool>,
 }
@@ -282,7 +294,7 @@ impl GetAccessToken {
     /// # Errors
     /// A member is of another type.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<GetAccessToken, Unreadable> {
-        Ok(GetAccessToken { refresh_token: fields.secret("RefreshToken")?, use_token_cookie: fields.boolean("UseTokenCookie")? })
+        Ok(GetAccessToken { use_token_cookie: fields.boolean("UseTokenCookie")? })
     }
 }
 
@@ -303,7 +315,7 @@ impl ApiKeys {
     }
 }
 
-/// Credentials that any request may hold among its members.
+/// Credentials that any request may hold among the members of its body.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
     /// An access token or an API key.
@@ -313,11 +325,14 @@ pub(super) struct Carried {
 }
 
 impl Carried {
-    /// Reads them.
+    /// Reads them from an object. An address or a form is what a link or a page of somebody else's can send, so that whoever
+    /// follows it would go on as somebody else; and addresses are written down.
     ///
     /// # Errors
     /// A member is of another type.
-    pub(super) fn read(mut fields: Fields<'_>) -> Result<Carried, Unreadable> {
+    pub(super) fn read(body: &Body<'_>) -> Result<Carried, Unreadable> {
+        let Body::Object(object) = body else { return Ok(Carried::default()) };
+        let mut fields = object.clone();
         Ok(Carried { bearer_token: fields.secret("BearerToken")?, refresh_token: fields.secret("RefreshToken")? })
     }
 }
@@ -412,13 +427,16 @@ mod tests {
         );
         assert!(ConvertSessionToToken::read(query("preserveSession=true")).unwrap().preserve_session);
         assert!(!ConvertSessionToToken::read(query("")).unwrap().preserve_session);
-        let token = GetAccessToken::read(fields(r#"{"refreshToken":"r","useTokenCookie":true}"#)).unwrap();
-        assert_eq!((exposed(&token.refresh_token), token.use_token_cookie), (Some("r"), Some(true)));
+        assert_eq!(GetAccessToken::read(fields(r#"{"useTokenCookie":true}"#)).unwrap().use_token_cookie, Some(true));
         assert_eq!(ApiKeys::read(query("environment=live")).unwrap().environment.as_deref(), Some("live"));
         assert_eq!(AuthenticateLogout::read(query("returnUrl=/x")).unwrap().return_url.as_deref(), Some("/x"));
-        let carried = Carried::read(fields(r#"{"bearerToken":"b","refreshToken":"r","sessionId":"s"}"#)).unwrap();
-        let told = [&carried.bearer_token, &carried.refresh_token].map(exposed);
-        assert_eq!(told, [Some("b"), Some("r")]);
+        let told = |body| {
+            let carried = Carried::read(&body).unwrap();
+            [carried.bearer_token, carried.refresh_token].map(|token| exposed(&token).map(str::to_owned))
+        };
+        let object = Body::Object(fields(r#"{"bearerToken":"b","refreshToken":"r","sessionId":"s"}"#));
+        assert_eq!(told(object), ["b", "r"].map(|token| Some(token.to_owned())));
+        assert_eq!(told(Body::Form(query("BearerToken=b&RefreshToken=r"))), [None, None], "a form is sent by anybody's page");
         let register = "userName=ada&firstName=A&lastName=L&displayName=Ada&email=a@b&password=p&confirmPassword=p&autoLogin=true";
         let register = Register::read(query(register)).unwrap();
         let told = [&register.user_name, &register.first_name, &register.last_name, &register.display_name, &register.email];
