@@ -99,9 +99,19 @@ impl Shown {
     }
 }
 
-/// Whether a secret was shown that tokens are given for.
-pub(super) fn earns_tokens(proofs: &[Proof]) -> bool {
-    proofs.iter().any(|proof| matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey))
+/// Whether a secret was shown that tokens are given for, if it is good.
+pub(super) fn may_earn_tokens(proofs: &[Proof]) -> bool {
+    proofs.iter().any(|proof| is_secret(*proof))
+}
+
+/// Whether one was good. Otherwise whoever speaks is known by what a browser has kept, and earns nothing by a wrong secret beside it.
+pub(super) fn earns_tokens(proofs: &[Proof], caller: &Caller) -> bool {
+    let has_failed = |place: usize| caller.failed.iter().any(|(other, _)| *other == place);
+    proofs.iter().enumerate().any(|(place, proof)| is_secret(*proof) && !has_failed(place))
+}
+
+fn is_secret(proof: Proof) -> bool {
+    matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey)
 }
 
 fn access(token: Secret) -> Credential {

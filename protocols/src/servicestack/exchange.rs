@@ -30,7 +30,7 @@ use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
-use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, stale};
+use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, may_earn_tokens, stale};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::failure::Failure;
@@ -253,10 +253,13 @@ impl Exchange for Service {
                 Ok(granted) => began(now, granted, login, envelope),
                 Err(refusal) => envelope.refuse(&failure(&refusal, &login.provider)),
             },
-            Asked::Session(speaks, guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
-                Ok(granted) => answers::speaks(now, granted, speaks, envelope),
-                Err(no) => no.told(envelope),
-            },
+            Asked::Session(speaks, guarded) => {
+                let earns = earns_tokens(&guarded.proofs, &reply.caller);
+                match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                    Ok(granted) => answers::speaks(now, granted, Speaks { earns, ..speaks }, envelope),
+                    Err(no) => no.told(envelope),
+                }
+            }
             Asked::Tokens(guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
                 Ok(granted) => converted(now, &granted.tokens, envelope),
                 Err(no) => no.told(envelope),
@@ -413,12 +416,12 @@ impl Service {
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
-        let earns = self.settings.has(Provider::Jwt) && !no_tokens && earns_tokens(&proofs);
+        let earns = self.settings.has(Provider::Jwt) && !no_tokens && may_earn_tokens(&proofs);
         let verb = match earns {
             true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
             false => Verb::WhoAmI,
         };
-        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies };
+        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies, earns };
         ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
     }
 
@@ -525,8 +528,6 @@ impl Service {
             let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
             presented.extend(brought.access().map(access));
             presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
-            envelope.jar.drop_access();
-            envelope.jar.drop_refresh();
         }
         ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
     }
