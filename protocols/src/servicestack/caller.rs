@@ -1,11 +1,12 @@
 //! Who speaks, as a request shows it: in what order its proofs count, and how each is told that it is no good.
 //!
 //! ```text
-//! a token or key in the body > the header field > token cookies > the session's cookie
+//! a session's own field > a token or key in the body > the header field > token cookies > the session's cookie
 //! ```
 //!
-//! What a browser has kept counts only where nothing else was shown, since it comes along unasked. It refuses to know whether
-//! any of it is good.
+//! What a browser has kept counts only where nothing else was shown, since it comes along unasked. A session named by a field
+//! of its own is no such thing: it comes first, so that a proof of somebody else beside it makes nobody of both. It refuses to
+//! know whether any of it is good.
 
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
@@ -36,7 +37,7 @@ pub(super) enum Proof {
     AccessCookie,
     /// A refresh token, however it came.
     Refresh,
-    /// The cookie of a session.
+    /// The id of a session, by a cookie or a field.
     Session,
 }
 
@@ -78,7 +79,10 @@ impl Shown {
             }
         }
         if let Some(session) = brought.session() {
-            shown.push(Proof::Session, Credential::Cookie(Secret::new(session)));
+            // The core passes over a session behind another proof.
+            let place = if brought.claims_session() { 1 } else { shown.proofs.len() };
+            shown.proofs.insert(place, Proof::Session);
+            shown.credentials.insert(place, Credential::Cookie(Secret::new(session)));
         }
         (shown, broken)
     }

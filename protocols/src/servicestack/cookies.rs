@@ -39,6 +39,8 @@ pub(super) struct Brought {
     temporary: Option<String>,
     permanent: Option<String>,
     remembered: bool,
+    /// Whether the id that counts stands in a field of its own.
+    claimed: bool,
     access: Option<String>,
     refresh: Option<String>,
 }
@@ -47,9 +49,12 @@ impl Brought {
     /// Reads the header fields, and the cookies where `cookies` says that they are to be believed. A field of its own goes over the
     /// cookie of its name.
     pub(super) fn read(headers: &HeaderMap, cookies: bool) -> Brought {
-        let find = |field: &str, cookie: &str| {
-            let field = headers.get(field).and_then(|value| value.to_str().ok()).map(str::trim);
-            let value = field.filter(|value| !value.is_empty()).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
+        let field = |name: &str| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+            value.filter(|value| !value.is_empty())
+        };
+        let find = |name: &str, cookie: &str| {
+            let value = field(name).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
             value.filter(|value| value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
         };
         let token = |name: &str| {
@@ -57,10 +62,12 @@ impl Brought {
             value.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
         };
         let options = find("X-ss-opt", OPTIONS).unwrap_or_default();
+        let remembered = options.split(',').any(|option| option == "perm");
         Brought {
             temporary: find("X-ss-id", TEMPORARY),
             permanent: find("X-ss-pid", PERMANENT),
-            remembered: options.split(',').any(|option| option == "perm"),
+            remembered,
+            claimed: field(if remembered { "X-ss-pid" } else { "X-ss-id" }).is_some(),
             access: token(ACCESS),
             refresh: token(REFRESH),
         }
@@ -70,6 +77,11 @@ impl Brought {
     pub(super) fn session(&self) -> Option<&str> {
         let id = if self.remembered { &self.permanent } else { &self.temporary };
         id.as_deref()
+    }
+
+    /// Whether that id was shown on purpose: no browser sends such a field by itself.
+    pub(super) fn claims_session(&self) -> bool {
+        self.claimed
     }
 
     /// The access token that it brought, by a cookie.
@@ -274,6 +286,9 @@ mod tests {
         assert_eq!(session(&[cookie, ("x-ss-id", " ")]).as_deref(), Some("a"));
         let foreign = Brought::read(&headers(&[cookie, ("x-ss-pid", "d"), ("x-ss-opt", "perm")]), false);
         assert_eq!((foreign.session(), foreign.all().count()), (Some("d"), 1));
+        let claims = |fields: &[(&'static str, &str)]| Brought::read(&headers(fields), true).claims_session();
+        assert!(claims(&[cookie, ("x-ss-id", "c")]) && claims(&[("x-ss-opt", "perm"), ("x-ss-pid", "d")]));
+        assert!(!claims(&[cookie]) && !claims(&[cookie, ("x-ss-id", " ")]) && !claims(&[cookie, ("x-ss-pid", "d")]));
     }
 
     #[test]
