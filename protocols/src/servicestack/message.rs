@@ -210,17 +210,17 @@ impl Register {
         {
             faults.push(FieldError::new("PasswordsShouldMatch", "ConfirmPassword", "Passwords should match!"));
         }
-        if self.user_name.as_deref().is_none_or(is_blank) {
-            match self.email.as_deref().filter(|email| !is_blank(email)) {
-                None => {
-                    faults.push(FieldError::empty("UserName", "User Name"));
-                    faults.push(FieldError::empty("Email", "Email"));
-                }
-                Some(email) if !is_address(email) => {
-                    faults.push(FieldError::new("Email", "Email", "'Email' is not a valid email address."));
-                }
-                Some(_) => {}
-            }
+        let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !is_blank(text));
+        if !given(&self.user_name) && !given(&self.email) {
+            faults.push(FieldError::empty("UserName", "User Name"));
+            faults.push(FieldError::empty("Email", "Email"));
+        }
+        if self.user_name.as_deref().is_some_and(|name| !is_blank(name) && !is_name(name)) {
+            let sentence = "Username contains invalid characters (Parameter 'UserName')";
+            faults.push(FieldError::new("ArgumentException", "UserName", sentence));
+        }
+        if self.email.as_deref().is_some_and(|email| !is_blank(email) && !is_address(email)) {
+            faults.push(FieldError::new("Email", "Email", "'Email' is not a valid email address."));
         }
         faults
     }
@@ -234,9 +234,21 @@ fn is_blank_secret(secret: &Secret) -> bool {
     secret.expose_text().is_some_and(is_blank)
 }
 
-/// One `@` with something on both sides, which is all that the framework looks for.
+/// The framework's rule for new names: letters and digits of ASCII, each with one of `. _ -` behind it or none, 3 to 36 in all.
+fn is_name(text: &str) -> bool {
+    let mut before = None;
+    let fits = text.chars().all(|letter| {
+        let separates = |letter: char| matches!(letter, '.' | '_' | '-');
+        let before = before.replace(letter);
+        letter.is_ascii_alphanumeric() || (separates(letter) && before.is_some_and(|before| !separates(before)))
+    });
+    fits && (3..=36).contains(&text.len())
+}
+
+/// One `@` with something on both sides, which is all that the framework looks for, and nothing that no account is found by.
 fn is_address(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'))
+    let plain = !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+    plain && text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'))
 }
 
 /// A change of somebody's roles and permissions.
@@ -456,8 +468,16 @@ mod tests {
         check("UserName=ada&Password=p&ConfirmPassword=q", &[("PasswordsShouldMatch", "ConfirmPassword")]);
         check("UserName=ada&ConfirmPassword=q", &[("NotEmpty", "Password"), ("PasswordsShouldMatch", "ConfirmPassword")]);
         check("Email=a@b&Password=p", &[]);
-        check("UserName=ada&Email=x&Password=p", &[]);
-        for email in ["x", "@b", "a@", "a@b@c"] {
+        check("UserName=ada&Email=x&Password=p", &[("Email", "Email")]);
+        check("UserName=+&Email=a@b&Password=p", &[]);
+        for name in ["a.b-c_d", "ada-", "007", &"x".repeat(36)] {
+            check(&format!("UserName={name}&Password=p"), &[]);
+        }
+        for name in ["ab", &"x".repeat(37), "a..b", "a._b", ".ab", "-ab", "a%20b", "a@b", "%c3%a9ric", "a%0ab", "a/b"] {
+            check(&format!("UserName={name}&Email=a@b&Password=p"), &[("ArgumentException", "UserName")]);
+        }
+        check("UserName=+a&Email=x", &[("NotEmpty", "Password"), ("ArgumentException", "UserName"), ("Email", "Email")]);
+        for email in ["x", "@b", "a@", "a@b@c", "a%20b@c", "a@b%00"] {
             check(&format!("Email={email}&Password=p"), &[("Email", "Email")]);
         }
     }
