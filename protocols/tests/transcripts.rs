@@ -20,7 +20,7 @@ use gatepost_identity::command::{Binding, Command, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{
-    Answer, Caller, Event, Granted, IssuedToken, NewToken, Principal, Reason, Reply, Spelled, TokenKind, ToldApiKey,
+    Answer, Caller, Event, Granted, IssuedToken, Method, NewToken, Principal, Reason, Reply, Spelled, TokenKind, ToldApiKey,
 };
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
@@ -75,6 +75,18 @@ impl Open {
                 frame::Upward::Part => Upward::Part,
             });
         }
+    }
+}
+
+/// How somebody proves who they are by what they show, where they do.
+fn method_of(credential: &Credential) -> Option<Method> {
+    match credential {
+        Credential::Password { .. } => Some(Method::Password),
+        Credential::Token { .. } => Some(Method::Access),
+        Credential::Refresh(_) => Some(Method::Refresh),
+        Credential::Cookie(_) => Some(Method::Cookie),
+        Credential::ApiKey(_) => Some(Method::ApiKey),
+        Credential::Client { .. } | Credential::Code { .. } => None,
     }
 }
 
@@ -136,6 +148,9 @@ impl Codec {
         let place = command.presented.iter().position(is_claim);
         let despite = matches!(says, Says::Yes { despite: true, .. });
         let failed: Vec<_> = place.filter(|_| despite).map(|place| (place, Refusal::InvalidCredentials)).into_iter().collect();
+        let shown = command.presented.iter().enumerate().filter(|(at, _)| !despite || Some(*at) != place);
+        let method = shown.map(|(_, credential)| credential).find_map(method_of);
+        let by = |principal: Principal| Principal { method: method.unwrap_or(principal.method), ..principal };
         let result = match (command.verb, says) {
             (Verb::WhoAmI | Verb::Issue { .. } | Verb::ApiKeys { .. }, Says::No(refusal)) => {
                 let failed = place.filter(|_| refusal != Refusal::LoginRequired).map(|place| (place, refusal.clone()));
@@ -173,14 +188,14 @@ impl Codec {
             }
             (Verb::ChangeRights { add, .. }, Says::Done) => Ok(Answer::Rights(add)),
             (Verb::Issue { kinds, .. }, says) => {
-                let (principal, _) = who(says, None)?;
+                let principal = by(who(says, None)?.0);
                 let tokens = kinds.into_iter().map(|kind| self.signed(kind)).collect();
                 let caller = Caller { principal: Some(principal.clone()), failed, ..Caller::default() };
                 return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens })) });
             }
             (Verb::WhoAmI, says) => {
                 let renews = matches!(says, Says::Yes { renews: true, .. });
-                let (principal, _) = who(says, None)?;
+                let principal = by(who(says, None)?.0);
                 let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
                 let caller = Caller { principal: Some(principal.clone()), failed, renewed };
                 return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens: Vec::new() })) });

@@ -2,7 +2,7 @@
 
 use gatepost_identity::account::AccountSummary;
 use gatepost_identity::clock::Timestamp;
-use gatepost_identity::reply::{Granted, IssuedToken, Principal, TokenKind, ToldApiKey};
+use gatepost_identity::reply::{Granted, IssuedToken, Method, Principal, TokenKind, ToldApiKey};
 use gatepost_identity::secret::Secret;
 
 use crate::http::Response;
@@ -151,9 +151,13 @@ pub(super) fn refreshed(now: Timestamp, tokens: Vec<IssuedToken>, in_cookies: bo
     envelope.answer(&dto.dto())
 }
 
-/// Tokens were made of a session. They go into cookies only.
-pub(super) fn converted(now: Timestamp, tokens: &[IssuedToken], mut envelope: Envelope) -> Response {
-    tokens.iter().for_each(|token| keep(now, token, &mut envelope));
+/// Tokens were made of a session. They go into cookies only. Whoever came with an access token goes with that one: another would be
+/// good for longer.
+pub(super) fn converted(now: Timestamp, granted: Granted, came: Option<Secret>, mut envelope: Envelope) -> Response {
+    let Granted { principal, tokens } = granted;
+    let kept = came.filter(|_| principal.method == Method::Access);
+    let kept = kept.map(|secret| vec![IssuedToken { kind: TokenKind::Access, secret, expires_at: principal.expires_at }]);
+    kept.unwrap_or(tokens).iter().for_each(|token| keep(now, token, &mut envelope));
     envelope.answer(&ConvertSessionToTokenResponse::default().dto())
 }
 

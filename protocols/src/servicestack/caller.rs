@@ -87,6 +87,14 @@ impl Shown {
         (shown, broken)
     }
 
+    /// The access token among it.
+    pub(super) fn access(&self) -> Option<Secret> {
+        self.credentials.iter().find_map(|credential| match credential {
+            Credential::Token { any_of, kind: TokenKind::Access } => any_of.first().cloned(),
+            _ => None,
+        })
+    }
+
     /// What has three parts may be a token; everything else is a key.
     fn push_bearer(&mut self, settings: &Settings, token: &Secret) {
         let dots = token.expose().iter().filter(|byte| **byte == b'.').count();

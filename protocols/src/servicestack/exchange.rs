@@ -102,8 +102,8 @@ enum Asked {
         /// Whether the refresh token came in one.
         from_cookie: bool,
     },
-    /// Tokens for a session.
-    Tokens(Guarded),
+    /// Tokens for a session, or for the token that came.
+    Tokens(Guarded, Option<Secret>),
     /// The caller's keys.
     Keys {
         /// Whether they are new.
@@ -260,8 +260,8 @@ impl Exchange for Service {
                     Err(no) => no.told(envelope),
                 }
             }
-            Asked::Tokens(guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
-                Ok(granted) => converted(now, &granted.tokens, envelope),
+            Asked::Tokens(guarded, came) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) => converted(now, granted, came, envelope),
                 Err(no) => no.told(envelope),
             },
             Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
@@ -430,14 +430,15 @@ impl Service {
         if envelope.chosen.format == Format::Html {
             envelope.chosen = Format::Json.into();
         }
-        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        let (shown, broken) = call.shown(&self.settings);
         if broken {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
+        let came = shown.access();
         let binding = if convert.preserve_session { Binding::Request } else { Binding::TokenCookies };
         let kinds = vec![TokenKind::Access, TokenKind::Refresh];
-        let command = Command { presented: credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
-        ask(command, Asked::Tokens(Guarded { proofs, must: true }), envelope)
+        let command = Command { presented: shown.credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
+        ask(command, Asked::Tokens(Guarded { proofs: shown.proofs, must: true }, came), envelope)
     }
 
     fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
