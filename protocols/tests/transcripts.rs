@@ -20,7 +20,7 @@ use gatepost_identity::command::{Binding, Command, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{
-    Answer, Caller, Event, Granted, IssuedToken, NewToken, Principal, Reason, Reply, Spelled, TokenKind, ToldApiKey,
+    Answer, Caller, Event, Granted, IssuedToken, Method, NewToken, Principal, Reason, Reply, Spelled, TokenKind, ToldApiKey,
 };
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
@@ -78,6 +78,18 @@ impl Open {
     }
 }
 
+/// How somebody proves who they are by what they show, where they do.
+fn method_of(credential: &Credential) -> Option<Method> {
+    match credential {
+        Credential::Password { .. } => Some(Method::Password),
+        Credential::Token { .. } => Some(Method::Access),
+        Credential::Refresh(_) => Some(Method::Refresh),
+        Credential::Cookie(_) => Some(Method::Cookie),
+        Credential::ApiKey(_) => Some(Method::ApiKey),
+        Credential::Client { .. } | Credential::Code { .. } => None,
+    }
+}
+
 enum Says {
     No(Refusal),
     /// Who, which scopes, their family unless it is the one asked in, the end, whether a token is told, and whether it is good for
@@ -91,6 +103,8 @@ enum Says {
         once: bool,
         /// Whether another access token was made on the way.
         renews: bool,
+        /// Whether the first proof was no good, and a later one was.
+        despite: bool,
     },
     /// That it is done.
     Done,
@@ -118,7 +132,7 @@ impl Codec {
             return Err(format!("the core should have been asked {announced}\n  and was asked {asked}"));
         }
         let who = |says: Says, spelling: Option<u8>| match says {
-            Says::Yes { who, scopes, family, until, token, once, renews: _ } => {
+            Says::Yes { who, scopes, family, until, token, once, renews: _, despite: _ } => {
                 let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
                 let family = family.or(spelling).unwrap_or(0);
                 let principal = scripted::principal(&who, &scopes, family, until).ok_or(format!("{who} is not of the cast"))?;
@@ -127,16 +141,18 @@ impl Codec {
             }
             Says::No(_) | Says::Done => Err(format!("it was asked {asked}, and that is no answer")),
         };
+        // What was shown and is no good has a place, but for a cookie, which is no claim.
+        let is_claim = |shown: &Credential| {
+            matches!(shown, Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_))
+        };
+        let place = command.presented.iter().position(is_claim);
+        let despite = matches!(says, Says::Yes { despite: true, .. });
+        let failed: Vec<_> = place.filter(|_| despite).map(|place| (place, Refusal::InvalidCredentials)).into_iter().collect();
+        let shown = command.presented.iter().enumerate().filter(|(at, _)| !despite || Some(*at) != place);
+        let method = shown.map(|(_, credential)| credential).find_map(method_of);
+        let by = |principal: Principal| Principal { method: method.unwrap_or(principal.method), ..principal };
         let result = match (command.verb, says) {
             (Verb::WhoAmI | Verb::Issue { .. } | Verb::ApiKeys { .. }, Says::No(refusal)) => {
-                // What was shown and is no good has a place, but for a cookie, which is no claim.
-                let is_claim = |shown: &&Credential| {
-                    matches!(
-                        shown,
-                        Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_)
-                    )
-                };
-                let place = command.presented.iter().position(|shown| is_claim(&shown));
                 let failed = place.filter(|_| refusal != Refusal::LoginRequired).map(|place| (place, refusal.clone()));
                 let caller = Caller { failed: failed.into_iter().collect(), ..Caller::default() };
                 return Ok(Reply { caller, result: Err(refusal) });
@@ -172,15 +188,16 @@ impl Codec {
             }
             (Verb::ChangeRights { add, .. }, Says::Done) => Ok(Answer::Rights(add)),
             (Verb::Issue { kinds, .. }, says) => {
-                let (principal, _) = who(says, None)?;
+                let principal = by(who(says, None)?.0);
                 let tokens = kinds.into_iter().map(|kind| self.signed(kind)).collect();
-                Ok(Answer::Granted(Granted { principal, tokens }))
+                let caller = Caller { principal: Some(principal.clone()), failed, ..Caller::default() };
+                return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens })) });
             }
             (Verb::WhoAmI, says) => {
                 let renews = matches!(says, Says::Yes { renews: true, .. });
-                let (principal, _) = who(says, None)?;
+                let principal = by(who(says, None)?.0);
                 let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
-                let caller = Caller { principal: Some(principal.clone()), renewed, ..Caller::default() };
+                let caller = Caller { principal: Some(principal.clone()), failed, renewed };
                 return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens: Vec::new() })) });
             }
             (Verb::Authenticate { request, .. }, says) => {
@@ -365,7 +382,7 @@ impl Codec {
     fn grants(&self, words: &[&str]) -> Result<Says, String> {
         let [who, words @ ..] = words else { return Err("to whom?".to_owned()) };
         let (mut family, mut until, mut token, mut scopes) = (None, Some(self.now.after(scripted::LIFE)), true, Vec::new());
-        let (mut once, mut renews) = (false, false);
+        let (mut once, mut renews, mut despite) = (false, false, false);
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
@@ -378,10 +395,11 @@ impl Codec {
                 "tokenless" => token = false,
                 "once" => once = true,
                 "renewed" => renews = true,
+                "despite" => despite = true,
                 scope => scopes.push(scope.to_owned()),
             }
         }
-        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token, once, renews })
+        Ok(Says::Yes { who: (*who).to_owned(), scopes, family, until, token, once, renews, despite })
     }
 }
 

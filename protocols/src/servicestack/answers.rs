@@ -2,7 +2,7 @@
 
 use gatepost_identity::account::AccountSummary;
 use gatepost_identity::clock::Timestamp;
-use gatepost_identity::reply::{Granted, IssuedToken, Principal, TokenKind, ToldApiKey};
+use gatepost_identity::reply::{Granted, IssuedToken, Method, Principal, TokenKind, ToldApiKey};
 use gatepost_identity::secret::Secret;
 
 use crate::http::Response;
@@ -11,6 +11,7 @@ use crate::servicestack::response::{
     ApiKeysResponse, AuthenticateResponse, ConvertSessionToTokenResponse, GetAccessTokenResponse, RegisterResponse, UserApiKey,
 };
 use crate::servicestack::return_url::marked;
+use crate::servicestack::settings::Provider;
 
 /// The picture of whoever has none.
 const NOBODYS_PICTURE: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Cpath \
@@ -73,6 +74,8 @@ pub(super) struct Speaks {
     pub(super) named: bool,
     /// Whether tokens go into cookies.
     pub(super) in_cookies: bool,
+    /// Whether tokens that were made are theirs to have.
+    pub(super) earns: bool,
 }
 
 /// Somebody speaks who is logged in already, or proves it with this request.
@@ -82,7 +85,9 @@ pub(super) fn speaks(now: Timestamp, granted: Granted, speaks: Speaks, mut envel
     // What is good for one request is told an id that opens nothing.
     let session = speaks.shown.filter(|_| principal.session.is_some());
     dto.session_id = Some(Secret::new(session.unwrap_or_else(|| envelope.jar.empty_session().to_owned())));
-    hand_over(now, tokens, speaks.in_cookies, &mut dto, &mut envelope);
+    if speaks.earns {
+        hand_over(now, tokens, speaks.in_cookies, &mut dto, &mut envelope);
+    }
     dto.referrer_url = envelope.browser.target.clone().or_else(|| envelope.browser.referer.clone());
     let target = dto.referrer_url.as_deref().filter(|_| speaks.named).map(|target| marked(target, "s", "0"));
     envelope.answer_or_go(target, &dto.dto())
@@ -122,8 +127,12 @@ pub(super) fn keep(now: Timestamp, token: &IssuedToken, envelope: &mut Envelope)
     envelope.jar.keep(&token.kind, token.secret.expose_text().unwrap_or_default(), life);
 }
 
-/// Whatever session there was has ended.
+/// Whatever session there was has ended. Before that is so, the browser keeps all that it needs to ask for it again.
 pub(super) fn ended(mut envelope: Envelope) -> Response {
+    if envelope.settings.has(Provider::Jwt) {
+        envelope.jar.drop_access();
+        envelope.jar.drop_refresh();
+    }
     envelope.jar.end();
     let referer = envelope.browser.referer.clone().filter(|page| !page.ends_with("/auth/logout"));
     let target = envelope.browser.target.clone().or(referer);
@@ -142,9 +151,13 @@ pub(super) fn refreshed(now: Timestamp, tokens: Vec<IssuedToken>, in_cookies: bo
     envelope.answer(&dto.dto())
 }
 
-/// Tokens were made of a session. They go into cookies only.
-pub(super) fn converted(now: Timestamp, tokens: &[IssuedToken], mut envelope: Envelope) -> Response {
-    tokens.iter().for_each(|token| keep(now, token, &mut envelope));
+/// Tokens were made of a session. They go into cookies only. Whoever came with an access token goes with that one: another would be
+/// good for longer.
+pub(super) fn converted(now: Timestamp, granted: Granted, came: Option<Secret>, mut envelope: Envelope) -> Response {
+    let Granted { principal, tokens } = granted;
+    let kept = came.filter(|_| principal.method == Method::Access);
+    let kept = kept.map(|secret| vec![IssuedToken { kind: TokenKind::Access, secret, expires_at: principal.expires_at }]);
+    kept.unwrap_or(tokens).iter().for_each(|token| keep(now, token, &mut envelope));
     envelope.answer(&ConvertSessionToTokenResponse::default().dto())
 }
 

@@ -1,11 +1,12 @@
 //! Who speaks, as a request shows it: in what order its proofs count, and how each is told that it is no good.
 //!
 //! ```text
-//! a token or key in the body > the header field > token cookies > the session's cookie
+//! a session's own field > a token or key in the body > the header field > token cookies > the session's cookie
 //! ```
 //!
-//! What a browser has kept counts only where nothing else was shown, since it comes along unasked. It refuses to know whether
-//! any of it is good.
+//! What a browser has kept counts only where nothing else was shown, since it comes along unasked. A session named by a field
+//! of its own is no such thing: it comes first, so that a proof of somebody else beside it makes nobody of both. It refuses to
+//! know whether any of it is good.
 
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
@@ -36,7 +37,7 @@ pub(super) enum Proof {
     AccessCookie,
     /// A refresh token, however it came.
     Refresh,
-    /// The cookie of a session.
+    /// The id of a session, by a cookie or a field.
     Session,
 }
 
@@ -78,9 +79,20 @@ impl Shown {
             }
         }
         if let Some(session) = brought.session() {
-            shown.push(Proof::Session, Credential::Cookie(Secret::new(session)));
+            // The core passes over a session behind another proof.
+            let place = if brought.claims_session() { 1 } else { shown.proofs.len() };
+            shown.proofs.insert(place, Proof::Session);
+            shown.credentials.insert(place, Credential::Cookie(Secret::new(session)));
         }
         (shown, broken)
+    }
+
+    /// The access token among it.
+    pub(super) fn access(&self) -> Option<Secret> {
+        self.credentials.iter().find_map(|credential| match credential {
+            Credential::Token { any_of, kind: TokenKind::Access } => any_of.first().cloned(),
+            _ => None,
+        })
     }
 
     /// What has three parts may be a token; everything else is a key.
@@ -99,9 +111,19 @@ impl Shown {
     }
 }
 
-/// Whether a secret was shown that tokens are given for.
-pub(super) fn earns_tokens(proofs: &[Proof]) -> bool {
-    proofs.iter().any(|proof| matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey))
+/// Whether a secret was shown that tokens are given for, if it is good.
+pub(super) fn may_earn_tokens(proofs: &[Proof]) -> bool {
+    proofs.iter().any(|proof| is_secret(*proof))
+}
+
+/// Whether one was good. Otherwise whoever speaks is known by what a browser has kept, and earns nothing by a wrong secret beside it.
+pub(super) fn earns_tokens(proofs: &[Proof], caller: &Caller) -> bool {
+    let has_failed = |place: usize| caller.failed.iter().any(|(other, _)| *other == place);
+    proofs.iter().enumerate().any(|(place, proof)| is_secret(*proof) && !has_failed(place))
+}
+
+fn is_secret(proof: Proof) -> bool {
+    matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey)
 }
 
 fn access(token: Secret) -> Credential {

@@ -39,6 +39,8 @@ pub(super) struct Brought {
     temporary: Option<String>,
     permanent: Option<String>,
     remembered: bool,
+    /// Whether the id that counts stands in a field of its own.
+    claimed: bool,
     access: Option<String>,
     refresh: Option<String>,
 }
@@ -47,9 +49,12 @@ impl Brought {
     /// Reads the header fields, and the cookies where `cookies` says that they are to be believed. A field of its own goes over the
     /// cookie of its name.
     pub(super) fn read(headers: &HeaderMap, cookies: bool) -> Brought {
-        let find = |field: &str, cookie: &str| {
-            let field = headers.get(field).and_then(|value| value.to_str().ok()).map(str::trim);
-            let value = field.filter(|value| !value.is_empty()).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
+        let field = |name: &str| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+            value.filter(|value| !value.is_empty())
+        };
+        let find = |name: &str, cookie: &str| {
+            let value = field(name).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
             value.filter(|value| value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
         };
         let token = |name: &str| {
@@ -57,10 +62,12 @@ impl Brought {
             value.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
         };
         let options = find("X-ss-opt", OPTIONS).unwrap_or_default();
+        let remembered = options.split(',').any(|option| option == "perm");
         Brought {
             temporary: find("X-ss-id", TEMPORARY),
             permanent: find("X-ss-pid", PERMANENT),
-            remembered: options.split(',').any(|option| option == "perm"),
+            remembered,
+            claimed: field(if remembered { "X-ss-pid" } else { "X-ss-id" }).is_some(),
             access: token(ACCESS),
             refresh: token(REFRESH),
         }
@@ -70,6 +77,11 @@ impl Brought {
     pub(super) fn session(&self) -> Option<&str> {
         let id = if self.remembered { &self.permanent } else { &self.temporary };
         id.as_deref()
+    }
+
+    /// Whether that id was shown on purpose: no browser sends such a field by itself.
+    pub(super) fn claims_session(&self) -> bool {
+        self.claimed
     }
 
     /// The access token that it brought, by a cookie.
@@ -95,11 +107,32 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     pairs.find(|(own, value)| own.trim() == name && !value.trim().is_empty()).map(|(_, value)| value.trim())
 }
 
+/// What may come out of a jar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lid {
+    /// Everything.
+    Open,
+    /// No token: a link of somebody else's has led the browser here, and it would go on as whoever the link is about.
+    KeepsTokens,
+    /// Nothing.
+    Closed,
+}
+
+impl Lid {
+    /// By where a request came from, and whether it was led here to read only.
+    pub(super) const fn of(elsewhere: bool, only_reads: bool) -> Lid {
+        match (elsewhere, only_reads) {
+            (false, _) => Lid::Open,
+            (true, true) => Lid::KeepsTokens,
+            (true, false) => Lid::Closed,
+        }
+    }
+}
+
 /// What a browser is given to keep.
 pub(super) struct Jar {
     secure: bool,
-    /// Whether anything is given at all.
-    open: bool,
+    lid: Lid,
     empty: EmptyIds,
     set: Vec<(&'static str, Kept)>,
 }
@@ -112,9 +145,9 @@ enum Kept {
 }
 
 impl Jar {
-    /// A jar with ids for a browser that lacks them. One that is not `open` gives nothing away, whatever is put into it.
-    pub(super) fn new(brought: &Brought, empty: EmptyIds, open: bool, secure: bool) -> Jar {
-        let mut jar = Jar { secure, open, set: Vec::new(), empty };
+    /// A jar with ids for a browser that lacks them. Whatever is put into it, the lid has the last word.
+    pub(super) fn new(brought: &Brought, empty: EmptyIds, lid: Lid, secure: bool) -> Jar {
+        let mut jar = Jar { secure, lid, set: Vec::new(), empty };
         if brought.temporary.is_none() {
             jar.put(TEMPORARY, Kept::UntilItEnds(jar.empty.temporary.clone()));
         }
@@ -182,15 +215,20 @@ impl Jar {
 
     /// Writes the header fields, one for each cookie, as ASP.NET spells them.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let kept_tokens: Vec<&str> =
-            self.set.iter().filter(|(_, kept)| matches!(kept, Kept::For(..))).map(|(name, _)| *name).collect();
-        if self.open && !kept_tokens.is_empty() {
+        let given = |kept: &Kept| match (self.lid, kept) {
+            (Lid::Open, _) => true,
+            (Lid::KeepsTokens, kept) => !matches!(kept, Kept::For(..)),
+            (Lid::Closed, _) => false,
+        };
+        let set = || self.set.iter().filter(|(_, kept)| given(kept));
+        let kept_tokens: Vec<&str> = set().filter(|(_, kept)| matches!(kept, Kept::For(..))).map(|(name, _)| *name).collect();
+        if !kept_tokens.is_empty() {
             // Scripts cannot see the cookies, and are told that they are there.
             if let Ok(names) = HeaderValue::try_from(kept_tokens.join(",")) {
                 headers.insert("X-Cookies", names);
             }
         }
-        for (name, kept) in self.set.iter().filter(|_| self.open) {
+        for (name, kept) in set() {
             let (value, life) = match kept {
                 Kept::UntilItEnds(value) => (&**value, String::new()),
                 Kept::Long(value) => (&**value, format!("; max-age={KEPT}")),
@@ -248,6 +286,9 @@ mod tests {
         assert_eq!(session(&[cookie, ("x-ss-id", " ")]).as_deref(), Some("a"));
         let foreign = Brought::read(&headers(&[cookie, ("x-ss-pid", "d"), ("x-ss-opt", "perm")]), false);
         assert_eq!((foreign.session(), foreign.all().count()), (Some("d"), 1));
+        let claims = |fields: &[(&'static str, &str)]| Brought::read(&headers(fields), true).claims_session();
+        assert!(claims(&[cookie, ("x-ss-id", "c")]) && claims(&[("x-ss-opt", "perm"), ("x-ss-pid", "d")]));
+        assert!(!claims(&[cookie]) && !claims(&[cookie, ("x-ss-id", " ")]) && !claims(&[cookie, ("x-ss-pid", "d")]));
     }
 
     #[test]
@@ -273,23 +314,38 @@ mod tests {
         headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
-    fn jar(brought: &Brought, open: bool, secure: bool) -> Jar {
-        Jar::new(brought, EmptyIds { temporary: "t".to_owned(), permanent: "p".to_owned() }, open, secure)
+    fn jar(brought: &Brought, lid: Lid, secure: bool) -> Jar {
+        Jar::new(brought, EmptyIds { temporary: "t".to_owned(), permanent: "p".to_owned() }, lid, secure)
+    }
+
+    #[test]
+    fn tokens_and_all_else_come_out_as_the_lid_lets_them() {
+        for (elsewhere, only_reads, expected) in [(false, false, 3), (false, true, 3), (true, true, 2), (true, false, 0)] {
+            let mut jar = jar(&Brought::default(), Lid::of(elsewhere, only_reads), false);
+            jar.keep(&TokenKind::Access, "a.b.c", Duration::from_secs(1));
+            let mut headers = HeaderMap::new();
+            jar.write(&mut headers);
+            let told = (headers.get_all(SET_COOKIE).iter().count(), headers.contains_key("x-cookies"));
+            assert_eq!(told, (expected, expected == 3), "elsewhere: {elsewhere}, only reads: {only_reads}");
+        }
+        let mut led = jar(&Brought::default(), Lid::KeepsTokens, false);
+        led.drop_access();
+        assert_eq!(written(&led).len(), 3, "what is no good is taken back whoever led here");
     }
 
     #[test]
     fn a_browser_without_ids_is_given_some() {
         let nothing = Brought::default();
         let expected = ["ss-id=t; path=/; samesite=lax; httponly", "ss-pid=p; max-age=630720000; path=/; samesite=lax; httponly"];
-        assert_eq!(written(&jar(&nothing, true, false)), expected);
+        assert_eq!(written(&jar(&nothing, Lid::Open, false)), expected);
         let both = Brought { temporary: Some("a".to_owned()), permanent: Some("b".to_owned()), ..Brought::default() };
-        assert!(written(&jar(&both, true, false)).is_empty());
-        assert!(written(&jar(&nothing, false, false)).is_empty());
+        assert!(written(&jar(&both, Lid::Open, false)).is_empty());
+        assert!(written(&jar(&nothing, Lid::Closed, false)).is_empty());
     }
 
     #[test]
     fn the_last_word_on_a_name_counts() {
-        let mut jar = jar(&Brought::default(), true, true);
+        let mut jar = jar(&Brought::default(), Lid::Open, true);
         jar.begin("s", true, "u 7;x");
         let expected = [
             "ss-id=t; path=/; secure; samesite=lax; httponly",

@@ -30,8 +30,8 @@ use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
-use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, stale};
-use crate::servicestack::cookies::{Brought, Jar};
+use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, may_earn_tokens, stale};
+use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
@@ -47,7 +47,7 @@ use crate::servicestack::response::{FieldError, RolesResponse};
 use crate::servicestack::return_url::{Elsewhere, Here};
 use crate::servicestack::routes::{self, Found, Page, Route};
 use crate::servicestack::settings::{Provider, Settings};
-use crate::servicestack::sharing::{Sharing, is_foreign};
+use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
 use crate::servicestack::value::{self, Body, Fields, same};
@@ -102,8 +102,8 @@ enum Asked {
         /// Whether the refresh token came in one.
         from_cookie: bool,
     },
-    /// Tokens for a session.
-    Tokens(Guarded),
+    /// Tokens for a session, or for the token that came.
+    Tokens(Guarded, Option<Secret>),
     /// The caller's keys.
     Keys {
         /// Whether they are new.
@@ -167,7 +167,9 @@ impl Exchange for Service {
             return ControlFlow::Break(not_by_this_verb(route.verbs));
         }
 
-        let foreign = is_foreign(settings, [&request.method, &method], &request.headers);
+        let elsewhere = is_from_elsewhere(settings, &request.headers);
+        let only_reads = is_reading(&request.method) && is_reading(&method) && !operation.is_some_and(Operation::hands_out_tokens);
+        let foreign = elsewhere && !only_reads;
         let brought = Brought::read(&request.headers, !foreign);
         let nothing_said = Fields::default();
         let said = match &body {
@@ -181,7 +183,7 @@ impl Exchange for Service {
             chosen: chosen(&route, &query, &request.headers),
             style: query.peek("jsconfig").map_or(style, |wishes| style.wished(wishes)),
             debug: wishes_debug(&query),
-            jar: Jar::new(&brought, EmptyIds::of(seed), !foreign, request.secure),
+            jar: Jar::new(&brought, EmptyIds::of(seed), Lid::of(elsewhere, only_reads), request.secure),
             sharing,
             browser: self.browser(&request, &query, &method),
         };
@@ -198,13 +200,14 @@ impl Exchange for Service {
             }
         };
         let variables = route.variables.into_iter().map(|(name, text)| (name.into(), value::Value::Text(text.into())));
+        let carried = Carried::read(&body);
         let fields = match route.predefined {
             Some(_) => Fields::of_predefined(body, query),
             None => Fields::of_route(body, query, Fields::new(variables)),
         };
         let reads = is_reading(&method);
         let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
-        let carried = match Carried::read(fields.clone()) {
+        let carried = match carried {
             Ok(carried) => carried,
             Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
         };
@@ -220,7 +223,7 @@ impl Exchange for Service {
                 Err(why) => why,
             },
             Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
-                Ok(get) => return self.refresh(get, &call.brought, envelope),
+                Ok(get) => return self.refresh(&get, call, envelope),
                 Err(why) => why,
             },
             Operation::ConvertSessionToToken => match ConvertSessionToToken::read(call.fields.clone()) {
@@ -250,12 +253,15 @@ impl Exchange for Service {
                 Ok(granted) => began(now, granted, login, envelope),
                 Err(refusal) => envelope.refuse(&failure(&refusal, &login.provider)),
             },
-            Asked::Session(speaks, guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
-                Ok(granted) => answers::speaks(now, granted, speaks, envelope),
-                Err(no) => no.told(envelope),
-            },
-            Asked::Tokens(guarded) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
-                Ok(granted) => converted(now, &granted.tokens, envelope),
+            Asked::Session(speaks, guarded) => {
+                let earns = earns_tokens(&guarded.proofs, &reply.caller);
+                match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                    Ok(granted) => answers::speaks(now, granted, Speaks { earns, ..speaks }, envelope),
+                    Err(no) => no.told(envelope),
+                }
+            }
+            Asked::Tokens(guarded, came) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) => converted(now, granted, came, envelope),
                 Err(no) => no.told(envelope),
             },
             Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
@@ -410,12 +416,12 @@ impl Service {
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
-        let earns = self.settings.has(Provider::Jwt) && !no_tokens && earns_tokens(&proofs);
+        let earns = self.settings.has(Provider::Jwt) && !no_tokens && may_earn_tokens(&proofs);
         let verb = match earns {
             true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
             false => Verb::WhoAmI,
         };
-        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies };
+        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies, earns };
         ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
     }
 
@@ -424,19 +430,20 @@ impl Service {
         if envelope.chosen.format == Format::Html {
             envelope.chosen = Format::Json.into();
         }
-        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
+        let (shown, broken) = call.shown(&self.settings);
         if broken {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
+        let came = shown.access();
         let binding = if convert.preserve_session { Binding::Request } else { Binding::TokenCookies };
         let kinds = vec![TokenKind::Access, TokenKind::Refresh];
-        let command = Command { presented: credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
-        ask(command, Asked::Tokens(Guarded { proofs, must: true }), envelope)
+        let command = Command { presented: shown.credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
+        ask(command, Asked::Tokens(Guarded { proofs: shown.proofs, must: true }, came), envelope)
     }
 
-    fn refresh(&self, get: GetAccessToken, brought: &Brought, envelope: Envelope) -> Step<Pending> {
-        let from_cookie = get.refresh_token.is_none();
-        let Some(token) = get.refresh_token.or_else(|| brought.refresh().map(Secret::new)) else {
+    fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+        let from_cookie = call.carried.refresh_token.is_none();
+        let Some(token) = call.carried.refresh_token.or_else(|| call.brought.refresh().map(Secret::new)) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
         };
         let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
@@ -522,8 +529,6 @@ impl Service {
             let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
             presented.extend(brought.access().map(access));
             presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
-            envelope.jar.drop_access();
-            envelope.jar.drop_refresh();
         }
         ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
     }

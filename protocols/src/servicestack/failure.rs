@@ -69,8 +69,6 @@ pub(super) enum Failure<'a> {
     Invalid(Vec<FieldError>),
     /// A registration by somebody who is logged in.
     AlreadyLoggedIn,
-    /// A name that no account can have.
-    BadUserName,
     /// A body that cannot be read.
     BadBody {
         /// The media type that it was read as.
@@ -171,7 +169,6 @@ impl Failure<'_> {
             Failure::AlreadyLoggedIn => {
                 row(405, NOT_SUPPORTED, "Updating existing User is not enabled. Sign out to register a new User.")
             }
-            /* 41 */ Failure::BadUserName => row(400, ARGUMENT, "Username contains invalid characters").about("UserName"),
             // The quote that does not open stands in the framework's own sentence.
             /* 42 */
             Failure::BadBody { media_type, request, why } => row(
@@ -419,7 +416,6 @@ mod tests {
             (Failure::NoUserName, 400, "Value cannot be null. (Parameter 'UserName')"),
             (Failure::UnknownUser("bob"), 404, "bob"),
             (Failure::AlreadyLoggedIn, 405, "Updating existing User is not enabled."),
-            (Failure::BadUserName, 400, "Username contains invalid characters (Parameter 'UserName')"),
             (Failure::UnknownOperation("X[]"), 405, "The operation 'X' does not exist for this service"),
             (Failure::InsecurePassword, 403, "Sending a password over insecure"),
             (Failure::TooManyAttempts { retry_after: wait }, 429, "Too many attempts"),

@@ -7,7 +7,7 @@ use gatepost_identity::secret::Secret;
 
 use crate::servicestack::failure::Failure;
 use crate::servicestack::response::FieldError;
-use crate::servicestack::value::{Fields, Meta, Unreadable, same};
+use crate::servicestack::value::{Body, Fields, Meta, Unreadable, same};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,20 @@ impl Operation {
             | Operation::ConvertSessionToToken
             | Operation::GetAccessToken
             | Operation::GetApiKeys => false,
+        }
+    }
+
+    /// Whether it is there to give a browser tokens to keep.
+    pub(super) fn hands_out_tokens(self) -> bool {
+        match self {
+            Operation::ConvertSessionToToken | Operation::GetAccessToken => true,
+            Operation::Authenticate
+            | Operation::AuthenticateLogout
+            | Operation::Register
+            | Operation::AssignRoles
+            | Operation::UnAssignRoles
+            | Operation::GetApiKeys
+            | Operation::RegenerateApiKeys => false,
         }
     }
 
@@ -196,17 +210,17 @@ impl Register {
         {
             faults.push(FieldError::new("PasswordsShouldMatch", "ConfirmPassword", "Passwords should match!"));
         }
-        if self.user_name.as_deref().is_none_or(is_blank) {
-            match self.email.as_deref().filter(|email| !is_blank(email)) {
-                None => {
-                    faults.push(FieldError::empty("UserName", "User Name"));
-                    faults.push(FieldError::empty("Email", "Email"));
-                }
-                Some(email) if !is_address(email) => {
-                    faults.push(FieldError::new("Email", "Email", "'Email' is not a valid email address."));
-                }
-                Some(_) => {}
-            }
+        let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !is_blank(text));
+        if !given(&self.user_name) && !given(&self.email) {
+            faults.push(FieldError::empty("UserName", "User Name"));
+            faults.push(FieldError::empty("Email", "Email"));
+        }
+        if self.user_name.as_deref().is_some_and(|name| !is_blank(name) && !is_name(name)) {
+            let sentence = "Username contains invalid characters (Parameter 'UserName')";
+            faults.push(FieldError::new("ArgumentException", "UserName", sentence));
+        }
+        if self.email.as_deref().is_some_and(|email| !is_blank(email) && !is_address(email)) {
+            faults.push(FieldError::new("Email", "Email", "'Email' is not a valid email address."));
         }
         faults
     }
@@ -220,9 +234,21 @@ fn is_blank_secret(secret: &Secret) -> bool {
     secret.expose_text().is_some_and(is_blank)
 }
 
-/// One `@` with something on both sides, which is all that the framework looks for.
+/// The framework's rule for new names: letters and digits of ASCII, each with one of `. _ -` behind it or none, 3 to 36 in all.
+fn is_name(text: &str) -> bool {
+    let mut before = None;
+    let fits = text.chars().all(|letter| {
+        let separates = |letter: char| matches!(letter, '.' | '_' | '-');
+        let before = before.replace(letter);
+        letter.is_ascii_alphanumeric() || (separates(letter) && before.is_some_and(|before| !separates(before)))
+    });
+    fits && (3..=36).contains(&text.len())
+}
+
+/// One `@` with something on both sides, which is all that the framework looks for, and nothing that no account is found by.
 fn is_address(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'))
+    let plain = !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+    plain && text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'))
 }
 
 /// A change of somebody's roles and permissions.
@@ -267,11 +293,9 @@ impl ConvertSessionToToken {
     }
 }
 
-/// The wish for an access token.
+/// The wish for an access token. What it is made of is [`Carried`], or a cookie.
 #[derive(Debug, Default)]
 pub(super) struct GetAccessToken {
-    /// The refresh token, where it does not come as a cookie.
-    pub(super) refresh_token: Option<Secret>,
     /// Whether the token goes into a cookie rather than into the answer.
     pub(super) use_token_cookie: Option<bool>,
 }
@@ -282,7 +306,7 @@ impl GetAccessToken {
     /// # Errors
     /// A member is of another type.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<GetAccessToken, Unreadable> {
-        Ok(GetAccessToken { refresh_token: fields.secret("RefreshToken")?, use_token_cookie: fields.boolean("UseTokenCookie")? })
+        Ok(GetAccessToken { use_token_cookie: fields.boolean("UseTokenCookie")? })
     }
 }
 
@@ -303,7 +327,7 @@ impl ApiKeys {
     }
 }
 
-/// Credentials that any request may hold among its members.
+/// Credentials that any request may hold among the members of its body.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
     /// An access token or an API key.
@@ -313,11 +337,14 @@ pub(super) struct Carried {
 }
 
 impl Carried {
-    /// Reads them.
+    /// Reads them from an object. An address or a form is what a link or a page of somebody else's can send, so that whoever
+    /// follows it would go on as somebody else; and addresses are written down.
     ///
     /// # Errors
     /// A member is of another type.
-    pub(super) fn read(mut fields: Fields<'_>) -> Result<Carried, Unreadable> {
+    pub(super) fn read(body: &Body<'_>) -> Result<Carried, Unreadable> {
+        let Body::Object(object) = body else { return Ok(Carried::default()) };
+        let mut fields = object.clone();
         Ok(Carried { bearer_token: fields.secret("BearerToken")?, refresh_token: fields.secret("RefreshToken")? })
     }
 }
@@ -412,13 +439,16 @@ mod tests {
         );
         assert!(ConvertSessionToToken::read(query("preserveSession=true")).unwrap().preserve_session);
         assert!(!ConvertSessionToToken::read(query("")).unwrap().preserve_session);
-        let token = GetAccessToken::read(fields(r#"{"refreshToken":"r","useTokenCookie":true}"#)).unwrap();
-        assert_eq!((exposed(&token.refresh_token), token.use_token_cookie), (Some("r"), Some(true)));
+        assert_eq!(GetAccessToken::read(fields(r#"{"useTokenCookie":true}"#)).unwrap().use_token_cookie, Some(true));
         assert_eq!(ApiKeys::read(query("environment=live")).unwrap().environment.as_deref(), Some("live"));
         assert_eq!(AuthenticateLogout::read(query("returnUrl=/x")).unwrap().return_url.as_deref(), Some("/x"));
-        let carried = Carried::read(fields(r#"{"bearerToken":"b","refreshToken":"r","sessionId":"s"}"#)).unwrap();
-        let told = [&carried.bearer_token, &carried.refresh_token].map(exposed);
-        assert_eq!(told, [Some("b"), Some("r")]);
+        let told = |body| {
+            let carried = Carried::read(&body).unwrap();
+            [carried.bearer_token, carried.refresh_token].map(|token| exposed(&token).map(str::to_owned))
+        };
+        let object = Body::Object(fields(r#"{"bearerToken":"b","refreshToken":"r","sessionId":"s"}"#));
+        assert_eq!(told(object), ["b", "r"].map(|token| Some(token.to_owned())));
+        assert_eq!(told(Body::Form(query("BearerToken=b&RefreshToken=r"))), [None, None], "a form is sent by anybody's page");
         let register = "userName=ada&firstName=A&lastName=L&displayName=Ada&email=a@b&password=p&confirmPassword=p&autoLogin=true";
         let register = Register::read(query(register)).unwrap();
         let told = [&register.user_name, &register.first_name, &register.last_name, &register.display_name, &register.email];
@@ -438,8 +468,16 @@ mod tests {
         check("UserName=ada&Password=p&ConfirmPassword=q", &[("PasswordsShouldMatch", "ConfirmPassword")]);
         check("UserName=ada&ConfirmPassword=q", &[("NotEmpty", "Password"), ("PasswordsShouldMatch", "ConfirmPassword")]);
         check("Email=a@b&Password=p", &[]);
-        check("UserName=ada&Email=x&Password=p", &[]);
-        for email in ["x", "@b", "a@", "a@b@c"] {
+        check("UserName=ada&Email=x&Password=p", &[("Email", "Email")]);
+        check("UserName=+&Email=a@b&Password=p", &[]);
+        for name in ["a.b-c_d", "ada-", "007", &"x".repeat(36)] {
+            check(&format!("UserName={name}&Password=p"), &[]);
+        }
+        for name in ["ab", &"x".repeat(37), "a..b", "a._b", ".ab", "-ab", "a%20b", "a@b", "%c3%a9ric", "a%0ab", "a/b"] {
+            check(&format!("UserName={name}&Email=a@b&Password=p"), &[("ArgumentException", "UserName")]);
+        }
+        check("UserName=+a&Email=x", &[("NotEmpty", "Password"), ("ArgumentException", "UserName"), ("Email", "Email")]);
+        for email in ["x", "@b", "a@", "a@b@c", "a%20b@c", "a@b%00"] {
             check(&format!("Email={email}&Password=p"), &[("Email", "Email")]);
         }
     }

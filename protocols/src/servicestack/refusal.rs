@@ -32,7 +32,8 @@ pub(super) fn failure<'a>(refusal: &Refusal, about: &'a str) -> Failure<'a> {
         Refusal::AlreadyExists(_) => {
             Failure::Invalid(vec![FieldError::new("AlreadyExists", "UserName", "Username already exists")])
         }
-        Refusal::Invalid(_) => Failure::BadUserName,
+        // Names and addresses were looked at before. What else no account can have is the core's to know, in its own words.
+        Refusal::Invalid(_) => Failure::Invalid(Vec::new()),
         Refusal::NotFound(_) => Failure::UnknownUser(about),
         // The core does not say these to a peer of this gate; if it did, it would be a fault of ours.
         Refusal::ScopeNotGranted
@@ -77,7 +78,7 @@ mod tests {
             (Refusal::AlreadyExists("name"), 400, "AlreadyExists", None),
             (Refusal::AlreadyExists("email"), 400, "AlreadyExists", None),
             (Refusal::NotFound("user"), 404, "NotFound", None),
-            (Refusal::Invalid(Vec::new()), 400, "ArgumentException", None),
+            (Refusal::Invalid(Vec::new()), 400, "ValidationException", None),
         ];
         for (refusal, status, code, retry) in rows {
             let failure = failure(&refusal, "x");

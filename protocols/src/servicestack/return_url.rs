@@ -26,11 +26,13 @@ impl Here<'_> {
     /// It leads elsewhere, or nobody can be sure.
     pub(super) fn check(&self, address: &str) -> Result<String, Elsewhere> {
         let address = address.trim();
-        if address.starts_with("//") || address.contains(|letter: char| letter == '\\' || letter.is_control()) {
+        let below = address.strip_prefix('~').filter(|path| path.starts_with('/'));
+        // What comes before the path may be nothing, and then two slashes at its beginning would lead elsewhere.
+        if below.unwrap_or(address).starts_with("//") || address.contains(|letter: char| letter == '\\' || letter.is_control()) {
             return Err(Elsewhere);
         }
-        if let Some(rest) = address.strip_prefix("~/") {
-            return Ok(for_a_header(&format!("{}/{rest}", self.base_path)));
+        if let Some(path) = below {
+            return Ok(for_a_header(&format!("{}{path}", self.base_path)));
         }
         let is_ours = match origin(address) {
             Origin::None => true,
@@ -126,6 +128,9 @@ mod tests {
             "//evil.test",
             "  //evil.test",
             "///evil.test",
+            "~//evil.test",
+            " ~///evil.test",
+            "~/\\evil.test",
             "/\\evil.test",
             "\\\\evil.test",
             "\\/evil.test",
@@ -150,6 +155,10 @@ mod tests {
         let nameless = Here { public_url: None, base_path: "" };
         assert_eq!(nameless.check("https://auth.example.org/"), Err(Elsewhere));
         assert_eq!(nameless.check("~/x").as_deref(), Ok("/x"));
+        assert_eq!(nameless.check("~/x//y").as_deref(), Ok("/x//y"));
+        for address in ["~//evil.test", "~///evil.test", " ~//evil.test", "~/\\evil.test", "~/\t/evil.test"] {
+            assert_eq!(nameless.check(address), Err(Elsewhere), "{address}");
+        }
     }
 
     #[test]

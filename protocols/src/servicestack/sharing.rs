@@ -1,13 +1,13 @@
 //! What other origins may do: scripts that call from elsewhere, and pages elsewhere that send a form here.
 //!
-//! The first are told by CORS what they may see. The second cannot be kept from sending, so what they send has no cookies: nobody
-//! is logged in, out or changed by a page of somebody else's.
+//! The first are told by CORS what they may see. The second cannot be kept from sending, so what they send has no cookies, and a
+//! link of theirs brings nobody a token: nobody is logged in or changed by a page of somebody else's.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, HOST, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::http::Response;
 use crate::servicestack::return_url::is_origin;
@@ -72,12 +72,8 @@ impl Sharing {
     }
 }
 
-/// Whether a request that may change something was sent by a page that is neither ours nor named in the settings.
-pub(super) fn is_foreign(settings: &Settings, methods: [&Method; 2], headers: &HeaderMap) -> bool {
-    let only_reads = |method: &&Method| [Method::GET, Method::HEAD].contains(*method);
-    if methods.iter().all(only_reads) {
-        return false;
-    }
+/// Whether a request was sent by a page, or by a link of a page, that is neither ours nor named in the settings.
+pub(super) fn is_from_elsewhere(settings: &Settings, headers: &HeaderMap) -> bool {
     let origin = headers.get(ORIGIN);
     if origin.is_some_and(|origin| settings.origins.names(origin)) {
         return false;
@@ -114,26 +110,24 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_somebody_elses_is_foreign_when_it_sends() {
+    fn a_page_of_somebody_elses_is_elsewhere() {
         let listed = settings("origins = ['https://app.example.org']", Some("https://auth.example.org"));
         let nameless = settings("", None);
-        let check = |settings: &Settings, method: Method, fields: &[(&'static str, &'static str)], expected| {
-            assert_eq!(is_foreign(settings, [&method, &method], &headers(fields)), expected, "{method} {fields:?}");
+        let check = |settings: &Settings, fields: &[(&'static str, &'static str)], expected| {
+            assert_eq!(is_from_elsewhere(settings, &headers(fields)), expected, "{fields:?}");
         };
-        check(&listed, Method::POST, &[], false);
-        check(&listed, Method::POST, &[("sec-fetch-site", "cross-site")], true);
-        check(&listed, Method::GET, &[("sec-fetch-site", "cross-site")], false);
-        check(&listed, Method::POST, &[("sec-fetch-site", "same-origin"), ("origin", "https://auth.example.org")], false);
-        check(&listed, Method::POST, &[("sec-fetch-site", "same-site"), ("origin", "https://x.example.org")], true);
-        check(&listed, Method::POST, &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example.org")], false);
-        check(&listed, Method::POST, &[("origin", "https://auth.example.org:443")], false);
-        check(&listed, Method::POST, &[("origin", "https://evil.test")], true);
-        check(&listed, Method::PUT, &[("origin", "null")], true);
-        check(&listed, Method::POST, &[("origin", "http://auth.example.org")], true);
-        check(&nameless, Method::POST, &[("origin", "http://localhost:8000"), ("host", "localhost:8000")], false);
-        check(&nameless, Method::POST, &[("origin", "http://evil.test"), ("host", "localhost:8000")], true);
-        let overridden = is_foreign(&listed, [&Method::POST, &Method::GET], &headers(&[("sec-fetch-site", "cross-site")]));
-        assert!(overridden, "a verb in a form makes no reading of it");
+        check(&listed, &[], false);
+        check(&listed, &[("sec-fetch-site", "cross-site")], true);
+        check(&listed, &[("sec-fetch-site", "none")], false);
+        check(&listed, &[("sec-fetch-site", "same-origin"), ("origin", "https://auth.example.org")], false);
+        check(&listed, &[("sec-fetch-site", "same-site"), ("origin", "https://x.example.org")], true);
+        check(&listed, &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example.org")], false);
+        check(&listed, &[("origin", "https://auth.example.org:443")], false);
+        check(&listed, &[("origin", "https://evil.test")], true);
+        check(&listed, &[("origin", "null")], true);
+        check(&listed, &[("origin", "http://auth.example.org")], true);
+        check(&nameless, &[("origin", "http://localhost:8000"), ("host", "localhost:8000")], false);
+        check(&nameless, &[("origin", "http://evil.test"), ("host", "localhost:8000")], true);
     }
 
     #[test]
