@@ -296,6 +296,7 @@ impl Core {
     async fn sign_for(&self, principal: &Principal, what: Use, context: &Context) -> Result<IssuedToken, Refusal> {
         let id = principal.account.as_ref().and_then(|account| account.id).ok_or(Refusal::NotPermitted)?;
         let account = self.store.account(id).await?.ok_or(Refusal::Revoked)?;
+        self.still_proved(principal, &account).await?;
         let now = self.clock.now();
         may_enter(Some(&account), None, now)?;
         if account.subject.contains('|') {
@@ -324,6 +325,16 @@ impl Core {
         let keyring = self.keyring_for_tokens().await?;
         let secret = keyring.sign(Purpose::Tokens, typ, &claims).ok_or(Refusal::Unavailable)?;
         Ok(IssuedToken { kind, secret, expires_at: Some(expires_at) })
+    }
+
+    /// Whether what was proved still holds: what cuts an account off ends its sessions too, and whoever comes without one must
+    /// have proved themselves under the cut-off that stands. A token is dated behind the cut-off, so nothing else would end it.
+    async fn still_proved(&self, principal: &Principal, account: &Account) -> Result<(), Refusal> {
+        let holds = match principal.session {
+            Some(session) => self.store.session(session).await?.is_some_and(|session| session.ended.is_none()),
+            None => principal.account.as_ref().is_some_and(|proved| proved.cut_off == account.cut_off),
+        };
+        if holds { Ok(()) } else { Err(Refusal::Revoked) }
     }
 
     /// A number that no token has had, not even before a restart.

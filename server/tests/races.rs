@@ -468,17 +468,59 @@ async fn a_token_whose_key_was_retired_while_it_was_read_is_not_good() {
 }
 
 #[tokio::test]
+async fn no_token_is_signed_for_what_was_proved_before_a_cut_off() {
+    let (password, session_end) = ("password", "session end");
+    // The verb after which the account is cut off is the last one that is asked before the account is read to be signed for.
+    for (shown, verb) in [("login", "account"), ("basic", "account"), ("token", "account_known_as"), ("cookie", "session_by_token")]
+    {
+        for ending in [password, session_end] {
+            let store = Arc::new(Interrupted::default());
+            let core = Core::with_ann(&store).await;
+            let pair = core.sign_in(Binding::TokenCookies).await.unwrap();
+            let cookie = core.sign_in(Binding::Cookie { remember: false }).await.unwrap().tokens[0].secret.clone();
+            // A second core knows nothing from memory, so that the proof is read, and it does not follow what the first one does.
+            let other = Core::on(Arc::clone(&store)).await;
+            let identity = core.identity.clone();
+            store.after(verb, async move {
+                let admin = identity.admin(OPERATOR);
+                match ending == password {
+                    true => drop(admin.set_password("ann", Some(&Secret::new("other"))).await.unwrap()),
+                    false => drop(admin.end_sessions_of("ann").await.unwrap()),
+                }
+            });
+            let word = || Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") };
+            let through = || Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+            let presented = match shown {
+                "basic" => vec![through(), word()],
+                "token" => vec![Credential::Refresh(pair.tokens[1].secret.clone())],
+                _ => vec![Credential::Cookie(cookie)],
+            };
+            let request = GrantRequest { scope: ScopeRequest::Nothing, binding: Binding::Request, spelling: None };
+            let issued = match shown {
+                "login" => other.sign_in(Binding::TokenCookies).await,
+                _ => other.request(presented, Verb::Issue { kinds: vec![TokenKind::Access], request }).await,
+            };
+            assert!(store.has_happened(), "{shown}, {ending}");
+            let Ok(granted) = issued else { continue };
+            let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
+            let good = other.request(vec![token], Verb::WhoAmI).await.map(|_| ());
+            assert_eq!(good, Err(Refusal::Revoked), "{shown}, {ending}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_token_signed_while_its_account_was_cut_off_is_not_good() {
     let store = Arc::new(Interrupted::default());
     let core = Core::with_ann(&store).await;
-    core.access_token().await;
     let identity = core.identity.clone();
-    let cookie = core.sign_in(Binding::Cookie { remember: false }).await.unwrap();
-    store.after("account", async move {
+    // A number is the last thing that is asked for before it is signed.
+    store.after("reserve", async move {
         identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
     });
+    let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+    let shown = vec![app, Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") }];
     let request = GrantRequest { scope: ScopeRequest::Nothing, binding: Binding::Request, spelling: None };
-    let shown = vec![Credential::Cookie(cookie.tokens[0].secret.clone())];
     let granted = core.request(shown, Verb::Issue { kinds: vec![TokenKind::Access], request }).await.unwrap();
     assert!(store.has_happened());
     let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
