@@ -1,7 +1,7 @@
 //! Access and refresh tokens: what we sign for an account, and know again when it is shown.
 //!
 //! A token carries its meaning in its claims, in its gate's spelling, and no record is kept of it: it is good while its account is
-//! in force, was not cut off since, and the token was not revoked by its number. What is granted is what the account may do now,
+//! in force, was not cut off since, and the token was not revoked, by itself or by its number. What is granted is what the account may do now,
 //! whatever the claims say. A cause is named only once the signature has verified. One that was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
 //!
 //! ```text
@@ -77,8 +77,10 @@ pub(crate) struct Signed {
     expires_at: Timestamp,
     begins_at: Option<Timestamp>,
     audience: Vec<String>,
-    /// What revokes it: the hash of its number, or of all of it where it has none.
-    revocation: TokenHash,
+    /// What revokes it and no other: the hash of what was signed.
+    message: TokenHash,
+    /// What revokes it with all that bear its number. Whoever had the key before us may have counted anew for each account.
+    number: Option<TokenHash>,
 }
 
 #[derive(Deserialize)]
@@ -156,8 +158,14 @@ impl Signed {
             expires_at: moment(claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
             begins_at: claims.nbf.map(moment).transpose()?,
             audience: claims.aud.map(OneOrMany::list).unwrap_or_default(),
-            revocation: claims.jti.map_or_else(|| hash(&Secret::new(message)), |number| revocation_of(&number.text())),
+            message: hash(&Secret::new(message)),
+            number: claims.jti.map(|number| revocation_of(&number.text())),
         })
+    }
+
+    /// Whatever revokes it.
+    fn revocations(&self) -> Vec<TokenHash> {
+        [Some(self.message), self.number].into_iter().flatten().collect()
     }
 
     /// Whether its time is now.
@@ -171,7 +179,7 @@ impl Signed {
         }
     }
 
-    /// Whether it is good for this account now, given that its number was not revoked.
+    /// Whether it is good for this account now, given that it was not revoked.
     fn good(&self, account: &Account, settings: &AudienceSettings, now: Timestamp) -> Result<(), Refusal> {
         self.timely(now)?;
         if self.issued_at < account.cut_off {
@@ -227,15 +235,18 @@ impl Core {
             let before = *self.feed.lock().await;
             let signed = Arc::new(Signed::read(&self.keyring(), what, token.expose(), now)?);
             signed.timely(now)?;
-            if self.store.is_revoked(&signed.revocation).await? {
-                return Err(Refusal::Revoked);
+            let revocations = signed.revocations();
+            for revocation in &revocations {
+                if self.store.is_revoked(revocation).await? {
+                    return Err(Refusal::Revoked);
+                }
             }
             let account = self.store.account_known_as(&signed.subject).await?.ok_or(Refusal::AccountUnavailable)?;
             let account = Arc::new(Account { password: None, ..account });
             signed.good(&account, &self.settings.audience, now)?;
             let feed = self.feed.lock().await;
             if *feed == before {
-                self.live.know(shown, signed.revocation, Known::Signed(Arc::clone(&signed)), Arc::clone(&account));
+                self.live.know(shown, revocations, Known::Signed(Arc::clone(&signed)), Arc::clone(&account));
                 return Ok((signed, account));
             }
         }
@@ -358,7 +369,7 @@ impl Core {
             let now = self.clock.now();
             let about = About { account: Some(account.id), ..About::default() };
             let entry: AuditEntry = self.entry(now, "logout", context, &about);
-            self.store.revoke_signed(signed.revocation, signed.expires_at, entry).await?;
+            self.store.revoke_signed(signed.message, signed.expires_at, entry).await?;
             self.changed().await;
         }
         Ok(())
@@ -390,13 +401,13 @@ mod tests {
         let claims = r#"{"sub":7,"iat":1900000000,"exp":1900000060,"nbf":1900000001,"aud":"a","jti":3,"roles":["Admin"]}"#;
         let signed = read("JWT", Use::Access, claims).expect("good");
         assert_eq!((signed.subject.as_str(), signed.audience.as_slice()), ("7", ["a".to_owned()].as_slice()));
-        assert_eq!(signed.revocation, revocation_of("3"));
+        assert_eq!(signed.number, Some(revocation_of("3")));
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         assert_eq!(signed.timely(at(1_900_000_000)), Err(Refusal::NotYetValid));
         assert_eq!(signed.timely(at(1_900_000_001)), Ok(()));
         assert_eq!(signed.timely(at(1_900_000_060)), Err(Refusal::Expired));
         let foreign = read("JWT", Use::Access, r#"{"sub":"idp|u-1","iat":1,"exp":2,"jti":"x-1"}"#).expect("good");
-        assert_eq!((foreign.subject.as_str(), foreign.revocation), ("u-1", revocation_of("x-1")));
+        assert_eq!((foreign.subject.as_str(), foreign.number), ("u-1", Some(revocation_of("x-1"))));
     }
 
     #[test]
@@ -473,7 +484,8 @@ mod tests {
             expires_at: Timestamp::from_millis(NOW.millis() + 1),
             begins_at: None,
             audience: words(audience),
-            revocation: [0; 32],
+            message: [0; 32],
+            number: None,
         };
         let check = |audience: &str, ours: &str, required: bool| {
             let settings = AudienceSettings { audiences: words(ours), required };

@@ -162,7 +162,7 @@ impl Core {
             let feed = self.feed.lock().await;
             if *feed == before {
                 if key.cancelled_at.is_none() {
-                    self.live.know(*hash, *hash, Known::ApiKey(Arc::clone(&key)), Arc::clone(&account));
+                    self.live.know(*hash, vec![*hash], Known::ApiKey(Arc::clone(&key)), Arc::clone(&account));
                 }
                 return Ok(Some((key, account)));
             }

@@ -310,7 +310,7 @@ pub trait Store: Send + Sync + 'static {
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
     /// Whether [`Store::revoke`] was said of this token.
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
-    /// As [`Store::revoke`], of what rests on no session: of a token of ours by its number. Appends `Change::Revoked`.
+    /// As [`Store::revoke`], of what rests on no session: of a token of ours, by itself or by its number. Appends `Change::Revoked`.
     async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
     /// Reserves `count` numbers that nobody has had, and answers the first; they begin with 1.
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError>;

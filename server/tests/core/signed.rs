@@ -154,6 +154,31 @@ async fn a_revoked_number_and_a_logout_are_exact() {
 }
 
 #[tokio::test]
+async fn a_logout_ends_no_token_of_anybody_else_that_bears_the_same_number() {
+    // An application that counted anew for each account.
+    let counted_anew: Spell = |token| match web(token) {
+        Spelled::Signed { typ, claims } => {
+            let mut claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+            claims["jti"] = if typ == "JWT" { 1.into() } else { (-1).into() };
+            Spelled::Signed { typ, claims: claims.to_string().into_bytes() }
+        }
+        other => other,
+    };
+    let core = Core::spelled_at_both(Arc::new(Memory::default()), counted_anew, |_| ()).await;
+    core.populate().await;
+    core.add_bob().await;
+    let (anns, _) = core.pair().await;
+    let presented = vec![through("app"), password("bob", "pw")];
+    let bobs = text(&core.issue(presented, vec![TokenKind::Access], Binding::Request).await.unwrap().tokens[0]);
+    // Of one that is known from memory, and of one that is read.
+    assert_eq!(core.is_good(&bobs).await, Ok(()));
+    core.request(vec![access(&anns)], Verb::Logout).await.result.and_then(Answer::done).expect("signed out");
+    assert_eq!((core.is_good(&anns).await, core.is_good(&bobs).await), (Err(Refusal::Revoked), Ok(())));
+    core.admin().revoke_token("1").await.unwrap();
+    assert_eq!(core.is_good(&bobs).await, Err(Refusal::Revoked), "an operator means the number");
+}
+
+#[tokio::test]
 async fn a_refresh_token_says_who_speaks_where_nothing_else_does_and_brings_an_access_token() {
     let core = Core::with(|_| ()).await;
     let (token, refreshing) = core.pair().await;
