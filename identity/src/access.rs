@@ -286,7 +286,8 @@ impl Core {
         Ok(Granted { principal, tokens })
     }
 
-    /// Signs tokens about somebody.
+    /// Signs tokens about somebody. No refresh token is had for an access token or an API key: it would outlive by far what can be
+    /// taken from whoever holds them, so whoever asks for one goes without.
     pub(crate) async fn issue_tokens(
         &self,
         principal: &Principal,
@@ -294,7 +295,8 @@ impl Core {
         context: &Context,
     ) -> Result<Vec<IssuedToken>, Refusal> {
         let mut tokens = Vec::with_capacity(kinds.len());
-        for kind in kinds {
+        let renews = !matches!(principal.method, Method::Access | Method::ApiKey);
+        for kind in kinds.into_iter().filter(|kind| renews || *kind != TokenKind::Refresh) {
             tokens.push(match kind {
                 TokenKind::Access => self.by(context, self.sign_for(principal, Use::Access, context)).await?,
                 TokenKind::Refresh => self.by(context, self.sign_for(principal, Use::Refresh, context)).await?,
@@ -321,7 +323,9 @@ impl Core {
         };
         // Whole seconds, as they are written; and none that a cut-off has left behind.
         let issued_at = Timestamp::from_millis(now.millis().div_euclid(1000) * 1000).max(account.cut_off);
-        let expires_at = account.expires_at.into_iter().fold(now.after(life), Timestamp::min);
+        // Never later than what it was had for.
+        let ends = [account.expires_at, principal.expires_at];
+        let expires_at = ends.into_iter().flatten().fold(now.after(life), Timestamp::min);
         let number = i64::try_from(self.next_number().await?).map_err(|_| Refusal::Unavailable)?;
         let audience = &self.settings.audience.audiences;
         let new = match what {

@@ -236,6 +236,36 @@ async fn tokens_are_had_for_a_session_a_password_and_a_key_and_for_nobody() {
 }
 
 #[tokio::test]
+async fn a_token_ends_with_what_it_was_had_for() {
+    let core = Core::with(|settings| {
+        settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
+    })
+    .await;
+    let in_a_day = core.clock.now().after(DAY);
+    let whole = |at: Timestamp| at.millis() / 1000;
+    let ends = |granted: &Granted| -> Vec<(TokenKind, i64)> {
+        granted.tokens.iter().map(|token| (token.kind.clone(), whole(token.expires_at.unwrap()))).collect()
+    };
+    let both = || vec![TokenKind::Access, TokenKind::Refresh];
+    let (_, key) = core.admin().add_api_key("ann", "live", Some(in_a_day)).await.unwrap();
+    let by_key = core.issue(vec![Credential::ApiKey(key)], both(), Binding::Request).await.expect("granted");
+    let expected: Vec<(TokenKind, i64)> = vec![(TokenKind::Access, whole(in_a_day))];
+    assert_eq!(ends(&by_key), expected, "and there is no token that renews it");
+    core.clock.turn(DAY / 2);
+    let by_token = core.issue(vec![access(&text(&by_key.tokens[0]))], both(), Binding::Request).await.expect("granted");
+    assert_eq!(ends(&by_token), expected);
+    let (session, shown) = core.cookie_of_ann(false).await;
+    core.clock.turn(DAY);
+    let by_cookie = core.issue(vec![cookie(&shown)], both(), Binding::Request).await.expect("granted");
+    let end = whole(session.principal.expires_at.unwrap());
+    assert_eq!(ends(&by_cookie), [(TokenKind::Access, end), (TokenKind::Refresh, end)]);
+    let renewed = core.issue(vec![refresh(&text(&by_cookie.tokens[1]))], both(), Binding::Request).await.expect("granted");
+    assert_eq!(ends(&renewed), [(TokenKind::Access, end), (TokenKind::Refresh, end)]);
+    let login = core.sign_in_for(Binding::Tokens { remember: false }, None).await;
+    assert_eq!(whole(login.tokens[2].expires_at.unwrap()), whole(core.clock.now().after(365 * DAY)), "a password does not end");
+}
+
+#[tokio::test]
 async fn keys_are_exchanged_without_a_token_less_until_one_is_retired_at_once() {
     let store: Arc<dyn Store> = Arc::new(Memory::default());
     let core = Core::on(Arc::clone(&store), |_| ()).await;
