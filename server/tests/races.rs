@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gatepost::clock::RealClock;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Status};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Rights, Status};
 use gatepost_identity::admin::{ClientChange, NewClient, NewUser, Operator, UserChange};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
@@ -525,6 +525,17 @@ async fn a_token_signed_while_its_account_was_cut_off_is_not_good() {
     assert!(store.has_happened());
     let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
     assert_eq!(core.request(vec![token], Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn rights_are_given_although_somebody_else_changed_the_account_meanwhile() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    store.after("account_named", core.set_ann(UserChange { roles: Some(vec!["Other".to_owned()]), ..UserChange::default() }));
+    let add = Rights::parse(vec!["Admin".to_owned()], Vec::new()).unwrap();
+    let ann = core.identity.admin(OPERATOR).change_rights("ann", &add, &Rights::default()).await.expect("given");
+    assert!(store.has_happened());
+    assert_eq!(ann.rights.roles.len(), 2, "and nothing of the other change is lost: {:?}", ann.rights);
 }
 
 #[tokio::test]
