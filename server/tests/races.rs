@@ -30,8 +30,8 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
-    TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
+    StoredSession, TokenHash, Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use gatepost_identity::{Identity, Settings, World};
@@ -114,7 +114,7 @@ handed_on! {
         revoke_signed(token: TokenHash, until: Timestamp, audit: AuditEntry) -> ();
         reserve(name: &'static str, count: u64) -> u64;
         forget(now: Timestamp, ended: Timestamp) -> ();
-        add_api_keys(new: NewApiKeys, audit: AuditEntry) -> Written;
+        add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;
         cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();

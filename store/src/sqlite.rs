@@ -18,8 +18,8 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession, TokenHash,
-    Which, Written,
+    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
+    TokenHash, Which, Written,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::config::DbConfig;
@@ -307,7 +307,7 @@ impl Store for Sqlite {
         self.write(move |connection| writes::forget(connection, now, ended)).await
     }
 
-    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {
         self.write(move |connection| writes::keys::add_api_keys(connection, &new, &audit)).await
     }
 

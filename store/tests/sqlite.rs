@@ -40,7 +40,7 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 /// What the kept files hold, and every later one shall.
 mod kept {
     use gatepost_identity::api_key::ApiKey;
-    use gatepost_identity::store::{NewApiKeys, Redeemed};
+    use gatepost_identity::store::{KeysWritten, NewApiKeys, Redeemed};
 
     use super::*;
 
@@ -165,7 +165,7 @@ mod kept {
 
     pub(super) async fn write_api_key(store: &Sqlite) {
         let new = NewApiKeys { account: account_id(2), keys: vec![api_key()], in_place_of: None, at: at(1) };
-        assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(Written::Done));
+        assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(KeysWritten::Done));
     }
 
     pub(super) async fn check_api_key(store: &Sqlite) {

@@ -229,7 +229,8 @@ impl Admin<'_> {
         Ok(account)
     }
 
-    /// Sets the password, or takes it away. Ends the account's sessions: who knew the old one is out.
+    /// Sets the password, or takes it away. Ends the account's sessions and signed tokens: who knew the old one is out. API keys
+    /// stay, since services use them that know no password; they are cancelled one by one.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Invalid`].
