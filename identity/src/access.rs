@@ -1,7 +1,7 @@
 //! Access and refresh tokens: what we sign for an account, and know again when it is shown.
 //!
 //! A token carries its meaning in its claims, in its gate's spelling, and no record is kept of it: it is good while its account is
-//! in force, was not cut off since, and the token was not revoked by its number. What is granted is what the account may do now,
+//! in force, was not cut off since, and the token was not revoked, by itself or by its number. What is granted is what the account may do now,
 //! whatever the claims say. A cause is named only once the signature has verified. One that was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
 //!
 //! ```text
@@ -77,8 +77,10 @@ pub(crate) struct Signed {
     expires_at: Timestamp,
     begins_at: Option<Timestamp>,
     audience: Vec<String>,
-    /// What revokes it: the hash of its number, or of all of it where it has none.
-    revocation: TokenHash,
+    /// What revokes it and no other: the hash of what was signed.
+    message: TokenHash,
+    /// What revokes it with all that bear its number. Whoever had the key before us may have counted anew for each account.
+    number: Option<TokenHash>,
 }
 
 #[derive(Deserialize)]
@@ -156,8 +158,14 @@ impl Signed {
             expires_at: moment(claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
             begins_at: claims.nbf.map(moment).transpose()?,
             audience: claims.aud.map(OneOrMany::list).unwrap_or_default(),
-            revocation: claims.jti.map_or_else(|| hash(&Secret::new(message)), |number| revocation_of(&number.text())),
+            message: hash(&Secret::new(message)),
+            number: claims.jti.map(|number| revocation_of(&number.text())),
         })
+    }
+
+    /// Whatever revokes it.
+    fn revocations(&self) -> Vec<TokenHash> {
+        [Some(self.message), self.number].into_iter().flatten().collect()
     }
 
     /// Whether its time is now.
@@ -171,7 +179,7 @@ impl Signed {
         }
     }
 
-    /// Whether it is good for this account now, given that its number was not revoked.
+    /// Whether it is good for this account now, given that it was not revoked.
     fn good(&self, account: &Account, settings: &AudienceSettings, now: Timestamp) -> Result<(), Refusal> {
         self.timely(now)?;
         if self.issued_at < account.cut_off {
@@ -227,15 +235,18 @@ impl Core {
             let before = *self.feed.lock().await;
             let signed = Arc::new(Signed::read(&self.keyring(), what, token.expose(), now)?);
             signed.timely(now)?;
-            if self.store.is_revoked(&signed.revocation).await? {
-                return Err(Refusal::Revoked);
+            let revocations = signed.revocations();
+            for revocation in &revocations {
+                if self.store.is_revoked(revocation).await? {
+                    return Err(Refusal::Revoked);
+                }
             }
             let account = self.store.account_known_as(&signed.subject).await?.ok_or(Refusal::AccountUnavailable)?;
             let account = Arc::new(Account { password: None, ..account });
             signed.good(&account, &self.settings.audience, now)?;
             let feed = self.feed.lock().await;
             if *feed == before {
-                self.live.know(shown, signed.revocation, Known::Signed(Arc::clone(&signed)), Arc::clone(&account));
+                self.live.know(shown, revocations, Known::Signed(Arc::clone(&signed)), Arc::clone(&account));
                 return Ok((signed, account));
             }
         }
@@ -275,7 +286,8 @@ impl Core {
         Ok(Granted { principal, tokens })
     }
 
-    /// Signs tokens about somebody.
+    /// Signs tokens about somebody. No refresh token is had for an access token or an API key: it would outlive by far what can be
+    /// taken from whoever holds them, so whoever asks for one goes without.
     pub(crate) async fn issue_tokens(
         &self,
         principal: &Principal,
@@ -283,7 +295,8 @@ impl Core {
         context: &Context,
     ) -> Result<Vec<IssuedToken>, Refusal> {
         let mut tokens = Vec::with_capacity(kinds.len());
-        for kind in kinds {
+        let renews = !matches!(principal.method, Method::Access | Method::ApiKey);
+        for kind in kinds.into_iter().filter(|kind| renews || *kind != TokenKind::Refresh) {
             tokens.push(match kind {
                 TokenKind::Access => self.by(context, self.sign_for(principal, Use::Access, context)).await?,
                 TokenKind::Refresh => self.by(context, self.sign_for(principal, Use::Refresh, context)).await?,
@@ -296,6 +309,7 @@ impl Core {
     async fn sign_for(&self, principal: &Principal, what: Use, context: &Context) -> Result<IssuedToken, Refusal> {
         let id = principal.account.as_ref().and_then(|account| account.id).ok_or(Refusal::NotPermitted)?;
         let account = self.store.account(id).await?.ok_or(Refusal::Revoked)?;
+        self.still_proved(principal, &account).await?;
         let now = self.clock.now();
         may_enter(Some(&account), None, now)?;
         if account.subject.contains('|') {
@@ -309,7 +323,9 @@ impl Core {
         };
         // Whole seconds, as they are written; and none that a cut-off has left behind.
         let issued_at = Timestamp::from_millis(now.millis().div_euclid(1000) * 1000).max(account.cut_off);
-        let expires_at = account.expires_at.into_iter().fold(now.after(life), Timestamp::min);
+        // Never later than what it was had for.
+        let ends = [account.expires_at, principal.expires_at];
+        let expires_at = ends.into_iter().flatten().fold(now.after(life), Timestamp::min);
         let number = i64::try_from(self.next_number().await?).map_err(|_| Refusal::Unavailable)?;
         let audience = &self.settings.audience.audiences;
         let new = match what {
@@ -324,6 +340,16 @@ impl Core {
         let keyring = self.keyring_for_tokens().await?;
         let secret = keyring.sign(Purpose::Tokens, typ, &claims).ok_or(Refusal::Unavailable)?;
         Ok(IssuedToken { kind, secret, expires_at: Some(expires_at) })
+    }
+
+    /// Whether what was proved still holds: what cuts an account off ends its sessions too, and whoever comes without one must
+    /// have proved themselves under the cut-off that stands. A token is dated behind the cut-off, so nothing else would end it.
+    async fn still_proved(&self, principal: &Principal, account: &Account) -> Result<(), Refusal> {
+        let holds = match principal.session {
+            Some(session) => self.store.session(session).await?.is_some_and(|session| session.ended.is_none()),
+            None => principal.account.as_ref().is_some_and(|proved| proved.cut_off == account.cut_off),
+        };
+        if holds { Ok(()) } else { Err(Refusal::Revoked) }
     }
 
     /// A number that no token has had, not even before a restart.
@@ -347,7 +373,7 @@ impl Core {
             let now = self.clock.now();
             let about = About { account: Some(account.id), ..About::default() };
             let entry: AuditEntry = self.entry(now, "logout", context, &about);
-            self.store.revoke_signed(signed.revocation, signed.expires_at, entry).await?;
+            self.store.revoke_signed(signed.message, signed.expires_at, entry).await?;
             self.changed().await;
         }
         Ok(())
@@ -379,13 +405,13 @@ mod tests {
         let claims = r#"{"sub":7,"iat":1900000000,"exp":1900000060,"nbf":1900000001,"aud":"a","jti":3,"roles":["Admin"]}"#;
         let signed = read("JWT", Use::Access, claims).expect("good");
         assert_eq!((signed.subject.as_str(), signed.audience.as_slice()), ("7", ["a".to_owned()].as_slice()));
-        assert_eq!(signed.revocation, revocation_of("3"));
+        assert_eq!(signed.number, Some(revocation_of("3")));
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         assert_eq!(signed.timely(at(1_900_000_000)), Err(Refusal::NotYetValid));
         assert_eq!(signed.timely(at(1_900_000_001)), Ok(()));
         assert_eq!(signed.timely(at(1_900_000_060)), Err(Refusal::Expired));
         let foreign = read("JWT", Use::Access, r#"{"sub":"idp|u-1","iat":1,"exp":2,"jti":"x-1"}"#).expect("good");
-        assert_eq!((foreign.subject.as_str(), foreign.revocation), ("u-1", revocation_of("x-1")));
+        assert_eq!((foreign.subject.as_str(), foreign.number), ("u-1", Some(revocation_of("x-1"))));
     }
 
     #[test]
@@ -462,7 +488,8 @@ mod tests {
             expires_at: Timestamp::from_millis(NOW.millis() + 1),
             begins_at: None,
             audience: words(audience),
-            revocation: [0; 32],
+            message: [0; 32],
+            number: None,
         };
         let check = |audience: &str, ours: &str, required: bool| {
             let settings = AudienceSettings { audiences: words(ours), required };

@@ -265,6 +265,7 @@ impl Account {
             first_name: self.first_name.clone(),
             last_name: self.last_name.clone(),
             profile_url: self.profile_url.clone(),
+            cut_off: self.cut_off,
         }
     }
 }
@@ -290,6 +291,9 @@ pub struct AccountSummary {
     pub last_name: Option<String>,
     /// Where a picture is, if there is one.
     pub profile_url: Option<String>,
+    /// Its cut-off when this was found out, for the core; not told on a wire. Once that has moved, nothing is signed on the
+    /// strength of this.
+    pub cut_off: Timestamp,
 }
 
 /// A client's id: 1 to 256 bytes of NFC text without control characters; compared exactly, as RFC 6749 section 2.2 has it.

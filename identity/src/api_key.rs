@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::reply::{Answer, Method, Outcome, Principal, ToldApiKey};
 use crate::scope::ScopeRequest;
 use crate::secret::Secret;
-use crate::store::{NewApiKeys, TokenHash};
+use crate::store::{KeysWritten, NewApiKeys, TokenHash};
 use crate::throttle::Key;
 use crate::token::hash;
 
@@ -30,6 +30,10 @@ use crate::token::hash;
 const PREFIX: usize = 8;
 /// What all keys are that we make.
 pub const SECRET: &str = "secret";
+
+/// How many keys of one account may be in force. Of these none may be out of an operator's sight, so they are fewer than are
+/// listed.
+pub const MOST_API_KEYS: usize = 100;
 
 /// A key, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +167,7 @@ impl Core {
             let feed = self.feed.lock().await;
             if *feed == before {
                 if key.cancelled_at.is_none() {
-                    self.live.know(*hash, *hash, Known::ApiKey(Arc::clone(&key)), Arc::clone(&account));
+                    self.live.know(*hash, vec![*hash], Known::ApiKey(Arc::clone(&key)), Arc::clone(&account));
                 }
                 return Ok(Some((key, account)));
             }
@@ -212,7 +216,7 @@ impl Admin<'_> {
         Ok((key, text))
     }
 
-    /// The newest 1000 keys of a user, newest first, cancelled ones and all.
+    /// 1000 keys of a user: all that were not cancelled before those that were, and the newest first.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
@@ -260,7 +264,14 @@ impl Admin<'_> {
     async fn add_api_keys(&self, new: NewApiKeys) -> Result<(), Refusal> {
         let action = if new.in_place_of.is_some() { "apikey_renew" } else { "apikey_add" };
         let entry = crate::audit::AuditEntry { account: Some(new.account), ..self.entry(action) };
-        super::admin::written(self.core.store.add_api_keys(new, entry).await?)?;
+        match self.core.store.add_api_keys(new, entry).await? {
+            KeysWritten::Done => {}
+            KeysWritten::Stale => return Err(Refusal::NotFound("user")),
+            KeysWritten::Full => {
+                let fault = format!("an account has {MOST_API_KEYS} API keys in force at most; cancel one first");
+                return Err(Refusal::Invalid(vec![fault]));
+            }
+        }
         self.core.changed().await;
         Ok(())
     }

@@ -153,6 +153,7 @@ impl Core {
                 first_name: None,
                 last_name: None,
                 profile_url: None,
+                cut_off: Timestamp::default(),
             }),
         };
         let token = Token {

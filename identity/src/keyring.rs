@@ -197,13 +197,7 @@ enum Material {
     /// With the public half, in base64url.
     Ed25519(Box<Ed25519KeyPair>, String),
     Shared(Box<hmac::Key>),
-    Rsa(Box<RsaKeyPair>, Modulus),
-}
-
-/// The public half of an RSA key.
-struct Modulus {
-    n: Vec<u8>,
-    e: Vec<u8>,
+    Rsa(Box<RsaKeyPair>),
 }
 
 impl Keyring {
@@ -243,7 +237,8 @@ impl Keyring {
 
     /// The keys with which others verify: a JWK set (RFC 7517 section 5), as JSON.
     pub(crate) fn public_keys(&self, now: Timestamp) -> String {
-        let keys: Vec<_> = self.keys.iter().filter(|key| key.verifies_at(now)).filter_map(Key::public).collect();
+        let keys: Vec<_> =
+            self.keys.iter().filter(|key| key.purpose == Purpose::Own && key.verifies_at(now)).filter_map(Key::public).collect();
         json!({ "keys": keys }).to_string()
     }
 }
@@ -278,11 +273,11 @@ impl Key {
             KeyAlgorithm::RS256 | KeyAlgorithm::RS384 | KeyAlgorithm::RS512 => {
                 let pair = RsaKeyPair::from_pkcs8(secret).or_else(|_| RsaKeyPair::from_der(secret));
                 let pair = pair.map_err(|_| "that is no RSA key of 2048 to 8192 bits that can sign")?;
-                let modulus = Modulus::of(pair.public_key().as_ref()).ok_or("the RSA key's public half cannot be read")?;
-                if modulus.n.len() < SHORTEST_MODULUS {
+                let modulus = modulus(pair.public_key().as_ref()).ok_or("the RSA key's public half cannot be read")?;
+                if modulus.len() < SHORTEST_MODULUS {
                     return Err("an RSA key must have 2048 bits (RFC 7518 section 3.3)".to_owned());
                 }
-                (first_letters(&modulus.n), Material::Rsa(Box::new(pair), modulus))
+                (first_letters(&modulus), Material::Rsa(Box::new(pair)))
             }
         };
         Ok(Key { purpose: kept.purpose, algorithm: kept.algorithm, id, material, retired: kept.retired })
@@ -299,7 +294,7 @@ impl Key {
         let signature = match &self.material {
             Material::Ed25519(pair, _) => pair.sign(text.as_bytes()).as_ref().to_vec(),
             Material::Shared(key) => hmac::sign(key, text.as_bytes()).as_ref().to_vec(),
-            Material::Rsa(pair, _) => {
+            Material::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 // This padding needs no chance; the library asks for some all the same.
                 pair.sign(self.algorithm.rsa(), &SystemRandom::new(), text.as_bytes(), &mut signature).ok()?;
@@ -317,24 +312,21 @@ impl Key {
                 UnparsedPublicKey::new(&signature::ED25519, pair.public_key()).verify(message, signature).is_ok()
             }
             Material::Shared(key) => hmac::verify(key, message, signature).is_ok(),
-            Material::Rsa(pair, _) => {
+            Material::Rsa(pair) => {
                 UnparsedPublicKey::new(self.algorithm.rsa_verification(), pair.public_key()).verify(message, signature).is_ok()
             }
         }
     }
 
-    /// As others may know it; a shared secret they may not.
+    /// As others may know it. What signs tokens that come back to us is nobody else's to verify, whether it is a shared secret
+    /// or not: a service that took such a token for a word of ours would not hear that it was revoked.
     fn public(&self) -> Option<serde_json::Value> {
         let (id, algorithm) = (&self.id, self.algorithm.word());
         match &self.material {
             Material::Ed25519(_, x) => {
                 Some(json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": id, "use": "sig", "alg": algorithm }))
             }
-            Material::Rsa(_, Modulus { n, e }) => {
-                let (n, e) = (URL_SAFE_NO_PAD.encode(n), URL_SAFE_NO_PAD.encode(e));
-                Some(json!({ "kty": "RSA", "n": n, "e": e, "kid": id, "use": "sig", "alg": algorithm }))
-            }
-            Material::Shared(_) => None,
+            Material::Rsa(_) | Material::Shared(_) => None,
         }
     }
 }
@@ -371,16 +363,12 @@ impl KeyAlgorithm {
     }
 }
 
-impl Modulus {
-    /// Reads `RSAPublicKey` (RFC 8017 appendix A.1.1): a sequence of two integers, in DER, as the library has just written it.
-    fn of(der: &[u8]) -> Option<Modulus> {
-        let (sequence, _) = element(der, 0x30)?;
-        let (n, rest) = element(sequence, 0x02)?;
-        let (e, _) = element(rest, 0x02)?;
-        // A number whose first bit is set has a zero before it, so that it is not read as a negative one.
-        let bare = |number: &[u8]| number.iter().skip_while(|byte| **byte == 0).copied().collect();
-        Some(Modulus { n: bare(n), e: bare(e) })
-    }
+/// The first number of `RSAPublicKey` (RFC 8017 appendix A.1.1): a sequence of two, in DER, as the library has just written it.
+fn modulus(der: &[u8]) -> Option<Vec<u8>> {
+    let (sequence, _) = element(der, 0x30)?;
+    let (n, _) = element(sequence, 0x02)?;
+    // A number whose first bit is set has a zero before it, so that it is not read as a negative one.
+    Some(n.iter().skip_while(|byte| **byte == 0).copied().collect())
 }
 
 /// One element of DER with this tag: its content, and what follows it (X.690 sections 8.1.2 and 8.1.3).

@@ -57,7 +57,7 @@ use crate::live::served::Served;
 use crate::password::{PasswordSettings, Passwords};
 use crate::provider::{Provider, Providers};
 use crate::refusal::Refusal;
-use crate::reply::{Answer, NewToken, Outcome, Reply, Spell, Spelled, TokenKind};
+use crate::reply::{Answer, NewToken, Outcome, Principal, Reply, Spell, Spelled, TokenKind};
 use crate::scope::ScopeDefinition;
 use crate::secret::Secret;
 use crate::session::SessionSettings;
@@ -351,9 +351,12 @@ impl Core {
                 Ok(Grant::without_session(granted))
             }
             Binding::Tokens { .. } => {
+                let ends = [proof.account.as_ref().and_then(|account| account.expires_at), proof.client.expires_at];
                 let mut grant = self.start(proof, presented, request, context, about).await?;
+                // They rest on what was proved, and not on the session beside them, which may end long before.
+                let proved = Principal { expires_at: ends.into_iter().flatten().min(), ..grant.granted.principal.clone() };
                 // Where these cannot be had, the grant is dropped, and so the session is taken back.
-                let tokens = self.issue_tokens(&grant.granted.principal, PAIR.into(), context).await?;
+                let tokens = self.issue_tokens(&proved, PAIR.into(), context).await?;
                 grant.granted.tokens.extend(tokens);
                 Ok(grant)
             }

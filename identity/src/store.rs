@@ -150,6 +150,17 @@ pub enum Written {
     Stale,
 }
 
+/// What became of a write of API keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysWritten {
+    /// They are on disk.
+    Done,
+    /// Nothing was written: the account is gone.
+    Stale,
+    /// Nothing was written: the account would have more than [`MOST_API_KEYS`](crate::api_key::MOST_API_KEYS) in force.
+    Full,
+}
+
 /// What became of a write of a name that must be unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
@@ -335,7 +346,7 @@ pub trait Store: Send + Sync + 'static {
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
     /// Whether [`Store::revoke`] was said of this token.
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
-    /// As [`Store::revoke`], of what rests on no session: of a token of ours by its number. Appends `Change::Revoked`.
+    /// As [`Store::revoke`], of what rests on no session: of a token of ours, by itself or by its number. Appends `Change::Revoked`.
     async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
     /// Reserves `count` numbers that nobody has had, and answers the first; they begin with 1.
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError>;
@@ -343,12 +354,12 @@ pub trait Store: Send + Sync + 'static {
     /// before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
 
-    /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. Stale
-    /// where the account is gone.
-    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError>;
+    /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
+    /// account that is full still takes new ones in the place of as many.
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError>;
     /// The API key with this hash.
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
-    /// The newest 1000 API keys of an account, newest first. They go with it.
+    /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first. They go with it.
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
     /// Cancels an API key that was not. Appends `Change::Revoked`.
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;

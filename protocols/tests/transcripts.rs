@@ -87,6 +87,7 @@ fn method_of(credential: &Credential) -> Option<Method> {
         Credential::Cookie(_) => Some(Method::Cookie),
         Credential::ApiKey(_) => Some(Method::ApiKey),
         Credential::Client { .. } | Credential::Code { .. } => None,
+        Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => None,
     }
 }
 

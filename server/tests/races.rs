@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gatepost::clock::RealClock;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Status};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Rights, Status};
 use gatepost_identity::admin::{ClientChange, NewClient, NewUser, Operator, UserChange};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
@@ -30,8 +30,8 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
-    StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
+    StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -115,7 +115,7 @@ handed_on! {
         revoke_signed(token: TokenHash, until: Timestamp, audit: AuditEntry) -> ();
         reserve(name: &'static str, count: u64) -> u64;
         forget(now: Timestamp, ended: Timestamp) -> ();
-        add_api_keys(new: NewApiKeys, audit: AuditEntry) -> Written;
+        add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;
         cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();
@@ -473,21 +473,74 @@ async fn a_token_whose_key_was_retired_while_it_was_read_is_not_good() {
 }
 
 #[tokio::test]
+async fn no_token_is_signed_for_what_was_proved_before_a_cut_off() {
+    let (password, session_end) = ("password", "session end");
+    // The verb after which the account is cut off is the last one that is asked before the account is read to be signed for.
+    for (shown, verb) in [("login", "account"), ("basic", "account"), ("token", "account_known_as"), ("cookie", "session_by_token")]
+    {
+        for ending in [password, session_end] {
+            let store = Arc::new(Interrupted::default());
+            let core = Core::with_ann(&store).await;
+            let pair = core.sign_in(Binding::TokenCookies).await.unwrap();
+            let cookie = core.sign_in(Binding::Cookie { remember: false }).await.unwrap().tokens[0].secret.clone();
+            // A second core knows nothing from memory, so that the proof is read, and it does not follow what the first one does.
+            let other = Core::on(Arc::clone(&store)).await;
+            let identity = core.identity.clone();
+            store.after(verb, async move {
+                let admin = identity.admin(OPERATOR);
+                match ending == password {
+                    true => drop(admin.set_password("ann", Some(&Secret::new("other"))).await.unwrap()),
+                    false => drop(admin.end_sessions_of("ann").await.unwrap()),
+                }
+            });
+            let word = || Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") };
+            let through = || Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+            let presented = match shown {
+                "basic" => vec![through(), word()],
+                "token" => vec![Credential::Refresh(pair.tokens[1].secret.clone())],
+                _ => vec![Credential::Cookie(cookie)],
+            };
+            let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Request, spelling: None };
+            let issued = match shown {
+                "login" => other.sign_in(Binding::TokenCookies).await,
+                _ => other.request(presented, Verb::Issue { kinds: vec![TokenKind::Access], request }).await,
+            };
+            assert!(store.has_happened(), "{shown}, {ending}");
+            let Ok(granted) = issued else { continue };
+            let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
+            let good = other.request(vec![token], Verb::WhoAmI).await.map(|_| ());
+            assert_eq!(good, Err(Refusal::Revoked), "{shown}, {ending}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_token_signed_while_its_account_was_cut_off_is_not_good() {
     let store = Arc::new(Interrupted::default());
     let core = Core::with_ann(&store).await;
-    core.access_token().await;
     let identity = core.identity.clone();
-    let cookie = core.sign_in(Binding::Cookie { remember: false }).await.unwrap();
-    store.after("account", async move {
+    // A number is the last thing that is asked for before it is signed.
+    store.after("reserve", async move {
         identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
     });
+    let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+    let shown = vec![app, Credential::Password { name: "ann".to_owned(), password: Secret::new("pw") }];
     let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Request, spelling: None };
-    let shown = vec![Credential::Cookie(cookie.tokens[0].secret.clone())];
     let granted = core.request(shown, Verb::Issue { kinds: vec![TokenKind::Access], request }).await.unwrap();
     assert!(store.has_happened());
     let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
     assert_eq!(core.request(vec![token], Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn rights_are_given_although_somebody_else_changed_the_account_meanwhile() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    store.after("account_named", core.set_ann(UserChange { roles: Some(vec!["Other".to_owned()]), ..UserChange::default() }));
+    let add = Rights::parse(vec!["Admin".to_owned()], Vec::new()).unwrap();
+    let ann = core.identity.admin(OPERATOR).change_rights("ann", &add, &Rights::default()).await.expect("given");
+    assert!(store.has_happened());
+    assert_eq!(ann.rights.roles.len(), 2, "and nothing of the other change is lost: {:?}", ann.rights);
 }
 
 #[tokio::test]

@@ -8,15 +8,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError, StoredSession,
-    StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError,
+    StoredSession, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -526,23 +526,25 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {
         let mut state = self.state();
         if !state.accounts.contains_key(&new.account) {
-            return Ok(Written::Stale);
+            return Ok(KeysWritten::Stale);
         }
         if new.keys.iter().any(|key| state.api_keys.contains_key(&key.hash)) {
             return Err(twice("API key"));
         }
-        if let Some(environment) = &new.in_place_of {
-            let replaced =
-                |key: &&ApiKey| key.account == new.account && key.environment == *environment && key.cancelled_at.is_none();
-            let replaced: Vec<TokenHash> = state.api_keys.values().filter(replaced).map(|key| key.hash).collect();
-            replaced.iter().for_each(|hash| state.cancel(hash, new.at));
+        let left = || state.api_keys.values().filter(|key| key.account == new.account && key.cancelled_at.is_none());
+        let is_replaced = |key: &&ApiKey| new.in_place_of.as_ref().is_some_and(|environment| key.environment == *environment);
+        let replaced: Vec<TokenHash> = left().filter(is_replaced).map(|key| key.hash).collect();
+        let in_force = left().filter(|key| key.standing(new.at).is_ok()).count();
+        if new.keys.len() > replaced.len() && in_force + new.keys.len() > MOST_API_KEYS {
+            return Ok(KeysWritten::Full);
         }
+        replaced.iter().for_each(|hash| state.cancel(hash, new.at));
         state.api_keys.extend(new.keys.into_iter().map(|key| (key.hash, key)));
         state.append(audit);
-        Ok(Written::Done)
+        Ok(KeysWritten::Done)
     }
 
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
@@ -551,7 +553,7 @@ impl Store for Memory {
 
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
         let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account == of).cloned().collect();
-        keys.sort_by_key(|key| (std::cmp::Reverse(key.created_at), key.hash));
+        keys.sort_by_key(|key| (key.cancelled_at.is_some(), std::cmp::Reverse(key.created_at), key.hash));
         keys.truncate(1000);
         Ok(keys)
     }

@@ -73,7 +73,10 @@ pub(crate) fn api_key(connection: &Connection, hash: &TokenHash) -> Result<Optio
 }
 
 pub(crate) fn api_keys(connection: &Connection, of: AccountId) -> Result<Vec<ApiKey>, Failure> {
-    let sql = format!("SELECT {} FROM api_keys WHERE account = ?1 ORDER BY created_at DESC, hash LIMIT 1000", rows::API_KEY);
+    let sql = format!(
+        "SELECT {} FROM api_keys WHERE account = ?1 ORDER BY cancelled_at IS NOT NULL, created_at DESC, hash LIMIT 1000",
+        rows::API_KEY
+    );
     all(connection, &sql, [of.0.into_bytes()], rows::api_key)
 }
 

@@ -18,7 +18,7 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
+    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
     StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
@@ -308,7 +308,7 @@ impl Store for Sqlite {
         self.write(move |connection| writes::forget(connection, now, ended)).await
     }
 
-    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<Written, StoreError> {
+    async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {
         self.write(move |connection| writes::keys::add_api_keys(connection, &new, &audit)).await
     }
 

@@ -41,7 +41,7 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 mod kept {
     use gatepost_identity::api_key::ApiKey;
     use gatepost_identity::secret::Secret;
-    use gatepost_identity::store::{NewApiKeys, Redeemed, StoredTerminal};
+    use gatepost_identity::store::{KeysWritten, NewApiKeys, Redeemed, StoredTerminal};
     use gatepost_identity::terminal::{Guard, Plan, TerminalName};
 
     use super::*;
@@ -167,7 +167,7 @@ mod kept {
 
     pub(super) async fn write_api_key(store: &Sqlite) {
         let new = NewApiKeys { account: account_id(2), keys: vec![api_key()], in_place_of: None, at: at(1) };
-        assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(Written::Done));
+        assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(KeysWritten::Done));
     }
 
     pub(super) fn terminal() -> StoredTerminal {

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::secret::Secret;
-use crate::store::Page;
+use crate::store::{Page, Placed};
 use crate::throttle::Key;
 
 /// A user to be added.
@@ -68,6 +68,9 @@ pub struct UserChange {
     /// When the account ends.
     pub expires_at: Option<Option<Timestamp>>,
 }
+
+/// How often a change of rights is tried: of as many at once as there may be, each tries no more often than others succeed.
+const ATTEMPTS: usize = 100;
 
 impl Admin<'_> {
     /// Adds a user.
@@ -176,14 +179,27 @@ impl Admin<'_> {
         self.change_user(account, None, "user_set").await
     }
 
-    /// Gives rights, and takes others.
+    /// Gives rights, and takes others. It says what is to change and not what is to be, so it stands whatever else has changed
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::Invalid`].
+    /// [`Refusal::NotFound`], [`Refusal::Invalid`]; [`Refusal::Unavailable`] where others never cease to change the account.
     pub async fn change_rights(&self, name: &str, add: &Rights, remove: &Rights) -> Result<Account, Refusal> {
-        let account = self.user(name).await?;
-        let rights = account.rights.clone().with(add).map_err(|fault| Refusal::Invalid(vec![fault.0]))?.without(remove);
-        self.change_user(Account { rights, ..account }, None, "user_rights").await
+        for _ in 0..ATTEMPTS {
+            let account = self.user(name).await?;
+            let rights = account.rights.clone().with(add).map_err(|fault| Refusal::Invalid(vec![fault.0]))?.without(remove);
+            let account = Account { rights, ..account };
+            let entry = AuditEntry { account: Some(account.id), ..self.entry("user_rights") };
+            match self.core.store.change_account(account.clone(), None, entry).await? {
+                Placed::Stale => {}
+                other => {
+                    placed(other)?;
+                    self.core.changed().await;
+                    return Ok(Account { version: account.version + 1, ..account });
+                }
+            }
+        }
+        Err(Refusal::Unavailable)
     }
 
     /// Switches an account on or off. Off ends its sessions.
@@ -213,7 +229,8 @@ impl Admin<'_> {
         Ok(account)
     }
 
-    /// Sets the password, or takes it away. Ends the account's sessions: who knew the old one is out.
+    /// Sets the password, or takes it away. Ends the account's sessions and signed tokens: who knew the old one is out. API keys
+    /// stay, since services use them that know no password; they are cancelled one by one.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Invalid`].

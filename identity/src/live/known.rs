@@ -35,7 +35,7 @@ pub(super) struct KnownTable {
 struct Entry {
     known: Known,
     account: AccountId,
-    revocation: TokenHash,
+    revocations: Vec<TokenHash>,
 }
 
 impl Live {
@@ -48,7 +48,7 @@ impl Live {
     }
 
     /// Takes in what was read and verified. To be called while the feed stands still where it stood before the reading began.
-    pub(crate) fn know(&self, shown: TokenHash, revocation: TokenHash, known: Known, account: Arc<Account>) {
+    pub(crate) fn know(&self, shown: TokenHash, revocations: Vec<TokenHash>, known: Known, account: Arc<Account>) {
         let mut tables = self.tables();
         if tables.known.entries.contains_key(&shown) {
             return;
@@ -63,9 +63,9 @@ impl Live {
         }
         let id = account.id;
         tables.take_account(account);
-        tables.known.by_revocation.insert((revocation, shown));
+        tables.known.by_revocation.extend(revocations.iter().map(|revocation| (*revocation, shown)));
         tables.known.order.push_back(shown);
-        tables.known.entries.insert(shown, Entry { known, account: id, revocation });
+        tables.known.entries.insert(shown, Entry { known, account: id, revocations });
     }
 
     /// Follows the feed: the keys are others now, so that whatever was signed is to be verified again.
@@ -92,7 +92,9 @@ impl Live {
 impl Tables {
     fn unknow(&mut self, shown: &TokenHash) {
         let Some(entry) = self.known.entries.remove(shown) else { return };
-        self.known.by_revocation.remove(&(entry.revocation, *shown));
+        for revocation in entry.revocations {
+            self.known.by_revocation.remove(&(revocation, *shown));
+        }
         self.release_account(entry.account);
     }
 

@@ -111,7 +111,8 @@ impl Tables {
     pub(super) fn take_account(&mut self, account: Arc<Account>) {
         let (known, users) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
         *users += 1;
-        if known.version < account.version {
+        // A cut-off moves without a version.
+        if (known.version, known.cut_off) < (account.version, account.cut_off) {
             *known = account;
         }
     }

@@ -130,6 +130,7 @@ mod tests {
             first_name: None,
             last_name: None,
             profile_url: Some(format!("https://example.org/{}", "x".repeat(LONGEST_PICTURE))),
+            cut_off: Default::default(),
         };
         Principal {
             session: None,

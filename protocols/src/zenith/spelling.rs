@@ -307,6 +307,7 @@ mod tests {
             first_name: None,
             last_name: None,
             profile_url: None,
+            cut_off: Default::default(),
         };
         let principal = Principal {
             session: Some(SessionId(Default::default())),

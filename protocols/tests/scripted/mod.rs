@@ -38,6 +38,7 @@ pub fn principal(who: &str, scopes: &[&str], spelling: u8, expires_at: Option<Ti
         first_name: None,
         last_name: None,
         profile_url: None,
+        cut_off: Default::default(),
     };
     let scopes: Option<Scopes> = scopes.iter().map(|name| Scope::parse(name).ok()).collect();
     Some(Principal {

@@ -154,6 +154,31 @@ async fn a_revoked_number_and_a_logout_are_exact() {
 }
 
 #[tokio::test]
+async fn a_logout_ends_no_token_of_anybody_else_that_bears_the_same_number() {
+    // An application that counted anew for each account.
+    let counted_anew: Spell = |token| match web(token) {
+        Spelled::Signed { typ, claims } => {
+            let mut claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+            claims["jti"] = if typ == "JWT" { 1.into() } else { (-1).into() };
+            Spelled::Signed { typ, claims: claims.to_string().into_bytes() }
+        }
+        other => other,
+    };
+    let core = Core::spelled_at_both(Arc::new(Memory::default()), counted_anew, |_| ()).await;
+    core.populate().await;
+    core.add_bob().await;
+    let (anns, _) = core.pair().await;
+    let presented = vec![through("app"), password("bob", "pw")];
+    let bobs = text(&core.issue(presented, vec![TokenKind::Access], Binding::Request).await.unwrap().tokens[0]);
+    // Of one that is known from memory, and of one that is read.
+    assert_eq!(core.is_good(&bobs).await, Ok(()));
+    core.request(vec![access(&anns)], Verb::Logout).await.result.and_then(Answer::done).expect("signed out");
+    assert_eq!((core.is_good(&anns).await, core.is_good(&bobs).await), (Err(Refusal::Revoked), Ok(())));
+    core.admin().revoke_token("1").await.unwrap();
+    assert_eq!(core.is_good(&bobs).await, Err(Refusal::Revoked), "an operator means the number");
+}
+
+#[tokio::test]
 async fn a_refresh_token_says_who_speaks_where_nothing_else_does_and_brings_an_access_token() {
     let core = Core::with(|_| ()).await;
     let (token, refreshing) = core.pair().await;
@@ -208,6 +233,36 @@ async fn tokens_are_had_for_a_session_a_password_and_a_key_and_for_nobody() {
     assert_eq!(core.issue(vec![refresh("x")], both(), Binding::Request).await.err(), Some(Refusal::InvalidCredentials));
     let unsigned = core.issue(vec![through("app"), password("ann", "pw")], vec![TokenKind::Restore], Binding::Request).await;
     assert_eq!(unsigned.err(), Some(Refusal::Unavailable), "only what is signed can be had this way");
+}
+
+#[tokio::test]
+async fn a_token_ends_with_what_it_was_had_for() {
+    let core = Core::with(|settings| {
+        settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
+    })
+    .await;
+    let in_a_day = core.clock.now().after(DAY);
+    let whole = |at: Timestamp| at.millis() / 1000;
+    let ends = |granted: &Granted| -> Vec<(TokenKind, i64)> {
+        granted.tokens.iter().map(|token| (token.kind.clone(), whole(token.expires_at.unwrap()))).collect()
+    };
+    let both = || vec![TokenKind::Access, TokenKind::Refresh];
+    let (_, key) = core.admin().add_api_key("ann", "live", Some(in_a_day)).await.unwrap();
+    let by_key = core.issue(vec![Credential::ApiKey(key)], both(), Binding::Request).await.expect("granted");
+    let expected: Vec<(TokenKind, i64)> = vec![(TokenKind::Access, whole(in_a_day))];
+    assert_eq!(ends(&by_key), expected, "and there is no token that renews it");
+    core.clock.turn(DAY / 2);
+    let by_token = core.issue(vec![access(&text(&by_key.tokens[0]))], both(), Binding::Request).await.expect("granted");
+    assert_eq!(ends(&by_token), expected);
+    let (session, shown) = core.cookie_of_ann(false).await;
+    core.clock.turn(DAY);
+    let by_cookie = core.issue(vec![cookie(&shown)], both(), Binding::Request).await.expect("granted");
+    let end = whole(session.principal.expires_at.unwrap());
+    assert_eq!(ends(&by_cookie), [(TokenKind::Access, end), (TokenKind::Refresh, end)]);
+    let renewed = core.issue(vec![refresh(&text(&by_cookie.tokens[1]))], both(), Binding::Request).await.expect("granted");
+    assert_eq!(ends(&renewed), [(TokenKind::Access, end), (TokenKind::Refresh, end)]);
+    let login = core.sign_in_for(Binding::Tokens { remember: false }, None).await;
+    assert_eq!(whole(login.tokens[2].expires_at.unwrap()), whole(core.clock.now().after(365 * DAY)), "a password does not end");
 }
 
 #[tokio::test]

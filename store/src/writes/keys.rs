@@ -1,10 +1,10 @@
 //! The verbs that make and end keys: those that speak for an account by themselves, and those that sign.
 
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::keyring::{Retired, SigningKey};
-use gatepost_identity::store::{Change, NewApiKeys, TokenHash, Written};
+use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, TokenHash};
 use rusqlite::{Connection, params};
 
 use super::{append, run, tell};
@@ -70,22 +70,29 @@ pub(crate) fn reserve(connection: &Connection, name: &str, count: u64) -> Result
     Ok(first.unsigned_abs())
 }
 
-pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &AuditEntry) -> Result<Written, Failure> {
+pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &AuditEntry) -> Result<KeysWritten, Failure> {
     if reads::account(connection, new.account)?.is_none() {
-        return Ok(Written::Stale);
+        return Ok(KeysWritten::Stale);
     }
+    let account = new.account.0.into_bytes();
+    let mut replaced: Vec<TokenHash> = Vec::new();
     if let Some(environment) = &new.in_place_of {
         let sql = "SELECT hash FROM api_keys WHERE account = ?1 AND environment = ?2 AND cancelled_at IS NULL ORDER BY hash";
-        let account = new.account.0.into_bytes();
-        let replaced: Vec<TokenHash> = connection
+        replaced = connection
             .prepare_cached(sql)?
             .query_map(params![account, environment], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        replaced.iter().try_for_each(|hash| cancel(connection, hash, new.at))?;
     }
+    let sql = "SELECT count(*) FROM api_keys WHERE account = ?1 AND cancelled_at IS NULL AND ifnull(expires_at > ?2, true)";
+    let in_force: i64 = connection.prepare_cached(sql)?.query_row(params![account, new.at.millis()], |row| row.get(0))?;
+    let in_force = usize::try_from(in_force).unwrap_or(usize::MAX);
+    if new.keys.len() > replaced.len() && in_force.saturating_add(new.keys.len()) > MOST_API_KEYS {
+        return Ok(KeysWritten::Full);
+    }
+    replaced.iter().try_for_each(|hash| cancel(connection, hash, new.at))?;
     new.keys.iter().try_for_each(|key| put(connection, key))?;
     append(connection, std::slice::from_ref(audit))?;
-    Ok(Written::Done)
+    Ok(KeysWritten::Done)
 }
 
 pub(crate) fn cancel_api_key(connection: &Connection, hash: &TokenHash, at: Timestamp, audit: &AuditEntry) -> Result<(), Failure> {

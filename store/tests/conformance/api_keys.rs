@@ -1,7 +1,7 @@
 //! API keys: how they are kept, take each other's place, are cancelled, and go.
 
-use gatepost_identity::api_key::ApiKey;
-use gatepost_identity::store::{Change, NewApiKeys, Store, Written};
+use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
+use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, Store};
 
 use crate::setup::*;
 use crate::{Held, actions, ann_and_the_app, changes};
@@ -27,7 +27,7 @@ pub(super) async fn an_api_key_reads_back_as_it_was_written(store: &dyn Store) -
     ann_and_the_app(store).await?;
     let full = ApiKey { expires_at: Some(at(90)), cancelled_at: Some(at(80)), ..key(1, "live", 10) };
     let keys = vec![full.clone(), key(2, "test", 30), key(3, "live", 20)];
-    assert_eq!(store.add_api_keys(new(keys, None), entry("made")).await?, Written::Done);
+    assert_eq!(store.add_api_keys(new(keys, None), entry("made")).await?, KeysWritten::Done);
     assert_eq!(store.api_key(&hash(1)).await?, Some(full.clone()));
     assert_eq!(store.api_key(&hash(9)).await?, None);
     assert_eq!(store.api_keys(account_id(1)).await?, [key(2, "test", 30), key(3, "live", 20), full], "newest first");
@@ -36,7 +36,7 @@ pub(super) async fn an_api_key_reads_back_as_it_was_written(store: &dyn Store) -
     assert_eq!(store.api_key(&hash(4)).await?, None);
     assert_eq!(changes(store).await?, [], "and nothing was cancelled");
     let nobody = NewApiKeys { account: account_id(9), ..new(Vec::new(), None) };
-    assert_eq!(store.add_api_keys(nobody, entry("in_vain")).await?, Written::Stale);
+    assert_eq!(store.add_api_keys(nobody, entry("in_vain")).await?, KeysWritten::Stale);
     assert_eq!(actions(store).await?.last().map(String::as_str), Some("made"));
     Ok(())
 }
@@ -72,5 +72,31 @@ pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_account_or_it
     assert_eq!(left, [3, 4]);
     store.remove_account(account_id(1), 1, entry("account_removed")).await?;
     assert_eq!(store.api_key(&hash(3)).await?, None);
+    Ok(())
+}
+
+pub(super) async fn no_api_key_in_force_is_out_of_sight(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    let hidden = key(1, "hidden", 1);
+    store.add_api_keys(new(vec![hidden.clone()], None), entry("made")).await?;
+    let numbered = |number: u16| {
+        let mut key = ApiKey { cancelled_at: Some(at(9)), ..key(2, "live", 5) };
+        key.hash[..2].copy_from_slice(&number.to_be_bytes());
+        key
+    };
+    let cancelled = |number| NewApiKeys { in_place_of: Some("live".to_owned()), ..new(vec![numbered(number)], None) };
+    for number in 3000..4001 {
+        store.add_api_keys(cancelled(number), entry("renewed")).await?;
+    }
+    let listed = store.api_keys(account_id(1)).await?;
+    assert_eq!((listed.len(), &listed[0]), (1000, &hidden), "however many were made and cancelled since");
+    let over = |number, end| ApiKey { expires_at: end, cancelled_at: None, ..numbered(number) };
+    let most = u16::try_from(MOST_API_KEYS).expect("a few");
+    store.add_api_keys(new((1..most).map(|number| over(5000 + number, Some(at(51)))).collect(), None), entry("made")).await?;
+    assert_eq!(store.add_api_keys(new(vec![over(6000, None)], None), entry("in_vain")).await?, KeysWritten::Full);
+    assert_eq!(store.add_api_keys(new(vec![over(6000, None)], Some("other")), entry("in_vain")).await?, KeysWritten::Full);
+    assert_eq!(store.add_api_keys(new(vec![over(6001, None)], Some("hidden")), entry("renewed")).await?, KeysWritten::Done);
+    let later = NewApiKeys { at: at(51), ..new(vec![over(6002, None)], None) };
+    assert_eq!(store.add_api_keys(later, entry("made")).await?, KeysWritten::Done, "what is over is not in force");
     Ok(())
 }

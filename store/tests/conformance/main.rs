@@ -97,6 +97,7 @@ held_by_both! {
     an_api_key_reads_back_as_it_was_written,
     a_new_api_key_takes_the_place_of_those_of_its_environment,
     an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time,
+    no_api_key_in_force_is_out_of_sight,
     one_key_is_made_for_each_purpose_that_none_signs_for,
     a_key_is_added_retired_and_forgotten_and_its_number_is_not_used_again,
     numbers_are_reserved_once,

@@ -486,6 +486,7 @@ mod tests {
             first_name: None,
             last_name: None,
             profile_url: None,
+            cut_off: Default::default(),
         });
         Principal {
             session: Some(SessionId(Default::default())),
