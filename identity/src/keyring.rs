@@ -19,6 +19,7 @@ use aws_lc_rs::signature::{
 use aws_lc_rs::{hmac, signature};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::{Entropy, Timestamp, draw};
@@ -183,6 +184,14 @@ pub(crate) struct Keyring {
     keys: Vec<Key>,
 }
 
+/// What stands before the claims, in the order that readers of the framework's tokens know.
+#[derive(Serialize)]
+struct Header<'a> {
+    typ: &'a str,
+    alg: &'a str,
+    kid: &'a str,
+}
+
 struct Key {
     purpose: Purpose,
     algorithm: KeyAlgorithm,
@@ -224,7 +233,8 @@ impl Keyring {
     /// Signs claims: a JWS in its compact form (RFC 7515 section 3.1), whose header names its `typ` and the key.
     pub(crate) fn sign(&self, purpose: Purpose, typ: &str, claims: &[u8]) -> Option<Secret> {
         let key = self.signing(purpose)?;
-        let header = json!({ "alg": key.algorithm.word(), "kid": key.id, "typ": typ }).to_string();
+        let header = Header { typ, alg: key.algorithm.word(), kid: &key.id };
+        let header = serde_json::to_string(&header).ok()?;
         key.compact(&header, claims).map(Secret::new)
     }
 

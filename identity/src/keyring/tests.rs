@@ -71,6 +71,14 @@ fn what_is_signed_verifies_with_the_published_key_that_it_names_and_with_no_othe
 }
 
 #[test]
+fn a_header_has_its_members_in_the_frameworks_order() {
+    let token = Keyring::of(&[sample()]).expect("a key").sign(Purpose::Own, "JWT", b"{}").expect("signed");
+    let header = token.expose_text().and_then(|token| token.split('.').next()).expect("a header");
+    let header = String::from_utf8(URL_SAFE_NO_PAD.decode(header).expect("base64url")).expect("text");
+    assert!(header.starts_with(r#"{"typ":"JWT","alg":"EdDSA","kid":""#), "{header}");
+}
+
+#[test]
 fn every_algorithm_signs_what_another_implementation_verifies_and_is_not_published() {
     for algorithm in KeyAlgorithm::ALL.into_iter().filter(|algorithm| algorithm.purpose() == Purpose::Tokens) {
         let kept = draw_key(algorithm, NOW, &SystemEntropy).expect("a key");

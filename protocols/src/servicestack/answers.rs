@@ -172,6 +172,18 @@ pub(super) fn keys(told: Vec<ToldApiKey>, regenerated: bool, envelope: Envelope)
     envelope.answer(&ApiKeysResponse { regenerated, results, status: None }.dto())
 }
 
+/// The name that others know an account by: its own, or the address where whoever signed up gave no name and one was drawn, which
+/// is then the account's id too.
+pub(super) fn known_name(account: &AccountSummary) -> &str {
+    let is_drawn = account.name == account.subject && is_uuid(&account.name);
+    account.email.as_deref().filter(|_| is_drawn).unwrap_or(&account.name)
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
 /// What an answer says of somebody.
 fn described(principal: &Principal) -> AuthenticateResponse {
     let account = principal.account.as_deref();
@@ -181,9 +193,9 @@ fn described(principal: &Principal) -> AuthenticateResponse {
     };
     AuthenticateResponse {
         user_id: account.map(|account| account.subject.clone()),
-        user_name: account.map(|account| account.name.clone()),
+        user_name: account.map(|account| known_name(account).to_owned()),
         display_name: account.and_then(|account| {
-            let name = || Some(account.name.clone()).filter(|name| !name.is_empty());
+            let name = || Some(known_name(account).to_owned()).filter(|name| !name.is_empty());
             account.display_name.clone().or_else(name).or_else(|| full_name(&account.first_name, &account.last_name))
         }),
         profile_url: Some(account.and_then(|account| account.profile_url.clone()).unwrap_or_else(|| NOBODYS_PICTURE.to_owned())),

@@ -7,6 +7,8 @@ use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::Principal;
 use serde::Serialize;
 
+use crate::servicestack::answers::known_name;
+
 /// Who has issued it, in the word that the framework's own tokens have.
 const ISSUER: &str = "ssjwt";
 /// The longest address of a picture that goes along, in bytes.
@@ -75,7 +77,7 @@ pub(super) fn access(common: &Common<'_>) -> Vec<u8> {
         given_name: account.first_name.as_deref(),
         family_name: account.last_name.as_deref(),
         name: account.display_name.as_deref(),
-        preferred_username: &account.name,
+        preferred_username: known_name(account),
         picture: account.profile_url.as_deref().filter(|url| url.len() <= LONGEST_PICTURE),
         roles: &common.principal.rights.roles,
         perms: &common.principal.rights.permissions,
@@ -164,6 +166,20 @@ mod tests {
             told(refresh, &principal("u-7", "ada", None), &["a", "b"], -2),
             r#"{"sub":"u-7","iat":1700000000,"exp":1701209600,"aud":["a","b"],"jti":-2}"#
         );
+    }
+
+    #[test]
+    fn whoever_has_given_no_name_is_known_by_their_address() {
+        let known = |subject: &str, name: &str| {
+            let told = told(access, &principal(subject, name, None), &[], 1);
+            let read: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+            read["preferred_username"].as_str().expect("a text").to_owned()
+        };
+        const DRAWN: &str = "0193f2a4-7c1b-7d2e-8f00-0123456789ab";
+        assert_eq!(known(DRAWN, DRAWN), "ada@example.org");
+        assert_eq!(known("ada", "ada"), "ada");
+        assert_eq!(known("u-7", DRAWN), DRAWN, "it was chosen");
+        assert_eq!(known(DRAWN, "ada"), "ada");
     }
 
     #[test]
