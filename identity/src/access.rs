@@ -203,7 +203,6 @@ impl Core {
     pub(crate) async fn recognise_signed(&self, any_of: &[Secret], what: Use, context: &Context) -> Result<Principal, Refusal> {
         may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
-        self.throttle.check(self.clock.now(), &source)?;
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
         let mut result = Err(Refusal::InvalidCredentials);
@@ -215,6 +214,8 @@ impl Core {
         }
         // One that we have signed and that is over is no guess: clients show it until they are told.
         if result == Err(Refusal::InvalidCredentials) {
+            // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a signature.
+            self.throttle.check(now, &source)?;
             self.throttle.count(now, &source);
         }
         let (signed, account) = result?;

@@ -236,6 +236,26 @@ async fn tokens_are_had_for_a_session_a_password_and_a_key_and_for_nobody() {
 }
 
 #[tokio::test]
+async fn whoever_shows_what_is_no_good_keeps_nobody_at_the_same_address_out() {
+    let core = Core::with(|settings| {
+        settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
+    })
+    .await;
+    let (_, key) = core.admin().add_api_key("ann", "live", None).await.unwrap();
+    let ((known, _), (unknown, _)) = (core.pair().await, core.pair().await);
+    assert_eq!(core.is_good(&known).await, Ok(()));
+    let mut refusal = Ok(());
+    for number in 0..110 {
+        refusal = core.is_good(&format!("guess {number}")).await;
+    }
+    assert!(matches!(refusal, Err(Refusal::TooManyAttempts { .. })), "{refusal:?}");
+    assert_eq!((core.is_good(&known).await, core.is_good(&unknown).await), (Ok(()), Ok(())));
+    core.who(vec![Credential::ApiKey(key)]).await.granted();
+    let guessed = core.who(vec![Credential::ApiKey(Secret::new("guess"))]).await.refusal();
+    assert!(matches!(guessed, Refusal::TooManyAttempts { .. }), "{guessed:?}");
+}
+
+#[tokio::test]
 async fn a_token_ends_with_what_it_was_had_for() {
     let core = Core::with(|settings| {
         settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
