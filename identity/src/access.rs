@@ -77,6 +77,8 @@ pub(crate) struct Signed {
     expires_at: Timestamp,
     begins_at: Option<Timestamp>,
     audience: Vec<String>,
+    /// When the key that has signed it verifies no more, so that it is nothing from then on.
+    verified_until: Timestamp,
     /// What revokes it and no other: the hash of what was signed.
     message: TokenHash,
     /// What revokes it with all that bear its number. Whoever had the key before us may have counted anew for each account.
@@ -138,9 +140,8 @@ impl Signed {
             return Err(no_good);
         }
         let message = &token[..header.len() + 1 + payload.len()];
-        if !keyring.verifies(Purpose::Tokens, &parsed.alg, message, &bytes(signature)?, now) {
-            return Err(no_good);
-        }
+        let verified = keyring.verifies(Purpose::Tokens, &parsed.alg, message, &bytes(signature)?, now);
+        let verified_until = verified.ok_or(no_good.clone())?;
         let claims: Claims = serde_json::from_slice(&bytes(payload)?).map_err(|_| Refusal::InvalidCredentials)?;
         // Our numbers tell the two apart as well: those of refresh tokens are below zero.
         if let Some(NumberOrText::Number(number)) = claims.jti
@@ -158,6 +159,7 @@ impl Signed {
             expires_at: moment(claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
             begins_at: claims.nbf.map(moment).transpose()?,
             audience: claims.aud.map(OneOrMany::list).unwrap_or_default(),
+            verified_until,
             message: hash(&Secret::new(message)),
             number: claims.jti.map(|number| revocation_of(&number.text())),
         })
@@ -203,7 +205,6 @@ impl Core {
     pub(crate) async fn recognise_signed(&self, any_of: &[Secret], what: Use, context: &Context) -> Result<Principal, Refusal> {
         may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
-        self.throttle.check(self.clock.now(), &source)?;
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
         let mut result = Err(Refusal::InvalidCredentials);
@@ -215,6 +216,8 @@ impl Core {
         }
         // One that we have signed and that is over is no guess: clients show it until they are told.
         if result == Err(Refusal::InvalidCredentials) {
+            // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a signature.
+            self.throttle.check(now, &source)?;
             self.throttle.count(now, &source);
         }
         let (signed, account) = result?;
@@ -227,6 +230,7 @@ impl Core {
         let shown = hash(token);
         if let Some((Known::Signed(signed), account)) = self.live.known(&shown)
             && signed.what == what
+            && now < signed.verified_until
         {
             signed.good(&account, &self.settings.audience, now)?;
             return Ok((signed, account));
@@ -488,6 +492,7 @@ mod tests {
             expires_at: Timestamp::from_millis(NOW.millis() + 1),
             begins_at: None,
             audience: words(audience),
+            verified_until: NOW,
             message: [0; 32],
             number: None,
         };

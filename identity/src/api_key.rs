@@ -112,7 +112,6 @@ impl Core {
         may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
         let provider = self.providers.first_of(|kind| matches!(kind, ProviderKind::ApiKey))?;
         let source = Key::TokenSource(context.peer.address);
-        self.throttle.check(self.clock.now(), &source)?;
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
         let found = self.by(context, self.api_key(&hash(key))).await?;
@@ -122,6 +121,8 @@ impl Core {
             Ok((key, account))
         });
         if judged.is_err() {
+            // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a key.
+            self.throttle.check(now, &source)?;
             self.throttle.count(now, &source);
         }
         let (key, account) = judged?;

@@ -238,11 +238,20 @@ impl Keyring {
         key.compact(&header, claims).map(Secret::new)
     }
 
-    /// Whether one of the keys for this has signed `message` by the algorithm that is named, and still verifies at `now`.
-    pub(crate) fn verifies(&self, purpose: Purpose, algorithm: &str, message: &[u8], signature: &[u8], now: Timestamp) -> bool {
+    /// Until when the key verifies that has signed `message` by the algorithm that is named, if one of those for this has, and
+    /// still verifies at `now`. One that was not retired verifies without end.
+    pub(crate) fn verifies(
+        &self,
+        purpose: Purpose,
+        algorithm: &str,
+        message: &[u8],
+        signature: &[u8],
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let fits = |key: &&Key| key.purpose == purpose && key.algorithm.word() == algorithm && key.verifies_at(now);
         // A name of three letters chooses nothing, so each key is tried.
-        self.keys.iter().rev().filter(fits).any(|key| key.has_signed(message, signature))
+        let signed = self.keys.iter().rev().filter(fits).find(|key| key.has_signed(message, signature))?;
+        Some(signed.retired.map_or(Timestamp::from_millis(i64::MAX), |retired| retired.until))
     }
 
     /// The keys with which others verify: a JWK set (RFC 7517 section 5), as JSON.

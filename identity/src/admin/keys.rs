@@ -1,11 +1,16 @@
 //! The keys that sign, at the operators' door: made, taken over from an application, retired.
 
+use std::time::Duration;
+
 use super::{Admin, no_such};
 use crate::access::revocation_of;
 use crate::audit::AuditEntry;
 use crate::keyring::{KeyAlgorithm, Purpose, Retired, SigningKey, draw_key, import_key};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
+
+/// How long a number stays revoked that an operator has named: 100 years.
+const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Admin<'_> {
     /// Makes a key, which signs from now on. The one that it takes the place of verifies until it is retired and its time is over.
@@ -61,8 +66,8 @@ impl Admin<'_> {
     /// # Errors
     /// [`Refusal::Unavailable`].
     pub async fn revoke_token(&self, number: &str) -> Result<(), Refusal> {
-        // Whatever bears the number has ended by then.
-        let until = self.core.clock.now().after(self.core.settings.sessions.signed_life(Purpose::Tokens));
+        // Whoever had the key before us may have signed for longer than we do, and nobody knows who bears the number.
+        let until = self.core.clock.now().after(FOR_GOOD);
         let entry = AuditEntry { name: Some(number.to_owned()), ..self.entry("token_revoke") };
         self.core.store.revoke_signed(revocation_of(number), until, entry).await?;
         self.core.changed().await;

@@ -236,6 +236,54 @@ async fn tokens_are_had_for_a_session_a_password_and_a_key_and_for_nobody() {
 }
 
 #[tokio::test]
+async fn whoever_shows_what_is_no_good_keeps_nobody_at_the_same_address_out() {
+    let core = Core::with(|settings| {
+        settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
+    })
+    .await;
+    let (_, key) = core.admin().add_api_key("ann", "live", None).await.unwrap();
+    let ((known, _), (unknown, _)) = (core.pair().await, core.pair().await);
+    assert_eq!(core.is_good(&known).await, Ok(()));
+    let mut refusal = Ok(());
+    for number in 0..110 {
+        refusal = core.is_good(&format!("guess {number}")).await;
+    }
+    assert!(matches!(refusal, Err(Refusal::TooManyAttempts { .. })), "{refusal:?}");
+    assert_eq!((core.is_good(&known).await, core.is_good(&unknown).await), (Ok(()), Ok(())));
+    core.who(vec![Credential::ApiKey(key)]).await.granted();
+    let guessed = core.who(vec![Credential::ApiKey(Secret::new("guess"))]).await.refusal();
+    assert!(matches!(guessed, Refusal::TooManyAttempts { .. }), "{guessed:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_outlives_what_we_sign_is_nothing_without_its_key_and_stays_revoked() {
+    let for_long: Spell = |token| match web(token) {
+        Spelled::Signed { typ, claims } => {
+            let mut claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+            claims["exp"] = 9_999_999_999_u64.into();
+            Spelled::Signed { typ, claims: claims.to_string().into_bytes() }
+        }
+        other => other,
+    };
+    let core = Core::spelled_at_both(Arc::new(Memory::default()), for_long, |_| ()).await;
+    core.populate().await;
+    let ((one, _), (other, _)) = (core.pair().await, core.pair().await);
+    core.admin().revoke_token(&claims(&one)["jti"].to_string()).await.unwrap();
+    core.clock.turn(366 * DAY);
+    for _ in 0..25 {
+        // What forgets what is over does so every minute.
+        core.clock.turn(MINUTE);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(core.is_good(&one).await, Err(Refusal::Revoked));
+    let key = core.admin().keys().await.unwrap().iter().find(|key| key.algorithm == KeyAlgorithm::HS256).unwrap().number;
+    core.admin().retire_key(key, false).await.unwrap();
+    assert_eq!(core.is_good(&other).await, Ok(()), "and is known from now on");
+    core.clock.turn(365 * DAY);
+    assert_eq!(core.is_good(&other).await, Err(Refusal::InvalidCredentials));
+}
+
+#[tokio::test]
 async fn a_token_ends_with_what_it_was_had_for() {
     let core = Core::with(|settings| {
         settings.providers.push(Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() });
