@@ -11,7 +11,7 @@
 //!   ─► value ─ message ──────────┘     └ return_url: where a browser goes afterwards
 //! ```
 //!
-//! It refuses to know who anybody is, and every reader refuses what is deeper or more than [`value`] allows.
+//! It refuses to know who anybody is, and every reader refuses what is deeper or more than `value.rs` allows.
 
 mod answers;
 mod authorization;
