@@ -26,7 +26,8 @@ pub(super) enum ApiKey {
     Revoke {
         /// The user's name or e-mail address
         user: String,
-        /// The first letters of the key
+        /// The first letters of the key; one of them may be a hyphen
+        #[arg(allow_hyphen_values = true)]
         prefix: String,
     },
 }
