@@ -10,17 +10,15 @@
 //!
 //! It refuses to know who anybody is, and what a session is worth.
 
+mod asking;
+mod guarded;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use gatepost_identity::account::Rights;
 use gatepost_identity::clock::Timestamp;
-use gatepost_identity::command::{Binding, Command, GrantRequest, Verb};
-use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
-use gatepost_identity::register::Profile;
-use gatepost_identity::reply::{Answer, Reply, TokenKind};
-use gatepost_identity::scope::{Right, ScopeRequest};
+use gatepost_identity::reply::{Answer, Reply};
 use gatepost_identity::secret::Secret;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, REFERER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -28,14 +26,15 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::http::{Request, Response};
 use crate::mount::Mount;
 use crate::section::{BadSetting, Section};
-use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, keep, refreshed, registered};
+use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
-use crate::servicestack::caller::{Proof, Shown, earns_tokens, fault, may_earn_tokens, stale};
+use crate::servicestack::caller::{Shown, earns_tokens};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
+use crate::servicestack::exchange::guarded::Guarded;
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
-use crate::servicestack::format::{BodyFormat, Format};
+use crate::servicestack::format::BodyFormat;
 use crate::servicestack::message::{
     ApiKeys, Authenticate, AuthenticateLogout, Carried, ChangeRoles, ConvertSessionToToken, GetAccessToken, Operation, Register,
     return_url,
@@ -43,22 +42,20 @@ use crate::servicestack::message::{
 use crate::servicestack::metadata;
 use crate::servicestack::negotiate::{Chosen, Wishes, choose, choose_predefined};
 use crate::servicestack::refusal::failure;
-use crate::servicestack::response::{FieldError, RolesResponse};
-use crate::servicestack::return_url::{Elsewhere, Here};
+use crate::servicestack::response::RolesResponse;
+use crate::servicestack::return_url::Here;
 use crate::servicestack::routes::{self, Found, Page, Route};
-use crate::servicestack::settings::{Provider, Settings};
+use crate::servicestack::settings::Settings;
 use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
 use crate::servicestack::value::{self, Body, Fields, same};
-use crate::{Exchange, Question, Seed, Step};
+use crate::{Exchange, Seed, Step};
 
 /// The longest body, in bytes.
 const LONGEST_BODY: usize = 1024 * 1024;
 /// The verb that counts in the place of the request's own, for those who can send only a few.
 const OVERRIDE: &str = "X-Http-Method-Override";
-/// The role of those who change the roles of others.
-const ADMIN: &str = "Admin";
 
 /// Attaches this gate to its paths.
 pub(super) fn mounts(section: &Section, public_url: Option<&str>) -> Result<Vec<Mount>, BadSetting> {
@@ -110,14 +107,6 @@ enum Asked {
         renew: bool,
         guarded: Guarded,
     },
-}
-
-/// What stands between the question and whoever asks it.
-struct Guarded {
-    /// What was shown, in its order.
-    proofs: Vec<Proof>,
-    /// Whether nobody passes who is not let through. Otherwise what was shown and is no good is as good as nothing.
-    must: bool,
 }
 
 /// A request taken apart, before it is known what its members mean.
@@ -306,241 +295,9 @@ impl Exchange for Service {
     }
 }
 
-/// Why somebody does not pass.
-enum No {
-    /// They are to log in first.
-    LogInFirst,
-    /// This.
-    Said(Failure<'static>),
-}
-
-impl No {
-    fn told(self, envelope: Envelope) -> Response {
-        match self {
-            No::LogInFirst => envelope.challenge(),
-            No::Said(failure) => envelope.refuse(&failure),
-        }
-    }
-}
-
-impl Guarded {
-    /// What whoever has asked is told; whatever else comes, the browser learns which of its tokens are no good, and gets those
-    /// that were made on the way.
-    fn passed<T>(
-        &self,
-        now: Timestamp,
-        reply: Reply,
-        answer: fn(Answer) -> Result<T, Refusal>,
-        envelope: &mut Envelope,
-    ) -> Result<T, No> {
-        for proof in stale(&self.proofs, &reply.caller) {
-            if proof == Proof::AccessCookie { envelope.jar.drop_access() } else { envelope.jar.drop_refresh() }
-        }
-        reply.caller.renewed.iter().for_each(|token| keep(now, token, envelope));
-        if self.must
-            && let Some(failure) = fault(&self.proofs, &reply.caller)
-        {
-            return Err(No::Said(failure));
-        }
-        reply.result.and_then(answer).map_err(|refusal| {
-            let nobody = refusal == Refusal::LoginRequired || refusal.is_about_the_proof();
-            match (nobody, self.must) {
-                (true, true) => No::LogInFirst,
-                (true, false) => No::Said(Failure::NotAuthenticated),
-                (false, _) => No::Said(failure(&refusal, "")),
-            }
-        })
-    }
-}
-
 impl Service {
-    fn authenticate(&self, login: Authenticate, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
-        let named = login.provider.as_deref();
-        if named.is_some_and(|name| same(name, "logout")) {
-            return self.log_out(call.target.or(login.return_url), &call.brought, envelope);
-        }
-        let provider = match named.map(|name| self.settings.provider(name).ok_or(name)).transpose() {
-            Ok(provider) => provider,
-            Err(name) => return ControlFlow::Break(envelope.refuse(&Failure::UnknownProvider(name))),
-        };
-        if call.reads && (provider.is_some() || login.user_name.is_some() || login.password.is_some()) {
-            return ControlFlow::Break(envelope.refuse(&Failure::LoginByGet));
-        }
-        if self.aim(&mut envelope, call.target.as_deref().or(login.return_url.as_deref())).is_err() {
-            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
-        }
-        let is_question = provider.is_none() && login.user_name.is_none();
-        match provider.unwrap_or(self.settings.first()) {
-            Provider::Credentials if !is_question => self.log_in(login, &call.brought, envelope),
-            of_every_request => {
-                let must = of_every_request != Provider::Credentials;
-                let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
-                let no_tokens = login.ignores_jwt();
-                self.who_speaks(call, must, provider.is_some(), in_cookies, no_tokens, envelope)
-            }
-        }
-    }
-
-    fn log_in(&self, login: Authenticate, brought: &Brought, envelope: Envelope) -> Step<Pending> {
-        if let Some(lack) = login.lacks() {
-            return ControlFlow::Break(envelope.refuse(&lack));
-        }
-        let remember = login.remember_me == Some(true);
-        let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
-        let binding = self.binding(!login.ignores_jwt(), remember, in_cookies);
-        let (Some(user_name), Some(password)) = (login.user_name, login.password) else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoCredentials { user_name: true, password: true }));
-        };
-        let mut presented = vec![Credential::Client { id: Some(self.settings.client.clone()), secret: None }];
-        presented.extend(brought.session().map(|session| Credential::Cookie(Secret::new(session))));
-        let verb = Verb::Authenticate {
-            provider: None,
-            credential: Credential::Password { name: user_name.clone(), password },
-            request: for_nothing(binding),
-        };
-        let asked = Login { user_name, provider: login.provider.unwrap_or_default(), remember, in_cookies };
-        ask(Command { presented, verb }, Asked::Login(asked), envelope)
-    }
-
-    /// `must`: whoever speaks is let through, and nobody else is.
-    fn who_speaks(
-        &self,
-        call: Call<'_>,
-        must: bool,
-        named: bool,
-        in_cookies: bool,
-        no_tokens: bool,
-        envelope: Envelope,
-    ) -> Step<Pending> {
-        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
-        if broken && must {
-            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
-        }
-        let earns = self.settings.has(Provider::Jwt) && !no_tokens && may_earn_tokens(&proofs);
-        let verb = match earns {
-            true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
-            false => Verb::WhoAmI,
-        };
-        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies, earns };
-        ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
-    }
-
-    fn convert(&self, convert: &ConvertSessionToToken, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
-        // Tokens go into cookies, so that there is nothing to be shown on a page.
-        if envelope.chosen.format == Format::Html {
-            envelope.chosen = Format::Json.into();
-        }
-        let (shown, broken) = call.shown(&self.settings);
-        if broken {
-            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
-        }
-        let came = shown.access();
-        let binding = if convert.preserve_session { Binding::Request } else { Binding::TokenCookies };
-        let kinds = vec![TokenKind::Access, TokenKind::Refresh];
-        let command = Command { presented: shown.credentials, verb: Verb::Issue { kinds, request: for_nothing(binding) } };
-        ask(command, Asked::Tokens(Guarded { proofs: shown.proofs, must: true }, came), envelope)
-    }
-
-    fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let from_cookie = call.carried.refresh_token.is_none();
-        let Some(token) = call.carried.refresh_token.or_else(|| call.brought.refresh().map(Secret::new)) else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
-        };
-        let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
-        let verb = Verb::Issue { kinds: vec![TokenKind::Access], request: for_nothing(Binding::Request) };
-        let command = Command { presented: vec![Credential::Refresh(token)], verb };
-        ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
-    }
-
-    fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let Some(environment) = keys.environment else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoEnvironment));
-        };
-        let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
-        if broken {
-            return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
-        }
-        let command = Command { presented: credentials, verb: Verb::ApiKeys { environment, renew } };
-        ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
-    }
-
-    fn register(&self, register: Register, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
-        if self.aim(&mut envelope, call.target.as_deref()).is_err() {
-            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
-        }
-        let faults = register.faults();
-        let Some(password) = register.password.filter(|_| faults.is_empty()) else {
-            return ControlFlow::Break(envelope.refuse(&Failure::Invalid(faults)));
-        };
-        let in_cookies = self.settings.use_token_cookie;
-        let request = register.auto_login.then(|| for_nothing(self.binding(true, false, in_cookies)));
-        // Keys are made at once, as clients expect; their texts are told to whoever renews them.
-        let environments = ["live", "test"].iter().filter(|_| self.settings.has(Provider::ApiKey));
-        let user_name = register.user_name.clone().or_else(|| register.email.clone()).unwrap_or_default();
-        let profile = Profile {
-            name: register.user_name,
-            email: register.email,
-            display_name: register.display_name,
-            first_name: register.first_name,
-            last_name: register.last_name,
-            password,
-            environments: environments.map(|name| (*name).to_owned()).collect(),
-        };
-        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
-        let command = Command { presented: credentials, verb: Verb::Register { profile: Box::new(profile), request } };
-        let login = Login { user_name, provider: String::new(), remember: false, in_cookies };
-        ask(command, Asked::Register(login), envelope)
-    }
-
-    fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let Some(user_name) = change.user_name else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoUserName));
-        };
-        let rights = match Rights::parse(change.roles, change.permissions) {
-            Ok(rights) => rights,
-            Err(what) => {
-                let fault = FieldError::new("ArgumentException", "Roles", what.to_string());
-                return ControlFlow::Break(envelope.refuse(&Failure::Invalid(vec![fault])));
-            }
-        };
-        let (add, remove) = if unassigned { (Rights::default(), rights) } else { (rights, Rights::default()) };
-        let right = Right::Role(ADMIN.to_owned());
-        let verb = Verb::ChangeRights { account: user_name.clone(), add, remove, right };
-        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
-        ask(Command { presented: credentials, verb }, Asked::Roles { user_name, unassigned }, envelope)
-    }
-
-    /// What holds what a login begins.
-    fn binding(&self, tokens: bool, remember: bool, in_cookies: bool) -> Binding {
-        match (self.settings.has(Provider::Jwt) && tokens, in_cookies) {
-            (false, _) => Binding::Cookie { remember },
-            (true, true) => Binding::TokenCookies,
-            (true, false) => Binding::Tokens { remember },
-        }
-    }
-
-    fn log_out(&self, target: Option<String>, brought: &Brought, mut envelope: Envelope) -> Step<Pending> {
-        if self.aim(&mut envelope, target.as_deref()).is_err() {
-            return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
-        }
-        // All that this browser holds, whichever of it counts: nothing of it opens anything afterwards.
-        let mut presented: Vec<Credential> = brought.all().map(|id| Credential::Cookie(Secret::new(id))).collect();
-        if self.settings.has(Provider::Jwt) {
-            let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
-            presented.extend(brought.access().map(access));
-            presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
-        }
-        ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
-    }
-
     fn here(&self) -> Here<'_> {
         Here { public_url: self.settings.public_url.as_deref(), base_path: &self.settings.base_path }
-    }
-
-    /// Notes where the browser goes afterwards, if that is here.
-    fn aim(&self, envelope: &mut Envelope, target: Option<&str>) -> Result<(), Elsewhere> {
-        envelope.browser.target = target.map(|target| self.here().check(target)).transpose()?.filter(|target| !target.is_empty());
-        Ok(())
     }
 
     fn browser(&self, request: &Request, query: &Fields<'_>, method: &Method) -> Browser {
@@ -583,15 +340,6 @@ impl Call<'_> {
     fn shown(&self, settings: &Settings) -> (Shown, bool) {
         Shown::of(settings, &self.authorization, &self.carried, &self.brought)
     }
-}
-
-/// A wish for nothing that has a name here: this wire knows no scopes.
-fn for_nothing(binding: Binding) -> GrantRequest {
-    GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None }
-}
-
-fn ask(command: Command, asked: Asked, envelope: Envelope) -> Step<Pending> {
-    ControlFlow::Continue(Question { command, pending: Pending { asked, envelope } })
 }
 
 /// The verb that counts: a header field's, or, of a request that is sent by POST, a field's in its query or form.
