@@ -2,13 +2,14 @@
 //!
 //! In memory only, since all of it ends with the process. It follows the tables of `chain.rs` and decides nothing beside them; it
 //! knows a token by its hash alone, and keeps no clock. Everything has a bound: what a stranger could repeat for ever pushes out
-//! the oldest of its kind and nothing else.
+//! the oldest of its kind and nothing else. What ends by itself stands in the order in which it does, so that time passing costs
+//! what is over by it, however much goes on.
 //!
 //! ```text
 //! chain: begun ──► held by a connection ◄──► not held, and a token leads back ──► over
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::chain::{Chain, Change, Held, TerminalLives, TerminalMethod, displaced};
 use super::{Protection, TerminalRole, TerminalToken};
@@ -45,6 +46,8 @@ pub struct Sessions {
     lives: TerminalLives,
     chains: BTreeMap<ChainId, Live>,
     tokens: HashMap<TokenHash, Token>,
+    /// Each of those chains and tokens that has an end, by it.
+    ends: BTreeSet<(Timestamp, Ending)>,
     /// One connection for each role, at most.
     holders: Vec<(ConnectionId, ChainId)>,
     last: u64,
@@ -64,6 +67,13 @@ struct Token {
     ends_at: Option<Timestamp>,
 }
 
+/// What ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    Chain(ChainId),
+    Token(TokenHash),
+}
+
 fn is_over(ends_at: Option<Timestamp>, now: Timestamp) -> bool {
     ends_at.is_some_and(|end| end <= now)
 }
@@ -71,7 +81,7 @@ fn is_over(ends_at: Option<Timestamp>, now: Timestamp) -> bool {
 impl Sessions {
     /// Nothing yet.
     pub fn new(lives: TerminalLives) -> Sessions {
-        Sessions { lives, chains: BTreeMap::new(), tokens: HashMap::new(), holders: Vec::new(), last: 0 }
+        Sessions { lives, chains: BTreeMap::new(), tokens: HashMap::new(), ends: BTreeSet::new(), holders: Vec::new(), last: 0 }
     }
 
     /// The chain that a token leads to, if the token stands and is of one of these kinds.
@@ -115,8 +125,8 @@ impl Sessions {
     /// administrator's chain is over.
     pub fn narrow(&mut self, connection: ConnectionId, now: Timestamp) -> Option<(ChainId, Told)> {
         let (id, chain) = self.held(connection, now).filter(|(_, chain)| chain.role == TerminalRole::Administrator)?;
-        self.holders.retain(|(holder, _)| *holder != connection);
-        self.end_tokens(&Change::Narrowed, |other| other == id);
+        self.let_go(id);
+        self.befall(id, Change::Narrowed);
         let narrowed = self.begin(chain.narrowed());
         Some((narrowed, self.hold(connection, narrowed)))
     }
@@ -127,12 +137,13 @@ impl Sessions {
         let ends_at = live.chain.token_ends(kind, now, &self.lives);
         let same: Vec<TokenHash> =
             live.tokens.iter().filter(|hash| self.tokens.get(*hash).is_some_and(|token| token.kind == kind)).copied().collect();
-        if let Some(oldest) = same.first().filter(|_| same.len() >= MOST_TOKENS) {
-            live.tokens.retain(|hash| hash != oldest);
-            self.tokens.remove(oldest);
-        }
+        // The new one is entered first, so that the chain is never without any.
         live.tokens.push_back(hash);
         self.tokens.insert(hash, Token { chain: id, kind, ends_at });
+        self.ends.extend(ends_at.map(|end| (end, Ending::Token(hash))));
+        if let Some(oldest) = same.first().filter(|_| same.len() >= MOST_TOKENS) {
+            self.drop_tokens(&[*oldest]);
+        }
         Some(ends_at)
     }
 
@@ -164,33 +175,39 @@ impl Sessions {
         for (holder, id) in self.holders.clone() {
             let held = self.chains.get(&id).map(|live| Held { chain: live.chain, own: Some(id) == own_chain });
             if let Some(reason) = held.and_then(|held| change.told(&held)) {
-                self.holders.retain(|(other, _)| *other != holder);
+                self.let_go(id);
+                self.forget_if_unreachable(id);
                 told.push((holder, reason));
             }
         }
-        self.end_tokens(change, |id| Some(id) == own_chain);
+        let ended = |token: &Token| {
+            let live = self.chains.get(&token.chain);
+            live.is_some_and(|live| change.ends(token.kind, &Held { chain: live.chain, own: Some(token.chain) == own_chain }))
+        };
+        let over: Vec<TokenHash> = self.tokens.iter().filter(|(_, token)| ended(token)).map(|(hash, _)| *hash).collect();
+        self.drop_tokens(&over);
         told
     }
 
-    /// Ends what is over by now, and says who loses their authorisation by it.
+    /// Ends what is over by now, and says who loses their authorisation by it. It looks at nothing else.
     pub fn expire(&mut self, now: Timestamp) -> Told {
-        let over: Vec<ChainId> =
-            self.chains.iter().filter(|(_, live)| is_over(live.chain.ends_at, now)).map(|(id, _)| *id).collect();
         let mut told = Told::new();
-        for id in over {
-            told.extend(self.let_go(id).into_iter().map(|holder| (holder, Reason::Expired)));
-            self.end_tokens(&Change::Expired, |other| other == id);
+        while let Some((_, ending)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
+            match ending {
+                Ending::Chain(id) => {
+                    told.extend(self.let_go(id).map(|holder| (holder, Reason::Expired)));
+                    self.befall(id, Change::Expired);
+                    self.end_chain(id);
+                }
+                Ending::Token(hash) => self.drop_tokens(&[hash]),
+            }
         }
-        let over: Vec<TokenHash> =
-            self.tokens.iter().filter(|(_, token)| is_over(token.ends_at, now)).map(|(hash, _)| *hash).collect();
-        self.drop_tokens(&over);
         told
     }
 
     /// When the next chain or token is over.
     pub fn next_end(&self) -> Option<Timestamp> {
-        let chains = self.chains.values().filter_map(|live| live.chain.ends_at);
-        chains.chain(self.tokens.values().filter_map(|token| token.ends_at)).min()
+        self.ends.first().map(|(end, _)| *end)
     }
 
     /// The connections that hold a role.
@@ -205,8 +222,7 @@ impl Sessions {
 
     /// A connection is gone. What it held stays, for as long as a token leads back to it.
     pub fn gone(&mut self, connection: ConnectionId) {
-        self.holders.retain(|(holder, _)| *holder != connection);
-        self.forget_the_unreachable();
+        self.leave(connection);
     }
 
     /// Begins a chain, for somebody to hold at once.
@@ -216,12 +232,13 @@ impl Sessions {
         if same.len() >= MOST_CHAINS
             && let Some(oldest) = same.into_iter().find(|id| !held(id))
         {
-            self.end_tokens(&Change::Expired, |id| id == oldest);
-            self.chains.remove(&oldest);
+            self.befall(oldest, Change::Expired);
+            self.end_chain(oldest);
         }
         self.last += 1;
         let id = ChainId(self.last);
         self.chains.insert(id, Live { chain, tokens: VecDeque::new() });
+        self.ends.extend(chain.ends_at.map(|end| (end, Ending::Chain(id))));
         id
     }
 
@@ -235,13 +252,24 @@ impl Sessions {
             .into_iter()
             .filter_map(|holder| self.holders.iter().find(|(other, _)| *other == holder).copied())
             .collect();
-        self.holders.retain(|held| held.0 != connection && !lost.contains(held));
+        self.holders.retain(|held| !lost.contains(held));
+        let before = self.holders.iter().position(|(holder, _)| *holder == connection).map(|place| self.holders.swap_remove(place));
         self.holders.push((connection, id));
         for (_, chain) in &lost {
-            self.end_tokens(&Change::Displaced, |id| id == *chain);
+            self.befall(*chain, Change::Displaced);
         }
-        self.forget_the_unreachable();
+        if let Some((_, chain)) = before {
+            self.forget_if_unreachable(chain);
+        }
         lost.into_iter().map(|(holder, _)| (holder, Reason::Displaced)).collect()
+    }
+
+    /// What a connection held, nobody holds any more.
+    fn leave(&mut self, connection: ConnectionId) {
+        if let Some(place) = self.holders.iter().position(|(holder, _)| *holder == connection) {
+            let (_, id) = self.holders.swap_remove(place);
+            self.forget_if_unreachable(id);
+        }
     }
 
     fn let_go(&mut self, id: ChainId) -> Option<ConnectionId> {
@@ -249,28 +277,52 @@ impl Sessions {
         Some(self.holders.swap_remove(place).0)
     }
 
-    fn end_tokens(&mut self, change: &Change, own: impl Fn(ChainId) -> bool) {
-        let ended = |token: &Token| {
-            let live = self.chains.get(&token.chain);
-            live.is_some_and(|live| change.ends(token.kind, &Held { chain: live.chain, own: own(token.chain) }))
-        };
-        let over: Vec<TokenHash> = self.tokens.iter().filter(|(_, token)| ended(token)).map(|(hash, _)| *hash).collect();
+    /// Ends the tokens of a chain that a change of its own ends.
+    fn befall(&mut self, id: ChainId, change: Change) {
+        let Some(live) = self.chains.get(&id) else { return };
+        let held = Held { chain: live.chain, own: true };
+        let ended = |hash: &&TokenHash| self.tokens.get(*hash).is_some_and(|token| change.ends(token.kind, &held));
+        let over: Vec<TokenHash> = live.tokens.iter().filter(ended).copied().collect();
         self.drop_tokens(&over);
+        self.forget_if_unreachable(id);
+    }
+
+    /// A chain that nobody holds is over, with all its tokens.
+    fn end_chain(&mut self, id: ChainId) {
+        let Some(live) = self.chains.remove(&id) else { return };
+        if let Some(end) = live.chain.ends_at {
+            self.ends.remove(&(end, Ending::Chain(id)));
+        }
+        for hash in &live.tokens {
+            self.drop_token(hash);
+        }
+    }
+
+    /// A token is over. Which chain it was of.
+    fn drop_token(&mut self, hash: &TokenHash) -> Option<ChainId> {
+        let token = self.tokens.remove(hash)?;
+        if let Some(end) = token.ends_at {
+            self.ends.remove(&(end, Ending::Token(*hash)));
+        }
+        Some(token.chain)
     }
 
     fn drop_tokens(&mut self, over: &[TokenHash]) {
         for hash in over {
-            if let Some(live) = self.tokens.remove(hash).and_then(|token| self.chains.get_mut(&token.chain)) {
+            let Some(id) = self.drop_token(hash) else { continue };
+            if let Some(live) = self.chains.get_mut(&id) {
                 live.tokens.retain(|other| other != hash);
             }
+            self.forget_if_unreachable(id);
         }
-        self.forget_the_unreachable();
     }
 
     /// A chain that nobody holds and no token speaks for is over.
-    fn forget_the_unreachable(&mut self) {
-        let holders = &self.holders;
-        self.chains.retain(|id, live| !live.tokens.is_empty() || holders.iter().any(|(_, other)| other == id));
+    fn forget_if_unreachable(&mut self, id: ChainId) {
+        let is_held = self.holders.iter().any(|(_, other)| *other == id);
+        if !is_held && self.chains.get(&id).is_some_and(|live| live.tokens.is_empty()) {
+            self.end_chain(id);
+        }
     }
 }
 
@@ -468,5 +520,105 @@ mod tests {
         assert_eq!(terminal.sessions.chains.len(), MOST_CHAINS + 1);
         assert!(terminal.sessions.tokens.len() <= 3 * (MOST_CHAINS + 1));
         assert_eq!((terminal.role(1), terminal.role(499)), (Some(Administrator), Some(User)));
+    }
+
+    /// What must hold at any moment: what ends stands in order, each thing once, and no chain is kept that nothing leads to.
+    fn check(sessions: &Sessions) {
+        let chains = sessions.chains.iter().filter_map(|(id, live)| Some((live.chain.ends_at?, Ending::Chain(*id))));
+        let tokens = sessions.tokens.iter().filter_map(|(hash, token)| Some((token.ends_at?, Ending::Token(*hash))));
+        assert_eq!(sessions.ends, chains.chain(tokens).collect());
+        for (id, live) in &sessions.chains {
+            let held = sessions.holders.iter().filter(|(_, other)| other == id).count();
+            assert!(held == 1 || (held == 0 && !live.tokens.is_empty()), "{id:?} is held by {held}");
+            assert!(live.tokens.iter().all(|hash| sessions.tokens.get(hash).is_some_and(|token| token.chain == *id)));
+        }
+        assert_eq!(sessions.tokens.len(), sessions.chains.values().map(|live| live.tokens.len()).sum::<usize>());
+        assert!(sessions.holders.iter().all(|(_, id)| sessions.chains.contains_key(id)));
+    }
+
+    /// Something that happens at a terminal, drawn by chance.
+    fn happen(terminal: &mut Terminal, tokens: &mut Vec<[TokenHash; 3]>, what: u8, which: u8) {
+        let now = terminal.now;
+        let connection = ConnectionId(u64::from(which % 5));
+        let role = if which & 8 == 0 { User } else { Administrator };
+        let set = |terminal: &mut Terminal, to| terminal.sessions.protection_set(connection, role, to, which & 16 == 0, now);
+        let authorised = match what % 10 {
+            0 | 1 => {
+                let method = [Unsecured, Password, Pin, CommandLinePin][usize::from(which / 64)];
+                terminal.sessions.authorise(connection, role, Origin::Anew(method), now).map(|(id, _)| id)
+            }
+            2 => {
+                let back = tokens.get(usize::from(which) % tokens.len().max(1)).and_then(|[token, ..]| terminal.back(*token));
+                back.and_then(|back| terminal.sessions.authorise(connection, role, back, now)).map(|(id, _)| id)
+            }
+            3 => terminal.sessions.narrow(connection, now).map(|(id, _)| id),
+            4 => terminal.sessions.held(connection, now).map(|(id, _)| id),
+            5 => set(terminal, [Protection::Password, Protection::Pin][usize::from(which / 128)]).and_then(|(id, _)| id),
+            6 => {
+                let changes = [Change::Cleared, Change::PlanLost, Change::PictureChanged];
+                terminal.sessions.follow(&changes[usize::from(which) % 3], Some(connection));
+                None
+            }
+            7 => {
+                terminal.sessions.gone(connection);
+                None
+            }
+            8 => {
+                terminal.sessions.forget(&tokens.iter().skip(usize::from(which)).take(1).copied().collect::<Vec<_>>().concat());
+                None
+            }
+            _ => {
+                let spans = [1, 299, 300, MONTH / 30, MONTH - 1, MONTH];
+                terminal.now = now.after(Duration::from_secs(spans[usize::from(which) % spans.len()]));
+                None
+            }
+        };
+        tokens.extend(authorised.map(|id| terminal.all(id)));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn what_ends_stands_in_order_and_time_ends_that_and_nothing_else(happens: Vec<(u8, u8)>) {
+            let (mut terminal, mut tokens) = (Terminal::new(), Vec::new());
+            for (what, which) in happens {
+                happen(&mut terminal, &mut tokens, what, which);
+                check(&terminal.sessions);
+                let (now, before) = (terminal.now, terminal.sessions.ends.clone());
+                let next = terminal.sessions.next_end();
+                assert_eq!(next, before.iter().map(|(end, _)| *end).min());
+                let holders = terminal.sessions.holders.clone();
+                let over = |id: &ChainId| is_over(terminal.sessions.chains[id].chain.ends_at, now);
+                let mut lost: Vec<_> = holders.iter().filter(|(_, id)| over(id)).map(|(holder, _)| *holder).collect();
+                let mut told: Vec<_> = terminal.sessions.expire(now).into_iter().map(|(holder, _)| holder).collect();
+                told.sort();
+                lost.sort();
+                assert_eq!(told, lost);
+                check(&terminal.sessions);
+                assert!(terminal.sessions.next_end().is_none_or(|end| end > now));
+                if next.is_none_or(|next| next > now) {
+                    assert_eq!(terminal.sessions.ends, before);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn time_looks_at_nothing_but_what_is_over() {
+        let mut terminal = Terminal::new();
+        for connection in 0..40 {
+            terminal.authorise(connection, User, Origin::Anew(Password));
+        }
+        // What is not over is made unfindable: a look at it would find that it does not add up.
+        let later = terminal.sessions.ends.split_off(&(after(301), Ending::Chain(ChainId(0))));
+        let (chains, tokens) = (terminal.sessions.chains.len(), terminal.sessions.tokens.len());
+        assert!(terminal.sessions.expire(after(20 * MONTH)).is_empty());
+        assert_eq!(terminal.sessions.chains.len(), chains);
+        // That of the one who was not displaced.
+        assert_eq!(terminal.sessions.tokens.len(), tokens - 1);
+        terminal.sessions.ends = later;
+        assert_eq!(terminal.sessions.expire(after(20 * MONTH)), [(ConnectionId(39), Reason::Expired)]);
+        assert!(terminal.sessions.chains.is_empty() && terminal.sessions.tokens.is_empty());
     }
 }
