@@ -68,7 +68,8 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         services: Mutex::default(),
     });
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
-    let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, proxies: Proxies::default() });
+    let (here, name) = (Arc::clone(&world), "echo".to_owned());
+    let site = Arc::new(Site { world: here, mounts, terminal: None, proxies: Proxies::default(), name, strangers: None });
     let turning = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -566,7 +566,7 @@ fn bucket_of(hash: &[u8; 16], buckets: usize) -> usize {
 }
 
 /// The part of an address that one subscriber holds: all of an IPv4 address, 64 bits of an IPv6 address.
-fn network(address: IpAddr) -> [u8; 16] {
+pub fn network(address: IpAddr) -> [u8; 16] {
     let address = match address.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64),

@@ -20,7 +20,16 @@ pub struct Place {
     pub steps: u16,
 }
 
-/// A listener of a gate's own. What travels there is not encrypted.
+/// How many connections may be at a listener that nobody was ever let in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostStrangers {
+    /// All of them together.
+    pub here: usize,
+    /// Of one source: an IPv4 address, or 64 bits of an IPv6 one.
+    pub of_source: usize,
+}
+
+/// A listener of a gate's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// What operators are told it is.
@@ -31,6 +40,10 @@ pub struct Listener {
     pub terminal: Option<TerminalName>,
     /// Some clients cannot reach ports from this one on.
     pub ports_below: Option<u16>,
+    /// Whether TLS is spoken there, with the server's certificate. Otherwise nothing is encrypted.
+    pub encrypted: bool,
+    /// How many may wait there to be let in; none: nobody is let in there, and each request proves itself.
+    pub strangers: Option<MostStrangers>,
 }
 
 /// What answers on the listeners, by their place in the list, once it is known which port each of them got.

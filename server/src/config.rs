@@ -436,6 +436,9 @@ impl Config {
                 insecure_gates.push(gate.name);
             }
             if let Some(own) = (gate.own)(&section).map_err(bad)? {
+                if own.listeners.iter().any(|listener| listener.encrypted) && written.tls.is_none() {
+                    return Err(bad(BadSetting::new("tls", "needs a certificate and a key below [tls]")));
+                }
                 if let Some(key) = own.shared_services.first() {
                     return Err(bad(BadSetting::new(key, "this version passes nothing on to a service that connections share")));
                 }

@@ -36,6 +36,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use crate::listen::Wire;
+use crate::listen::strangers::Stranger;
 use crate::relay::{Came, Relay, Via};
 use crate::world::{Asked, World};
 
@@ -106,6 +107,8 @@ pub struct Socket {
     pub connection: ConnectionId,
     /// What it is attached to already.
     pub attachment: Option<Attachment>,
+    /// Its place among those that were never let in, where these are counted.
+    pub stranger: Option<Box<Stranger>>,
     /// The longest message, in bytes.
     pub max_message: usize,
     /// What talks on it.
@@ -150,6 +153,7 @@ impl Socket {
             stream,
             talk: self.talk,
             attachment: self.attachment,
+            stranger: self.stranger,
             pending: None,
             held: None,
             outbox: Outbox::default(),
@@ -189,6 +193,7 @@ struct Talking<S: Wire> {
     stream: WebSocketStream<S>,
     talk: Box<dyn Talk>,
     attachment: Option<Attachment>,
+    stranger: Option<Box<Stranger>>,
     pending: Option<oneshot::Receiver<Outcome>>,
     /// What others learn once the frames that wait are out; dropped with the socket, it takes back what nobody was told.
     held: Option<HeldEvents>,
@@ -314,6 +319,7 @@ impl<S: Wire> Talking<S> {
         }
         if attachment.is_some() {
             self.attachment = attachment;
+            self.stranger = None;
         }
         self.talk.answer(now, reply, &mut self.outbox);
         self.held = Some(held).filter(|held| !held.is_nothing());

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
+use crate::listen::strangers::Strangers;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
 use crate::operator;
@@ -176,25 +177,36 @@ impl Server {
             let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
             let Some(Own { listeners, mounts, .. }) = wanted else { continue };
             let mut these = Vec::new();
-            for Listener { name, place, terminal, ports_below } in listeners {
-                let (listener, address) = listen(place).await.map_err(|fault| format!("{}.{name}: {fault}", gate.name))?;
-                warn_of(gate.name, &name, address, ports_below);
-                let site = Site { world: Arc::clone(&world), mounts: Vec::new(), terminal, proxies: config.proxies.clone() };
-                these.push((listener, site, address.port()));
+            for Listener { name, place, terminal, ports_below, encrypted, strangers } in listeners {
+                let name_here = format!("{}.{name}", gate.name);
+                let (listener, address) = listen(place).await.map_err(|fault| format!("{name_here}: {fault}"))?;
+                let certificates = match &secure {
+                    Some((_, _, certificates)) if encrypted => Some(Arc::clone(certificates)),
+                    None if encrypted => return Err(format!("{name_here}: is encrypted, and there is no certificate")),
+                    _ => None,
+                };
+                warn_of(gate.name, &name, address, ports_below, encrypted);
+                let (world, strangers) = (Arc::clone(&world), strangers.map(Strangers::new));
+                let site =
+                    Site { world, mounts: Vec::new(), terminal, proxies: config.proxies.clone(), name: name_here, strangers };
+                these.push((listener, site, address.port(), certificates));
                 own.push((gate.name, name, address));
             }
-            let ports: Vec<u16> = these.iter().map(|(_, _, port)| *port).collect();
+            let ports: Vec<u16> = these.iter().map(|(_, _, port, _)| *port).collect();
             for (index, mount) in mounts(&ports) {
-                if let Some((_, site, _)) = these.get_mut(index) {
+                if let Some((_, site, ..)) = these.get_mut(index) {
                     site.mounts.push((gate.name, mount));
                 }
             }
             sites.extend(these);
         }
         let operators = operator::listen(&config.data, core.identity.clone())?;
-        let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, proxies: config.proxies });
+        let (world_here, name) = (Arc::clone(&world), "http".to_owned());
+        let site = Site { world: world_here, mounts, terminal: None, proxies: config.proxies, name, strangers: None };
+        let site = Arc::new(site);
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
-        accepting.extend(sites.into_iter().map(|(listener, site, _)| tokio::spawn(accept(listener, Arc::new(site), None))));
+        let spawn = |(listener, site, _, files)| tokio::spawn(accept(listener, Arc::new(site), files));
+        accepting.extend(sites.into_iter().map(spawn));
         let (mut https, mut certificates) = (None, None);
         if let Some((listener, address, files)) = secure {
             accepting.push(tokio::spawn(accept(listener, site, Some(Arc::clone(&files)))));
@@ -287,9 +299,9 @@ impl Drop for Ending {
     }
 }
 
-/// What is good to know of a listener of a gate's own, where nothing is encrypted.
-fn warn_of(gate: &str, name: &str, address: SocketAddr, ports_below: Option<u16>) {
-    if !address.ip().is_loopback() {
+/// What is good to know of a listener of a gate's own.
+fn warn_of(gate: &str, name: &str, address: SocketAddr, ports_below: Option<u16>, encrypted: bool) {
+    if !encrypted && !address.ip().is_loopback() {
         tracing::warn!(gate, %address, "{gate}.{name} is open to others at {address}, and whoever is on the way reads passwords");
     }
     if ports_below.is_some_and(|end| address.port() >= end) {

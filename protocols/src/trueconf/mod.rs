@@ -52,11 +52,21 @@ fn own(section: &Section) -> Result<Option<Own>, BadSetting> {
     if settings.terminals.is_empty() {
         return Ok(None);
     }
-    let listener = |name: String, place: Place, terminal| Listener { name, place, terminal, ports_below: Some(PORTS_BELOW) };
-    let mut listeners = vec![listener("web".to_owned(), settings.web, None), listener("http".to_owned(), settings.http, None)];
+    let encrypted = settings.tls;
+    let listener = |name: String, place: Place, terminal, strangers| Listener {
+        name,
+        place,
+        terminal,
+        ports_below: Some(PORTS_BELOW),
+        encrypted,
+        strangers,
+    };
+    let mut listeners =
+        vec![listener("web".to_owned(), settings.web, None, None), listener("http".to_owned(), settings.http, None, None)];
     let first = listeners.len();
     let control = |terminal: &settings::TerminalSettings| {
-        listener(format!("control.{}", terminal.name.as_str()), terminal.control, Some(terminal.name.clone()))
+        let name = format!("control.{}", terminal.name.as_str());
+        listener(name, terminal.control, Some(terminal.name.clone()), Some(settings.strangers))
     };
     listeners.extend(settings.terminals.iter().map(control));
     let devices = settings.terminals.iter().enumerate().filter(|(_, terminal)| terminal.device.is_some());
@@ -94,6 +104,11 @@ mod tests {
         let hall = own("terminals = [{ name = 'hall', pin = 'x', device = 'ws://127.0.0.1:1/' }]").expect("it listens");
         let names: Vec<_> = hall.listeners.iter().map(|listener| &*listener.name).collect();
         assert_eq!(names, ["web", "http", "control.hall"]);
+        assert!(hall.listeners.iter().all(|listener| !listener.encrypted));
+        let strangers: Vec<_> = hall.listeners.iter().map(|listener| listener.strangers.is_some()).collect();
+        assert_eq!(strangers, [false, false, true]);
+        let hidden = own("tls = true\nterminals = [{ name = 'hall' }]").expect("it listens");
+        assert!(hidden.listeners.iter().all(|listener| listener.encrypted));
         assert_eq!(hall.listeners[2].terminal.as_ref().map(|name| name.as_str()), Some("hall"));
         assert_eq!(hall.shared_services, ["terminals[0].device"]);
         let at: Vec<_> = (hall.mounts)(&[8080, 8766, 8765]).into_iter().map(|(index, mount)| (index, mount.at)).collect();

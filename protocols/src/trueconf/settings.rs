@@ -11,13 +11,14 @@ use gatepost_identity::terminal::{LockOut, TerminalName};
 use http::Uri;
 use serde::Deserialize;
 
-use crate::listener::Place;
+use crate::listener::{MostStrangers, Place};
 use crate::section::{BadSetting, Section};
 
 /// The section as it is written. Spans are in seconds.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Written {
+    tls: bool,
     lenient_empty: bool,
     administrators_pin: bool,
     origins: Vec<String>,
@@ -30,6 +31,8 @@ struct Written {
     answer_within: u64,
     unauthorized_for: u64,
     after_attempt: u64,
+    max_unauthorized: usize,
+    max_unauthorized_of_source: usize,
     device_answers_within: u64,
     connection_life: u64,
     pin_set_life: u64,
@@ -44,6 +47,7 @@ impl Default for Written {
     fn default() -> Written {
         let lives = TerminalLives::default();
         Written {
+            tls: false,
             lenient_empty: false,
             administrators_pin: true,
             origins: Vec::new(),
@@ -56,6 +60,8 @@ impl Default for Written {
             answer_within: 10,
             unauthorized_for: 300,
             after_attempt: 30,
+            max_unauthorized: 1024,
+            max_unauthorized_of_source: 64,
             device_answers_within: 30,
             connection_life: lives.connection.as_secs(),
             pin_set_life: lives.pin_set.as_secs(),
@@ -135,6 +141,8 @@ pub(super) struct TerminalSettings {
 /// The settings in force, shared by every connection.
 #[derive(Debug)]
 pub(super) struct Settings {
+    /// Whether TLS is spoken on all listeners of the gate.
+    pub tls: bool,
     /// Whether an empty `role` or `type` is as good as none.
     pub lenient_empty: bool,
     /// Whether an administrator may be secured by a PIN.
@@ -158,6 +166,8 @@ pub(super) struct Settings {
     pub unauthorized_for: Duration,
     /// How long it lives at least after its last attempt: 1 second to 1 hour.
     pub after_attempt: Duration,
+    /// How many connections of a terminal may be there that were never authorised, and how many of them one source's: 1 to 100,000.
+    pub strangers: MostStrangers,
     /// How long a device may take: 1 second to 5 minutes.
     pub device_answers_within: Duration,
     /// How long what is issued lives, each a second to ten years.
@@ -196,7 +206,12 @@ impl Settings {
         }
         within("max_message", written.max_message as u64, 1024, 1024 * 1024, "bytes")?;
         within("max_unsent", written.max_unsent as u64, 4096, 16 * 1024 * 1024, "bytes")?;
+        let (here, of_source) = (written.max_unauthorized, written.max_unauthorized_of_source);
+        within("max_unauthorized", here as u64, 1, 100_000, "connections")?;
+        within("max_unauthorized_of_source", of_source as u64, 1, 100_000, "connections")?;
         let settings = Settings {
+            tls: written.tls,
+            strangers: MostStrangers { here, of_source },
             lock_out: lock_out(&written.lock_out)?,
             lenient_empty: written.lenient_empty,
             administrators_pin: written.administrators_pin,
@@ -322,6 +337,7 @@ mod tests {
     fn defaults_are_what_the_core_has_and_can_be_set() {
         let settings = read("").expect("defaults");
         assert_eq!((settings.lives, settings.lock_out), (TerminalLives::default(), LockOut::default()));
+        assert_eq!((settings.tls, settings.strangers), (false, MostStrangers { here: 1024, of_source: 64 }));
         assert_eq!((settings.max_message, settings.lenient_empty, settings.administrators_pin), (65536, false, true));
         let settings = read(
             "http_life = 60\nlock_out = { free = 3, first_wait = 10 }\nterminals = [{ name = 'a', pin = 'pin123', device = \
@@ -342,6 +358,9 @@ mod tests {
             ("answer_within = 0", "answer_within"),
             ("unauthorized_for = 3601", "unauthorized_for"),
             ("http_life = 0", "http_life"),
+            ("tls = 'yes'", "tls"),
+            ("max_unauthorized = 0", "max_unauthorized"),
+            ("max_unauthorized_of_source = 100001", "max_unauthorized_of_source"),
             ("web = '127.0.0.1'", "web"),
             ("web = '127.0.0.1:9'\nhttp = '127.0.0.1:9'", "http"),
             ("http = '127.0.0.1:9'\nterminals = [{ name = 'a', control = '127.0.0.1:9' }]", "terminals[0].control"),

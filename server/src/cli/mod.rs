@@ -15,13 +15,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
 use self::keys::{ApiKey, Key, Token};
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
+use crate::listen::tls::closed_to_others;
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
 use crate::{demo, telemetry};
@@ -97,7 +99,7 @@ struct Serve {
     /// here; a file or the environment keeps it to yourself. `-pin` is understood too
     #[arg(long, value_name = "PIN", env = "GATEPOST_PIN", hide_env_values = true, conflicts_with = "pin_file")]
     pin: Option<String>,
-    /// The same, as the first line of a file
+    /// The same, as the first line of a file that nobody else may read
     #[arg(long, value_name = "FILE")]
     pin_file: Option<PathBuf>,
 }
@@ -111,6 +113,7 @@ impl std::fmt::Debug for Serve {
 impl Serve {
     fn begun(&self) -> Result<Begun, String> {
         let read = |path: &PathBuf| {
+            closed_to_others(path)?;
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok::<_, String>(text.lines().next().unwrap_or_default().to_owned())
         };
@@ -247,22 +250,39 @@ enum Audit {
     },
 }
 
+/// What was typed, with `-pin` of `serve` as `--pin`: those who start such a terminal are used to write it with one dash.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut serves = false;
+    arguments.into_iter().map(move |argument| match argument.to_str() {
+        Some(text) if serves && (text == "-pin" || text.starts_with("-pin=")) => OsString::from(format!("-{text}")),
+        text => {
+            serves |= text == Some("serve");
+            argument
+        }
+    })
+}
+
+/// Whether others on this machine can see a PIN among what was typed.
+fn shows_a_pin(matches: &ArgMatches) -> bool {
+    let serve = matches.subcommand_matches("serve");
+    serve.is_some_and(|serve| serve.value_source("pin") == Some(ValueSource::CommandLine))
+}
+
 /// Runs what was typed.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // Those who start such a terminal are used to write it with one dash.
-    let one_dash = |argument: OsString| match argument.to_str() {
-        Some(text) if text == "-pin" || text.starts_with("-pin=") => OsString::from(format!("-{text}")),
-        _ => argument,
-    };
-    let cli = match Cli::try_parse_from(arguments.into_iter().map(one_dash)) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(with_two_dashes(arguments)).and_then(|matches| {
+        let shows_a_pin = shows_a_pin(&matches);
+        Cli::from_arg_matches(&matches).map(|cli| (cli, shows_a_pin))
+    });
+    let (cli, shows_a_pin) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version go to standard output and succeed; the library knows which is which.
             error.print().ok();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match run_command(cli) {
+    match run_command(cli, shows_a_pin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(complaint) => {
             writeln!(std::io::stderr(), "gatepost: {complaint}").ok();
@@ -271,7 +291,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run_command(cli: Cli) -> Result<(), String> {
+fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     if let Command::Demo { exit } = cli.command {
         telemetry::start("warn")?;
@@ -291,6 +311,11 @@ fn run_command(cli: Cli) -> Result<(), String> {
     let serves = matches!(cli.command, Command::Serve(_));
     // A command that runs without a server has no log of its own: what goes wrong is its answer.
     telemetry::start(if serves { &config.log } else { "error" })?;
+    if shows_a_pin {
+        tracing::warn!(
+            "the PIN stands on the command line, where others on this machine can see it; --pin-file and GATEPOST_PIN keep it"
+        );
+    }
     let json = cli.json;
     let result = runtime.block_on(async move {
         match cli.command {
@@ -487,6 +512,17 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_dash_is_two_for_the_pin_of_serve_and_nowhere_else() {
+        let check = |typed: &str, expected: &str| {
+            let told: Vec<OsString> = with_two_dashes(typed.split(' ').map(OsString::from)).collect();
+            assert_eq!(told, expected.split(' ').map(OsString::from).collect::<Vec<_>>());
+        };
+        check("gatepost serve -pin x", "gatepost serve --pin x");
+        check("gatepost --config f serve -pin=x --terminal a", "gatepost --config f serve --pin=x --terminal a");
+        check("gatepost apikey mint --letters -pin", "gatepost apikey mint --letters -pin");
     }
 
     #[test]

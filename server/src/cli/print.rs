@@ -127,7 +127,10 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     }
     for (gate, section) in &config.gates {
         let own = (gate.own)(section).ok().flatten();
-        let open = own.iter().flat_map(|own| &own.listeners).filter(|listener| !listener.place.address.ip().is_loopback());
+        let open = own
+            .iter()
+            .flat_map(|own| &own.listeners)
+            .filter(|listener| !listener.encrypted && !listener.place.address.ip().is_loopback());
         weak.extend(open.map(|listener| {
             format!("{}.{}: open to others at {}, and nothing is encrypted there", gate.name, listener.name, listener.place.address)
         }));

@@ -4,13 +4,14 @@
 //! over a parsed, bounded request and writes the response that it gets.
 
 pub mod peer;
+pub mod strangers;
 pub mod tls;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -36,6 +37,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
 use crate::listen::peer::{Odd, Proxies};
+use crate::listen::strangers::{NoRoom, Stranger, Strangers};
 use crate::listen::tls::Certificates;
 use crate::world::World;
 
@@ -47,6 +49,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_HEADER: usize = 16 * 1024;
 /// How many bytes TLS holds for a peer that does not read. They count as sent, so they are few.
 const MOST_UNSENT: usize = 16 * 1024;
+/// How long, and for how much, whoever is turned away unheard is still listened to, so that what they are told is not lost in a
+/// reset.
+const TURNING_AWAY: Duration = Duration::from_secs(1);
+const MOST_UNHEARD: u64 = 64 * 1024;
+/// A TLS record with nothing but an alert, `internal_error`, and that it is fatal (RFC 8446 section 6.2).
+const TLS_ALERT: &[u8; 7] = &[21, 3, 3, 0, 2, 2, 80];
 /// How long to wait after the system could not accept a connection, so that a lack of descriptors does not spin.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -60,7 +68,14 @@ pub struct Site {
     pub terminal: Option<TerminalName>,
     /// Who is believed about where a peer comes from.
     pub proxies: Proxies,
+    /// What operators are told it is.
+    pub name: String,
+    /// Who waits here to be let in, where that is counted.
+    pub strangers: Option<Arc<Strangers>>,
 }
+
+/// The place of a connection, until it is a socket's.
+type Seat = Option<Arc<Mutex<Option<Stranger>>>>;
 
 /// Accepts connections and serves each in a task of its own, until it is dropped. With certificates, over TLS.
 pub async fn accept(listener: TcpListener, site: Arc<Site>, certificates: Option<Arc<Certificates>>) {
@@ -97,21 +112,61 @@ async fn welcome(
     if site.proxies.introduces(address) {
         peer = tokio::time::timeout(HEADER_TIMEOUT, peer::introduced(&mut stream, peer)).await??;
     }
+    let seat = match site.seat_for(peer) {
+        Ok(seat) => seat,
+        Err(no_room) => return Ok(Box::pin(turn_away(stream, no_room, certificates.is_some())).await?),
+    };
     let Some(certificates) = certificates else {
-        return Ok(Box::pin(http_on(stream, peer, site)).await?);
+        return Ok(Box::pin(http_on(stream, peer, site, seat)).await?);
     };
     let acceptor = TlsAcceptor::from(certificates.current());
     let accepting = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MOST_UNSENT)));
     // Boxed, so that the handshake's room is given back before the connection goes on.
     let stream = Box::pin(tokio::time::timeout(HEADER_TIMEOUT, accepting)).await??;
-    Ok(Box::pin(http_on(stream, Peer { secure: true, ..peer }, site)).await?)
+    Ok(Box::pin(http_on(stream, Peer { secure: true, ..peer }, site, seat)).await?)
+}
+
+impl Site {
+    /// A place for a connection, where such are counted. Whom a proxy speaks for is known from its requests only.
+    fn seat_for(&self, peer: Peer) -> Result<Seat, NoRoom> {
+        let Some(strangers) = &self.strangers else { return Ok(None) };
+        let source = (!self.proxies.speaks_for(peer.address)).then_some(peer.address);
+        let admitted = strangers.admit(source).inspect_err(|no_room| self.turned_away(peer, *no_room));
+        admitted.map(|stranger| Some(Arc::new(Mutex::new(Some(stranger)))))
+    }
+
+    fn turned_away(&self, peer: Peer, no_room: NoRoom) {
+        if let Some(strangers) = &self.strangers {
+            strangers.turned_away(&self.name, peer.address, no_room, self.world.clock.instant());
+        }
+    }
+}
+
+/// Tells a connection that there is no room for it, whatever it wants, and ends it.
+async fn turn_away(mut stream: TcpStream, no_room: NoRoom, encrypted: bool) -> io::Result<()> {
+    if encrypted {
+        stream.write_all(TLS_ALERT).await?;
+    } else {
+        let Response { status, body, .. } = no_room.response();
+        let body = match &body {
+            Body::Bytes(bytes) => &bytes[..],
+            Body::Upgrade(_) => b"",
+        };
+        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(&[head.as_bytes(), body].concat()).await?;
+    }
+    stream.shutdown().await?;
+    let unheard = async { tokio::io::copy(&mut stream.take(MOST_UNHEARD), &mut tokio::io::sink()).await };
+    // Whoever goes on talking past that hears a reset.
+    tokio::time::timeout(TURNING_AWAY, unheard).await.ok();
+    Ok(())
 }
 
 /// HTTP on one connection.
-fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>) -> impl Future<Output = hyper::Result<()>> + Send {
+fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl Future<Output = hyper::Result<()>> + Send {
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(respond::<S>(&site, peer, request).await) }
+        let (site, seat) = (Arc::clone(&site), seat.clone());
+        async move { Ok::<_, Infallible>(respond::<S>(&site, peer, &seat, request).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -122,7 +177,12 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>) -> impl Future<Outpu
     http.serve_connection(TokioIo::new(stream), service).with_upgrades()
 }
 
-async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+async fn respond<S: Wire>(
+    site: &Arc<Site>,
+    peer: Peer,
+    seat: &Seat,
+    mut request: hyper::Request<Incoming>,
+) -> hyper::Response<Full<Bytes>> {
     let peer = match site.proxies.behind(peer, request.headers()) {
         Ok(peer) => peer,
         Err(Odd(what)) => {
@@ -162,6 +222,11 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
         (body, _) => return plain(Response { body, ..response }),
     };
     let Upgrade { subprotocol, max_message, conversation, upstream } = body;
+    let mut stranger = seat.as_ref().and_then(|seat| seat.lock().unwrap_or_else(PoisonError::into_inner).take());
+    if let Some(Err(no_room)) = stranger.as_mut().map(|stranger| stranger.is_of(peer.address)) {
+        site.turned_away(peer, no_room);
+        return last(plain(no_room.response()));
+    }
     let mut answer = hyper::Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = response.headers;
@@ -175,7 +240,9 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
     }
     let counted = Open::count(&site.world);
     let (world, terminal) = (Arc::clone(&site.world), site.terminal.clone());
-    let socket = Socket { world, gate, terminal, peer, connection, attachment, max_message, talk: conversation, upstream, counted };
+    let talk = conversation;
+    let stranger = stranger.map(Box::new);
+    let socket = Socket { world, gate, terminal, peer, connection, attachment, stranger, max_message, talk, upstream, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.
@@ -326,9 +393,7 @@ mod tests {
     fn a_connection_that_says_nothing_costs_little() {
         let most = |what: &str, size: usize, most: usize| assert!(size <= most, "{what}: {size} bytes, and not {most}");
         most("the task of a connection", size_of_returned(attend), 768);
-        let http = |stream, peer, site, ()| http_on::<TcpStream>(stream, peer, site);
-        most("HTTP, in a box of its own", size_of_returned(http), 704);
-        let https = |stream, peer, site, ()| http_on::<TlsStream<TcpStream>>(stream, peer, site);
-        most("HTTP over TLS, in a box of its own", size_of_returned(https), 1920);
+        most("HTTP, in a box of its own", size_of_returned(http_on::<TcpStream>), 704);
+        most("HTTP over TLS, in a box of its own", size_of_returned(http_on::<TlsStream<TcpStream>>), 1920);
     }
 }

@@ -56,6 +56,11 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether requests of a connection from here say whose they are.
+    pub fn speaks_for(&self, address: IpAddr) -> bool {
+        self.fields != Fields::None && self.trusts(address)
+    }
+
     /// Whether a connection from here must begin with a PROXY header.
     pub fn introduces(&self, address: IpAddr) -> bool {
         self.protocol && self.trusts(address)
