@@ -85,7 +85,7 @@ impl Core {
                     Some(None) => Reading::Refused,
                     Some(Some((_, chain))) => Reading::Stands(chain.role),
                 };
-                (Shown::Text(reading), Some(text), found.flatten().map(|(id, _)| id))
+                (Shown::Text(reading), Some(text), found.flatten().map(|_| hash(text)))
             }
             _ => (Shown::Unsecured, None, None),
         };
