@@ -10,8 +10,9 @@
 //! a terminal:               as `terminal/lockout.rs` has it
 //! ```
 //!
-//! The table has a fixed size and is keyed by a secret hash, so that nobody can aim at a slot. Nothing that still counts is
-//! ever evicted: where a bucket is full, newcomers share one more slot, which is stricter because they share it.
+//! The tables have a fixed size and are keyed by a secret hash, so that nobody can aim at a slot. Nothing that still counts is
+//! ever evicted: where a bucket is full, newcomers share one more slot, which is stricter because they share it. What a crowd of
+//! strangers can fill stands apart from what it must not crowd out: each [`Table`] for itself.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -61,7 +62,8 @@ pub struct ThrottleSettings {
     pub token_forgives: Duration,
     /// How many wrong secrets of a terminal are too many.
     pub terminals: LockOut,
-    /// How many names and sources are counted apart, rounded up to whole buckets of eight; 48 bytes each.
+    /// How many names and sources are counted apart, rounded up to whole buckets of eight; 48 bytes each. As many again are
+    /// sources at terminals.
     pub entries: usize,
 }
 
@@ -100,6 +102,8 @@ pub enum Key {
     Client(ClientId),
     /// The secrets of a terminal, by one source.
     Terminal(TerminalName, IpAddr),
+    /// The same, by a source that has shown one of them before: a budget that a crowd of strangers cannot spend.
+    TerminalFamiliar(TerminalName, IpAddr),
     /// The PINs of a terminal, by everybody.
     TerminalPins(TerminalName),
 }
@@ -124,7 +128,12 @@ pub struct Charge(Vec<Charged>);
 struct Charged {
     slot: u32,
     key: [u8; 16],
+    /// What stood there before, and what since.
+    counts: [Count; 2],
 }
+
+/// A count and its moment, as a slot has them.
+type Count = (u32, i64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -137,23 +146,54 @@ enum Rule {
     Mark = 4,
     Terminal = 5,
     TerminalPins = 6,
+    TerminalFamiliar = 7,
 }
 
 impl Rule {
-    /// Whether it counts for a terminal, which is done in a table of its own.
+    /// Whether it counts for a terminal.
     fn is_terminals(self) -> bool {
-        matches!(self, Rule::Terminal | Rule::TerminalPins)
+        matches!(self, Rule::Terminal | Rule::TerminalPins | Rule::TerminalFamiliar)
+    }
+
+    /// Where it is counted.
+    fn table(self) -> Table {
+        match self {
+            Rule::Free | Rule::Name | Rule::Source | Rule::Token => Table::Counts,
+            Rule::Mark => Table::Marks,
+            Rule::Terminal => Table::Terminals,
+            Rule::TerminalFamiliar => Table::Insiders,
+            Rule::TerminalPins => Table::Pins,
+        }
     }
 
     /// Which of a bucket's shared slots is for newcomers of this rule.
     fn shared(self) -> usize {
         OWN + match self {
-            Rule::Free | Rule::Name | Rule::Mark | Rule::Terminal => 0,
-            Rule::Source | Rule::TerminalPins => 1,
+            Rule::Free | Rule::Name | Rule::Mark | Rule::Terminal | Rule::TerminalFamiliar | Rule::TerminalPins => 0,
+            Rule::Source => 1,
             Rule::Token => 2,
         }
     }
 }
+
+/// The tables, in the order in which their buckets are numbered.
+#[derive(Clone, Copy)]
+enum Table {
+    /// Names, accounts, clients and sources.
+    Counts,
+    /// Familiar sources, so that they crowd out no count; here the oldest gives way.
+    Marks,
+    /// Sources at terminals: guesses there are no reason to be stricter with names.
+    Terminals,
+    /// Sources that have shown a terminal's secret. Nobody else gets in here, so no stranger fills it.
+    Insiders,
+    /// Terminals, for their PINs. As many as are served, so it is never full, and none loses a count by sharing it.
+    Pins,
+}
+
+const TABLES: usize = 5;
+/// Buckets for the PINs of terminals.
+const PINS: usize = 128;
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -182,15 +222,11 @@ const FAMILIAR: i64 = 90 * 24 * 60 * 60 * 1000;
 
 type Bucket = [Slot; WIDTH];
 
-/// The table.
+/// The tables.
 pub struct Throttle {
     settings: ThrottleSettings,
     secret: hmac::Key,
-    counts: Vec<Mutex<Bucket>>,
-    /// Familiar sources stand apart, so that they crowd out no count; here the oldest gives way.
-    marks: Vec<Mutex<Bucket>>,
-    /// What counts for terminals stands apart too: guesses of them are no reason to be stricter with names and sources.
-    terminals: Vec<Mutex<Bucket>>,
+    tables: [Vec<Mutex<Bucket>>; TABLES],
     dirty: Mutex<std::collections::BTreeSet<u32>>,
 }
 
@@ -201,9 +237,7 @@ impl Throttle {
         let table = |buckets: usize| (0..buckets).map(|_| Mutex::new([EMPTY; WIDTH])).collect();
         let throttle = Throttle {
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
-            counts: table(buckets),
-            marks: table(buckets.div_ceil(4)),
-            terminals: table(buckets.div_ceil(8)),
+            tables: [buckets, buckets.div_ceil(4), buckets, buckets.div_ceil(8), PINS].map(table),
             settings,
             dirty: Mutex::default(),
         };
@@ -263,10 +297,17 @@ impl Throttle {
             if slot.key != charged.key && !is_shared(charged.slot) {
                 continue;
             }
-            // Only the count goes back. Were the moment to go back too, whoever settles last could make others' failures old.
-            slot.failures = slot.failures.saturating_sub(1);
+            // Only the count goes back. Were the moment to go back too, whoever settles last could make others' failures old. At a
+            // terminal a right secret may be shown again and again beside what counts, so there it moves nothing, unless
+            // somebody else was charged meanwhile.
+            let [before, since] = charged.counts;
+            if slot.rule.is_terminals() && (slot.failures, slot.last) == since {
+                (slot.failures, slot.last) = before;
+            } else {
+                slot.failures = slot.failures.saturating_sub(1);
+            }
             // What a success forgets is a name's own count; a count that strangers share only gets its charge back.
-            let forgets = matches!(slot.rule, Rule::Name | Rule::Terminal);
+            let forgets = matches!(slot.rule, Rule::Name | Rule::Terminal | Rule::TerminalFamiliar);
             if settled == Settled::Proved && forgets && !is_shared(charged.slot) {
                 slot.failures = 0;
             }
@@ -280,22 +321,26 @@ impl Throttle {
 
     /// Whether this source has logged in to this account before.
     pub fn is_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) -> bool {
-        let hash = self.mark(source, account);
-        let slots = lock(&self.marks[bucket_of(&hash, self.marks.len())]);
-        slots.iter().any(|slot| slot.rule == Rule::Mark && slot.key == hash && now.millis() - slot.last < FAMILIAR)
+        self.is_marked(now, &account_mark(source, account))
     }
 
     /// Remembers that this source has logged in to this account.
     pub fn mark_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) {
-        let hash = self.mark(source, account);
-        let bucket = bucket_of(&hash, self.marks.len());
-        let mut slots = lock(&self.marks[bucket]);
-        let known = slots.iter().position(|slot| slot.rule == Rule::Mark && slot.key == hash);
-        let oldest = (0..WIDTH).min_by_key(|&index| slots[index].last).unwrap_or(0);
-        let index = known.unwrap_or(oldest);
-        slots[index] = Slot { key: hash, rule: Rule::Mark, failures: 0, last: now.millis() };
-        drop(slots);
-        self.touch(slot_number(self.counts.len() + bucket, index));
+        self.mark(now, &account_mark(source, account));
+    }
+
+    /// Whether this source has shown a secret of this terminal before.
+    pub fn is_familiar_at(&self, now: Timestamp, source: IpAddr, terminal: &TerminalName) -> bool {
+        self.is_marked(now, &Key::TerminalFamiliar(terminal.clone(), source))
+    }
+
+    /// Remembers that this source has shown a secret of this terminal. What stands against it goes along.
+    pub fn mark_familiar_at(&self, now: Timestamp, source: IpAddr, terminal: &TerminalName) {
+        let familiar = Key::TerminalFamiliar(terminal.clone(), source);
+        if !self.is_marked(now, &familiar) {
+            self.carry(now, &Key::Terminal(terminal.clone(), source), &familiar);
+        }
+        self.mark(now, &familiar);
     }
 
     /// Forgets what stands against these keys: an operator unlocks an account.
@@ -332,6 +377,7 @@ impl Throttle {
         // A newcomer in a place of its own begins with nothing; what stood there before was counted by another rule.
         let mut slot = if found.is_none() && index < OWN { EMPTY } else { slots[index] };
         slot.mend(now);
+        let before = (slot.failures, slot.last);
         if let Some(retry_after) = self.wait(rule, &slot, now) {
             slots[index] = slot;
             return Err(retry_after);
@@ -344,7 +390,7 @@ impl Throttle {
                 _ => terminals.failed(failures, now),
             };
             (slot.failures, slot.last) = (failed.count, failed.since.millis());
-            return Ok(self.charged(&mut slots, (bucket, index), Slot { key: hash, rule, ..slot }));
+            return Ok(self.charged(&mut slots, (bucket, index), before, Slot { key: hash, rule, ..slot }));
         }
         let standing = self.standing(rule, &slot, now);
         slot.last = match rule {
@@ -353,16 +399,16 @@ impl Throttle {
             _ => now.millis(),
         };
         slot.failures = standing + 1;
-        Ok(self.charged(&mut slots, (bucket, index), Slot { key: hash, rule, ..slot }))
+        Ok(self.charged(&mut slots, (bucket, index), before, Slot { key: hash, rule, ..slot }))
     }
 
     /// Puts a slot back that was charged. One that newcomers share has no key.
-    fn charged(&self, slots: &mut Bucket, (bucket, index): (usize, usize), slot: Slot) -> Charged {
+    fn charged(&self, slots: &mut Bucket, (bucket, index): (usize, usize), before: Count, slot: Slot) -> Charged {
         let key = if index < OWN { slot.key } else { [0xFF; 16] };
         slots[index] = Slot { key, ..slot };
         let number = slot_number(bucket, index);
         self.touch(number);
-        Charged { slot: number, key }
+        Charged { slot: number, key, counts: [before, (slot.failures, slot.last)] }
     }
 
     /// How long this slot asks to wait; none: it may be charged now.
@@ -370,7 +416,7 @@ impl Throttle {
         let settings = &self.settings;
         let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
         match rule {
-            Rule::Terminal => return settings.terminals.wait(counted, now),
+            Rule::Terminal | Rule::TerminalFamiliar => return settings.terminals.wait(counted, now),
             Rule::TerminalPins => return settings.terminals.pins_wait(counted, now),
             Rule::Free | Rule::Name | Rule::Source | Rule::Token | Rule::Mark => {}
         }
@@ -392,10 +438,11 @@ impl Throttle {
     fn standing(&self, rule: Rule, slot: &Slot, now: Timestamp) -> u32 {
         match rule {
             Rule::Name if now.since(Timestamp::from_millis(slot.last)) >= self.settings.forget_after => 0,
-            Rule::Terminal | Rule::TerminalPins => {
+            Rule::Terminal | Rule::TerminalFamiliar | Rule::TerminalPins => {
                 let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
                 let terminals = &self.settings.terminals;
-                if rule == Rule::Terminal { terminals.standing(counted, now) } else { terminals.standing_on_terminal(counted, now) }
+                let by_all = rule == Rule::TerminalPins;
+                if by_all { terminals.standing_on_terminal(counted, now) } else { terminals.standing(counted, now) }
             }
             Rule::Source | Rule::Token => slot.failures.saturating_sub(self.forgiven(rule, slot, now).0),
             _ => slot.failures,
@@ -464,6 +511,12 @@ impl Throttle {
                 text.update(name.as_str().as_bytes());
                 Rule::Terminal
             }
+            Key::TerminalFamiliar(name, address) => {
+                text.update(b"i");
+                text.update(&network(*address));
+                text.update(name.as_str().as_bytes());
+                Rule::TerminalFamiliar
+            }
             Key::TerminalPins(name) => {
                 text.update(b"p");
                 text.update(name.as_str().as_bytes());
@@ -475,18 +528,45 @@ impl Throttle {
         (hash, rule)
     }
 
-    fn mark(&self, source: IpAddr, account: AccountId) -> [u8; 16] {
-        // No account ever has version 0, so a mark is never taken for a count.
-        self.hashed(&Key::Familiar(source, account, 0)).0
+    fn is_marked(&self, now: Timestamp, key: &Key) -> bool {
+        let (hash, _) = self.hashed(key);
+        let slots = lock(self.bucket(Rule::Mark, &hash).1);
+        slots.iter().any(|slot| slot.rule == Rule::Mark && slot.key == hash && now.millis() - slot.last < FAMILIAR)
+    }
+
+    fn mark(&self, now: Timestamp, key: &Key) {
+        let (hash, _) = self.hashed(key);
+        let (bucket, slots) = self.bucket(Rule::Mark, &hash);
+        let mut slots = lock(slots);
+        let known = slots.iter().position(|slot| slot.rule == Rule::Mark && slot.key == hash);
+        let oldest = (0..WIDTH).min_by_key(|&index| slots[index].last).unwrap_or(0);
+        let index = known.unwrap_or(oldest);
+        slots[index] = Slot { key: hash, rule: Rule::Mark, failures: 0, last: now.millis() };
+        drop(slots);
+        self.touch(slot_number(bucket, index));
+    }
+
+    /// Counts against one key what stands against another, where each has a slot of its own.
+    fn carry(&self, now: Timestamp, from: &Key, to: &Key) {
+        let (hash, rule) = self.hashed(from);
+        let slots = lock(self.bucket(rule, &hash).1);
+        let Some(counted) = find(&slots, &hash, rule).map(|index| slots[index]) else { return };
+        drop(slots);
+        let (hash, rule) = self.hashed(to);
+        let (bucket, slots) = self.bucket(rule, &hash);
+        let mut slots = lock(slots);
+        let index = find(&slots, &hash, rule).unwrap_or_else(|| self.place(&slots, rule, now));
+        if index < OWN {
+            slots[index] = Slot { key: hash, rule, ..counted };
+            drop(slots);
+            self.touch(slot_number(bucket, index));
+        }
     }
 
     /// The table of a rule, and the number of its first bucket among all.
     fn table(&self, rule: Rule) -> (&[Mutex<Bucket>], usize) {
-        match rule {
-            Rule::Free | Rule::Name | Rule::Source | Rule::Token => (&self.counts, 0),
-            Rule::Mark => (&self.marks, self.counts.len()),
-            Rule::Terminal | Rule::TerminalPins => (&self.terminals, self.counts.len() + self.marks.len()),
-        }
+        let index = rule.table() as usize;
+        (&self.tables[index], self.tables[..index].iter().map(Vec::len).sum())
     }
 
     /// The bucket that a key belongs to, with its number.
@@ -498,12 +578,7 @@ impl Throttle {
 
     /// The bucket of that number.
     fn numbered(&self, bucket: usize) -> Option<&Mutex<Bucket>> {
-        let (marks, terminals) = (self.counts.len(), self.counts.len() + self.marks.len());
-        match bucket {
-            bucket if bucket < marks => self.counts.get(bucket),
-            bucket if bucket < terminals => self.marks.get(bucket - marks),
-            bucket => self.terminals.get(bucket - terminals),
-        }
+        self.tables.iter().flatten().nth(bucket)
     }
 
     fn restore(&self, row: ThrottleRow) {
@@ -514,6 +589,7 @@ impl Throttle {
             4 => Rule::Mark,
             5 => Rule::Terminal,
             6 => Rule::TerminalPins,
+            7 => Rule::TerminalFamiliar,
             _ => return,
         };
         // The size of the table may have changed since. A key goes where it belongs now; a count that newcomers shared has
@@ -545,6 +621,11 @@ impl Throttle {
     fn touch(&self, number: u32) {
         lock(&self.dirty).insert(number);
     }
+}
+
+/// No account ever has version 0, so a mark is never taken for a count.
+fn account_mark(source: IpAddr, account: AccountId) -> Key {
+    Key::Familiar(source, account, 0)
 }
 
 fn find(slots: &Bucket, hash: &[u8; 16], rule: Rule) -> Option<usize> {

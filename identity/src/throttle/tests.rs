@@ -241,3 +241,77 @@ fn what_cannot_be_guessed_counts_only_when_refused() {
     assert!(throttle.check(at(0), &key).is_err());
     assert_eq!(throttle.check(at(1000), &key), Ok(()));
 }
+
+fn terminal(name: &str) -> TerminalName {
+    TerminalName::parse(name).expect("a name")
+}
+
+fn stranger(number: u32) -> Key {
+    Key::Terminal(terminal("hall"), IpAddr::V4(number.into()))
+}
+
+#[test]
+fn a_crowd_at_terminals_makes_nobody_stricter_elsewhere_nor_with_pins_nor_with_who_came_in_before() {
+    let settings = ThrottleSettings { entries: 64, ..ThrottleSettings::default() };
+    let throttle = Throttle::new(settings, &[7; 32], Vec::new());
+    let compared = (0..10_000).filter(|number| fail(&throttle, at(0), &[stranger(*number)])).count();
+    assert!((64..200).contains(&compared), "{compared}");
+    let others = [
+        (Key::Name(NameKey::of("ann")), 5),
+        (Key::Source(ANN), 20),
+        (Key::TerminalFamiliar(terminal("hall"), ANN), 5),
+        (Key::TerminalPins(terminal("hall")), 50),
+    ];
+    for (key, free) in others {
+        let admitted = (0..100).filter(|_| fail(&throttle, at(1), std::slice::from_ref(&key))).count();
+        assert_eq!(admitted, free, "{key:?}");
+    }
+}
+
+#[test]
+fn the_pins_of_two_hundred_terminals_are_counted_apart() {
+    let settings = ThrottleSettings { entries: 8, ..ThrottleSettings::default() };
+    let throttle = Throttle::new(settings, &[7; 32], Vec::new());
+    for number in 0..200 {
+        let pins = [Key::TerminalPins(terminal(&format!("room-{number}")))];
+        assert_eq!((0..60).filter(|_| fail(&throttle, at(0), &pins)).count(), 50, "{number}");
+    }
+}
+
+#[test]
+fn what_stands_against_a_source_goes_along_when_it_becomes_familiar_and_survives_a_restart() {
+    let throttle = throttle();
+    let (hall, stranger) = (terminal("hall"), [Key::Terminal(terminal("hall"), ANN)]);
+    let familiar = [Key::TerminalFamiliar(hall.clone(), ANN)];
+    for _ in 0..4 {
+        assert!(fail(&throttle, at(0), &stranger));
+    }
+    assert!(!throttle.is_familiar_at(at(0), ANN, &hall));
+    for _ in 0..3 {
+        throttle.mark_familiar_at(at(0), ANN, &hall);
+    }
+    assert!(throttle.is_familiar_at(at(0), ANN, &hall) && !throttle.is_familiar_at(at(0), ANN, &terminal("room")));
+    assert!(fail(&throttle, at(1), &familiar), "the fifth");
+    assert!(!fail(&throttle, at(2), &familiar));
+    let again = Throttle::new(ThrottleSettings::default(), &[7; 32], throttle.take_dirty());
+    assert!(again.is_familiar_at(at(3), ANN, &hall) && !fail(&again, at(3), &familiar));
+    assert!(fail(&again, at(30_001), &familiar));
+}
+
+#[test]
+fn at_a_terminal_what_is_given_back_leaves_no_trace_unless_others_were_charged_meanwhile() {
+    let throttle = throttle();
+    let key = [stranger(1)];
+    let neither = |now| throttle.admit(now, &key).map(|charge| throttle.settle(charge, Settled::Neither)).is_ok();
+    while fail(&throttle, at(0), &key) {}
+    for step in 0..10 {
+        assert!(neither(at(30_000 + step)), "a right one costs no wait");
+    }
+    let under_way = throttle.admit(at(31_000), &key).expect("it may");
+    assert!(!fail(&throttle, at(31_000), &key), "it counts meanwhile");
+    throttle.settle(under_way, Settled::Neither);
+    let (first, second) = (throttle.admit(at(40_000), &[stranger(2)]), throttle.admit(at(41_000), &[stranger(2)]));
+    throttle.settle(first.expect("free"), Settled::Neither);
+    throttle.settle(second.expect("free"), Settled::Failed);
+    assert_eq!((0..10).filter(|_| fail(&throttle, at(42_000), &[stranger(2)])).count(), 4, "the other one stands");
+}
