@@ -394,11 +394,16 @@ impl Core {
                     Ok(Answer::Granted(granted)) => granted.principal.terminal,
                     _ => None,
                 };
-                self.audit.note(entry(role));
+                self.audit.repeated(now, context, entry(role), None);
                 outcome
             }
             Err(refusal) => {
-                self.audit.refused(now, context, entry(None), &refusal);
+                // What the throttle counts cannot be had without end; everything else at a terminal can.
+                if action == "login" && refusal == Refusal::InvalidCredentials {
+                    self.audit.refused(now, context, entry(None), &refusal);
+                } else {
+                    self.audit.repeated(now, context, entry(None), Some(&refusal));
+                }
                 Outcome::only(Err(refusal))
             }
         }
