@@ -31,6 +31,12 @@ use crate::section::{BadSetting, Section};
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
 pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE, trueconf::GATE];
 
+/// Whether a terminal takes this text for one of its tokens, whatever it is worth. Such a text is never compared with a secret, so
+/// it can be none.
+pub fn looks_like_a_terminals_token(text: &str) -> bool {
+    trueconf::takes_for_a_token(text)
+}
+
 /// One row of the table of gates.
 #[derive(Debug)]
 pub struct Gate {
