@@ -89,6 +89,9 @@ pub trait Conversation: Send + 'static {
     fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Question<Self::Pending>>;
     /// Answers the message that asked.
     fn answer(&mut self, now: Timestamp, pending: Self::Pending, reply: Reply, out: &mut Outbox);
+    /// Learns that the connection holds nothing any more, before it may be told so: others are to be answered first. Until it is
+    /// told by [`Conversation::notify`], nothing more is done for it. May be called again and again.
+    fn unseat(&mut self, _out: &mut Outbox) {}
     /// Learns what befell the connection without its asking.
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
     /// Learns what comes from the service behind the gate, also while a question is pending. Called only where the upgrade named
