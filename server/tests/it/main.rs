@@ -15,6 +15,7 @@ mod guesses;
 mod harness;
 mod keys;
 mod operators;
+mod panels;
 mod peer;
 mod persona;
 mod played;
