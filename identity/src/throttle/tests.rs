@@ -1,6 +1,7 @@
 //! The throttle's tables: what is free, what follows, what a restart, a full table and a clock that steps do to it.
 
 use super::*;
+use crate::account::NameKey;
 
 const ANN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
