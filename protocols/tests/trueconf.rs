@@ -711,6 +711,7 @@ proptest! {
                 let mut unquoted = value.clone();
                 unquoted["requestId"] = Value::Null;
                 prop_assert!(value["method"] != "auth" || !unquoted.to_string().contains(SHOWN), "{}", text);
+                prop_assert!(!value["error"].to_string().contains(SHOWN), "{}", text);
                 if value["method"] == "auth" {
                     let done = result == Some(true);
                     told_grants += i32::from(done);

@@ -6,6 +6,7 @@
 
 mod abuse;
 mod bearer;
+mod begun;
 mod crash;
 mod crowd;
 mod echo;
@@ -14,15 +15,18 @@ mod grants;
 mod guesses;
 mod harness;
 mod keys;
+mod lineage;
 mod operators;
 mod peer;
 mod persona;
+mod pins;
 mod played;
 mod process;
 mod proxy;
 mod relay;
 mod services;
 mod stall;
+mod strangers;
 mod terminals;
 mod tls;
 mod tokens;

@@ -330,6 +330,85 @@ fn what_is_no_message_ten_times_in_a_row_closes() {
     assert_eq!(talk.told(), ["close 1003"]);
 }
 
+/// The methods that there are, and some that are a device's or nobody's.
+const METHODS: [&str; 27] = [
+    "auth",
+    "setUsedApiVersion",
+    "getAuthInfo",
+    "getTokenForHttpServer",
+    "getOverlayHttpToken",
+    "getAppState",
+    "getSettings",
+    "getSystemInfo",
+    "getMonitorsInfo",
+    "getHttpServerSettings",
+    "getHttpServerState",
+    "setAuthParams",
+    "clearTokens",
+    "logout",
+    "setHttpServerSettings",
+    "startHttpServer",
+    "stopHttpServer",
+    "setSettings",
+    "login",
+    "connectToServer",
+    "connectToService",
+    "activateLicense",
+    "shutdown",
+    "changeCurrentMonitor",
+    "call",
+    "event",
+    "noSuch",
+];
+
+#[test]
+fn a_stranger_cannot_tell_one_method_from_another_nor_from_none() {
+    let rests = ["", r#","userType":"user","authType":"pin""#, r#","settings":7,"password":null"#, r#","event":"x","result":true"#];
+    for has_device in [false, true] {
+        let mut lost = Talk::with(has_device, "");
+        lost.authorise(TerminalRole::Administrator, None);
+        lost.connection.notify(NOW, Event::Detached(Reason::Displaced), &mut lost.out);
+        assert_eq!(lost.told().len(), 1);
+        for mut talk in [Talk::with(has_device, ""), lost] {
+            for method in METHODS.iter().skip(3) {
+                for rest in rests {
+                    let told = talk.tell(&format!(r#"{{"method":"{method}","requestId":"q"{rest}}}"#));
+                    assert_eq!(told, [no(method, "\"q\"", "not authorized")], "{method} {rest}");
+                }
+            }
+            assert!(talk.forwarded().is_empty());
+        }
+    }
+}
+
+#[test]
+fn null_and_wrong_types_anywhere_are_answered_in_form_and_change_nothing() {
+    let members = ["requestId", "type", "role", "credentials", "userType", "authType", "password", "newPin", "version", "settings"];
+    let values = ["null", "true", "-1", "1e300", r#""""#, r#""\ud800""#, "[]", r#"[{"a":null}]"#, "{}", r#"{"toString":1}"#];
+    let good = r#""type":"secured","role":"user","credentials":"s3cret-shown","userType":"user","authType":"password","password":"s3cret-shown""#;
+    for held in [None, Some(TerminalRole::User), Some(TerminalRole::Administrator)] {
+        for method in METHODS {
+            for member in members {
+                for value in values {
+                    let mut talk = Talk::with(false, "");
+                    if let Some(role) = held {
+                        talk.authorise(role, None);
+                    }
+                    let text = format!(r#"{{"method":"{method}",{good},"{member}":{value}}}"#);
+                    let asked = talk.send(&text);
+                    let told = talk.told();
+                    assert_eq!(told.len() + usize::from(asked.is_some()), 1, "{text}: {told:?}");
+                    assert_eq!(talk.connection.role(NOW), held, "{text}");
+                    let Some(answer) = told.first() else { continue };
+                    let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+                    assert!(answer["method"] == method && answer["result"].is_boolean(), "{text}: {answer}");
+                    assert!(!answer.to_string().contains("s3cret-shown"), "{text}: {answer}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn an_answer_to_another_question_is_our_own_fault_and_told_as_one() {
     let questions = [
