@@ -68,7 +68,7 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         services: Mutex::default(),
     });
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
-    let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, proxies: Proxies::default() });
+    let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, shared: None, proxies: Proxies::default() });
     let turning = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -5,6 +5,7 @@
 //! know what any setting is good for.
 
 mod begun;
+mod behind;
 mod origins;
 
 use std::ffi::OsString;
@@ -436,9 +437,7 @@ impl Config {
                 insecure_gates.push(gate.name);
             }
             if let Some(own) = (gate.own)(&section).map_err(bad)? {
-                if let Some(key) = own.shared_services.first() {
-                    return Err(bad(BadSetting::new(key, "this version passes nothing on to a service that connections share")));
-                }
+                behind::check(&own).map_err(bad)?;
                 (terminals, lock_out) = (own.terminals, own.lock_out);
             }
             gates.push((gate, section));

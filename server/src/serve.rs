@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
 use crate::operator;
+use crate::shared::Desk;
 use crate::wheel::Wheel;
 use crate::world::World;
 
@@ -172,14 +173,16 @@ impl Server {
         }
         let mut sites = Vec::new();
         let mut own = Vec::new();
+        let mut shared = Vec::new();
         for (gate, section) in &config.gates {
             let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
-            let Some(Own { listeners, mounts, .. }) = wanted else { continue };
+            let Some(Own { listeners, mounts, shared_services, .. }) = wanted else { continue };
             let mut these = Vec::new();
             for Listener { name, place, terminal, ports_below } in listeners {
                 let (listener, address) = listen(place).await.map_err(|fault| format!("{}.{name}: {fault}", gate.name))?;
                 warn_of(gate.name, &name, address, ports_below);
-                let site = Site { world: Arc::clone(&world), mounts: Vec::new(), terminal, proxies: config.proxies.clone() };
+                let (world, proxies) = (Arc::clone(&world), config.proxies.clone());
+                let site = Site { world, mounts: Vec::new(), terminal, shared: None, proxies };
                 these.push((listener, site, address.port()));
                 own.push((gate.name, name, address));
             }
@@ -189,10 +192,16 @@ impl Server {
                     site.mounts.push((gate.name, mount));
                 }
             }
+            for service in shared_services {
+                let Some((_, site, _)) = these.get_mut(service.listener) else { continue };
+                let desk = Desk::new(service.max_message);
+                site.shared = Some(Arc::clone(&desk));
+                shared.push(crate::shared::serve(gate.name, desk, Arc::clone(&world), service));
+            }
             sites.extend(these);
         }
         let operators = operator::listen(&config.data, core.identity.clone())?;
-        let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, proxies: config.proxies });
+        let site = Arc::new(Site { world: Arc::clone(&world), mounts, terminal: None, shared: None, proxies: config.proxies });
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
         accepting.extend(sites.into_iter().map(|(listener, site, _)| tokio::spawn(accept(listener, Arc::new(site), None))));
         let (mut https, mut certificates) = (None, None);
@@ -201,7 +210,8 @@ impl Server {
             (https, certificates) = (Some(address), Some(files));
         }
         let (unasked, ticking, watched) = (core.identity.clone(), Arc::clone(&world), certificates.clone());
-        let tasks = vec![
+        let mut tasks: Vec<Task<()>> = shared.into_iter().map(tokio::spawn).collect();
+        tasks.extend([
             tokio::spawn(operators),
             tokio::spawn(async move {
                 loop {
@@ -224,7 +234,7 @@ impl Server {
                     }
                 }
             }),
-        ];
+        ]);
         Ok(Server { http, https, own, certificates, world, core, accepting, tasks, drain_timeout: config.drain_timeout })
     }
 

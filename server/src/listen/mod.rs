@@ -34,9 +34,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::behind::Behind;
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::tls::Certificates;
+use crate::shared::Desk;
 use crate::world::World;
 
 /// How long a peer has for the header of a request.
@@ -58,6 +60,8 @@ pub struct Site {
     pub mounts: Vec<(&'static str, Mount)>,
     /// The terminal that whoever comes here means.
     pub terminal: Option<TerminalName>,
+    /// The service that all connections of this listener share, where there is one.
+    pub shared: Option<Arc<Desk>>,
     /// Who is believed about where a peer comes from.
     pub proxies: Proxies,
 }
@@ -175,7 +179,12 @@ async fn respond<S: Wire>(site: &Arc<Site>, peer: Peer, mut request: hyper::Requ
     }
     let counted = Open::count(&site.world);
     let (world, terminal) = (Arc::clone(&site.world), site.terminal.clone());
-    let socket = Socket { world, gate, terminal, peer, connection, attachment, max_message, talk: conversation, upstream, counted };
+    let behind = match (upstream, &site.shared) {
+        (Some(service), _) => Behind::Own(service, None),
+        (None, Some(shared)) => Behind::Shared(Box::new(shared.join(connection))),
+        (None, None) => Behind::Nothing,
+    };
+    let socket = Socket { world, gate, terminal, peer, connection, attachment, max_message, talk: conversation, behind, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.

@@ -8,6 +8,7 @@ mod abuse;
 mod bearer;
 mod crash;
 mod crowd;
+mod device;
 mod echo;
 mod frames;
 mod grants;
