@@ -799,4 +799,92 @@ proptest! {
         }
         prop_assert_eq!((answered, told_grants), (owed, grants), "a device that is gone leaves nothing open");
     }
+
+    /// Whatever panels ask and in whatever order the device answers, each hears the answers to its own requests, each once, in the
+    /// order in which it asked; and whoever is not let in hears nothing of the device.
+    #[test]
+    fn whatever_the_order_each_panel_hears_its_own_answers(
+        steps in proptest::collection::vec((0..3_usize, 0..6_u8, any::<prop::sample::Index>()), 1..80),
+    ) {
+        let (_, _, owner) = served("terminals = [{ name = 'default', upstream = { address = 'ws://127.0.0.1:9/', user_methods = ['call'] } }]")
+            .expect("good settings");
+        let mut owner = owner.expect("there is a device");
+        owner.opened(None);
+        prop_assert_eq!(owner.heard(LET_IN), Heard::Admitted);
+        let mut panels: Vec<Box<dyn Talk>> = (0..3).map(|_| opened(true)).collect();
+        let mut out = Outbox::default();
+        // The third panel is a stranger.
+        for panel in &mut panels[..2] {
+            let command = panel.receive(START, Frame::Text(r#"{"method":"auth","type":"unsecured"}"#), &mut out).expect("a question");
+            let reply = said(Says::Grants(TerminalRole::User), START, &command);
+            panel.answer(START, Reply::of(reply), &mut out);
+        }
+        out = Outbox::default();
+        let mut asked = [0_usize; 3];
+        let mut told = [0_usize; 3];
+        let mut events = [0_usize; 3];
+        let mut owed: Vec<Value> = Vec::new();
+        let mut spread = 0;
+        let mut read = |number: usize, out: &mut Outbox, events: &mut [usize; 3]| {
+            for outgoing in out.drain() {
+                let Outgoing::Text(text) = outgoing else { panic!("nothing closes it") };
+                let value: Value = serde_json::from_str(&text).expect("JSON");
+                if value["method"] == "event" {
+                    events[number] += 1;
+                    continue;
+                }
+                assert_eq!(value["requestId"], told[number], "in the order of its requests, and none twice");
+                told[number] += 1;
+                assert_eq!(value["result"], number < 2, "{value}");
+                assert!(number == 2 || value["whose"] == number, "{value} is not for {number}");
+            }
+        };
+        for (number, what, index) in steps {
+            match what {
+                // A conversation waits for so many answers.
+                0..3 if asked[number] < 30 => {
+                    let request = format!(r#"{{"method":"call","requestId":{},"whose":{number}}}"#, asked[number]);
+                    asked[number] += 1;
+                    prop_assert!(panels[number].receive(START, Frame::Text(&request), &mut out).is_none());
+                    while let Some(frame::Upward::Forward(text)) = out.pop_upward() {
+                        let text = owner.forward(ConnectionId(number as u64), &text).expect("it is passed on");
+                        owed.push(serde_json::from_str(&text).expect("JSON"));
+                    }
+                    read(number, &mut out, &mut events);
+                }
+                3 | 4 if !owed.is_empty() => {
+                    let request = owed.remove(index.index(owed.len()));
+                    let answer = serde_json::json!({
+                        "method": "call", "requestId": request["requestId"], "whose": request["whose"], "result": true,
+                    });
+                    let Heard::One(ConnectionId(number), text) = owner.heard(&answer.to_string()) else { panic!("{answer}") };
+                    let number = usize::try_from(number).expect("one of three");
+                    panels[number].relayed(START, Relayed::Frame(Frame::Text(&text)), &mut out);
+                    read(number, &mut out, &mut events);
+                    prop_assert_eq!(owner.heard(&answer.to_string()), Heard::Nothing);
+                }
+                5 => {
+                    let event = r#"{"method":"event","event":"tick"}"#;
+                    prop_assert_eq!(owner.heard(event), Heard::Everybody);
+                    spread += 1;
+                    for (number, panel) in panels.iter_mut().enumerate() {
+                        panel.relayed(START, Relayed::Frame(Frame::Text(event)), &mut out);
+                        read(number, &mut out, &mut events);
+                    }
+                }
+                _ => {}
+            }
+        }
+        prop_assert_eq!(events, [spread, spread, 0]);
+        for request in owed {
+            let answer = serde_json::json!({
+                "method": "call", "requestId": request["requestId"], "whose": request["whose"], "result": true,
+            });
+            let Heard::One(ConnectionId(number), text) = owner.heard(&answer.to_string()) else { panic!("{answer}") };
+            let number = usize::try_from(number).expect("one of three");
+            panels[number].relayed(START, Relayed::Frame(Frame::Text(&text)), &mut out);
+            read(number, &mut out, &mut events);
+        }
+        prop_assert_eq!(told, asked, "and none is without one");
+    }
 }

@@ -316,7 +316,7 @@ impl Relay {
             }
             tokio::spawn(farewell(line.stream, code, Open::count(via.world)));
         }
-        self.again_at = Some(instant + with_chance(pause_after(self.failures), via.world));
+        self.again_at = Some(instant + with_chance(pause_after(self.failures), draw(&*via.world.entropy)));
         self.failures = self.failures.saturating_add(1);
         Poll::Ready(Came::Lost)
     }
@@ -328,8 +328,8 @@ pub(crate) fn pause_after(failures: u32) -> Duration {
 }
 
 /// Those who lost a service together do not come back together: up to half as much again.
-pub(crate) fn with_chance(pause: Duration, world: &World) -> Duration {
-    let chance = u32::from_le_bytes(draw(&*world.entropy));
+pub(crate) fn with_chance(pause: Duration, chance: [u8; 4]) -> Duration {
+    let chance = u32::from_le_bytes(chance);
     pause + pause.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0)
 }
 

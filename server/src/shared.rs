@@ -19,11 +19,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Waking, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use gatepost_identity::clock::draw;
 use gatepost_identity::command::ConnectionId;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::frame::CloseCode;
@@ -323,6 +325,10 @@ impl End {
 /// Looks after a shared connection for as long as the server runs.
 pub(crate) async fn serve(gate: &'static str, desk: Arc<Desk>, world: Arc<World>, mut service: SharedService) {
     let setting = format!("{gate}.{}", service.setting);
+    let host = service.address.host().unwrap_or_default();
+    if !is_here(host) {
+        tracing::warn!(setting, host, "{setting} is at {host}, and whoever is on the way reads its secret");
+    }
     let mut failures: u32 = 0;
     let mut said = String::new();
     while !world.wheel.is_stopping() {
@@ -351,7 +357,7 @@ pub(crate) async fn serve(gate: &'static str, desk: Arc<Desk>, world: Arc<World>
             Again::After(span) => span,
         };
         failures = failures.saturating_add(1);
-        let until = world.clock.instant() + with_chance(pause, &world);
+        let until = world.clock.instant() + with_chance(pause, draw(&*world.entropy));
         let turned_away = matches!(end.again, Again::After(_));
         while world.clock.instant() < until && !world.wheel.is_stopping() {
             tokio::time::sleep(LOOK.min(until.saturating_duration_since(world.clock.instant()))).await;
@@ -362,6 +368,12 @@ pub(crate) async fn serve(gate: &'static str, desk: Arc<Desk>, world: Arc<World>
             }
         }
     }
+}
+
+/// Whether a host is this machine.
+fn is_here(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
 /// Whether another secret is to be had than the one that was turned away.
@@ -500,6 +512,170 @@ impl Talk<'_> {
         if self.world.wheel.is_stopping() {
             // It began to stop after this turn had looked, and perhaps before the wheel knew of us.
             waking.waker().wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What a lane hears, in words.
+    fn heard(lane: &mut Lane) -> Vec<String> {
+        let mut words = Vec::new();
+        while let Poll::Ready(came) = lane.poll(true, &mut Waking::from_waker(Waker::noop())) {
+            words.push(match came {
+                Came::Text(text) => text.to_string(),
+                Came::Binary(_) => panic!("there are none"),
+                Came::Lost => "lost".to_owned(),
+                Came::Restored => "restored".to_owned(),
+            });
+        }
+        words
+    }
+
+    fn errands(desk: &Desk) -> Vec<String> {
+        let words = |errand| match errand {
+            Errand::Text(ConnectionId(from), text) => format!("{from} {text}"),
+            Errand::Gone(ConnectionId(who)) => format!("{who} gone"),
+        };
+        std::iter::from_fn(|| desk.errand()).map(words).collect()
+    }
+
+    #[test]
+    fn whoever_joins_hears_how_things_are_and_whoever_leaves_is_told_of_behind_what_they_asked() {
+        let desk = Desk::new(1024);
+        let mut early = desk.join(ConnectionId(1));
+        assert_eq!(heard(&mut early), ["lost"]);
+        early.forward("too early".to_owned());
+        desk.admit();
+        let mut late = desk.join(ConnectionId(2));
+        assert_eq!((heard(&mut early), heard(&mut late)), (vec!["restored".to_owned()], vec!["restored".to_owned()]));
+        early.forward("a".to_owned());
+        late.forward("b".to_owned());
+        drop(late);
+        assert_eq!(errands(&desk), ["1 a", "2 b", "2 gone"]);
+        desk.deliver(ConnectionId(2), "nobody's".into());
+        desk.deliver(ConnectionId(1), "an answer".into());
+        desk.spread(&"an event".into());
+        assert_eq!(heard(&mut early), ["an answer", "an event"]);
+        desk.lose();
+        drop(early);
+        assert!(errands(&desk).is_empty(), "nobody is there to be told of it");
+    }
+
+    #[test]
+    fn what_was_meant_for_one_connection_never_goes_up_on_the_next() {
+        let desk = Desk::new(1024);
+        desk.admit();
+        let mut lane = desk.join(ConnectionId(1));
+        assert_eq!(heard(&mut lane), ["restored"]);
+        lane.forward("waits".to_owned());
+        desk.lose();
+        desk.admit();
+        lane.forward("does not know yet".to_owned());
+        assert!(errands(&desk).is_empty());
+        assert_eq!(heard(&mut lane), ["lost", "restored"]);
+        lane.forward("knows".to_owned());
+        assert_eq!(errands(&desk), ["1 knows"]);
+    }
+
+    #[test]
+    fn one_word_of_a_loss_waits_however_often_it_comes_and_goes() {
+        let desk = Desk::new(1024);
+        let mut lane = desk.join(ConnectionId(1));
+        for _ in 0..100 {
+            desk.admit();
+            desk.lose();
+        }
+        assert_eq!(heard(&mut lane), ["lost"]);
+        desk.admit();
+        desk.spread(&"x".into());
+        desk.lose();
+        desk.lose();
+        assert_eq!(heard(&mut lane), ["restored", "x", "lost"]);
+        assert_eq!(desk.state().lanes[&ConnectionId(1)].bytes, 0);
+    }
+
+    #[test]
+    fn an_inbox_holds_so_many_events_and_some_answers_more() {
+        let desk = Desk::new(1024 * 1024);
+        desk.admit();
+        let mut lane = desk.join(ConnectionId(1));
+        let event = Utf8Bytes::from("x".repeat(1000));
+        (0..1000).for_each(|_| desk.spread(&event));
+        let full = desk.state().lanes[&ConnectionId(1)].bytes;
+        assert!(full <= INBOX && full > INBOX - 2000, "{full}");
+        let answer = Utf8Bytes::from("y".repeat(1024 * 1024 - EACH));
+        (0..10).for_each(|_| desk.deliver(ConnectionId(1), answer.clone()));
+        assert_eq!(heard(&mut lane).iter().filter(|word| word.starts_with('y')).count(), ANSWERS);
+        // One that is longer than all of that is heard where nothing else waits.
+        let longest = Utf8Bytes::from("z".repeat(8 * 1024 * 1024));
+        desk.deliver(ConnectionId(1), longest.clone());
+        desk.spread(&longest);
+        assert_eq!(heard(&mut lane).len(), 1);
+    }
+
+    #[test]
+    fn whoever_asks_too_fast_is_held_back_alone_and_woken_when_there_is_room() {
+        let desk = Desk::new(1024);
+        desk.admit();
+        let (mut fast, mut slow) = (desk.join(ConnectionId(1)), desk.join(ConnectionId(2)));
+        assert_eq!((heard(&mut fast).len(), heard(&mut slow).len()), (1, 1));
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut waking = Waking::from_waker(&waker);
+        fast.forward("x".repeat(4096));
+        assert!(fast.is_full(4096, &mut waking) && !slow.is_full(4096, &mut waking));
+        assert!(!fast.is_full(4096 + EACH, &mut waking), "to the last byte");
+        assert!(desk.errand().is_some());
+        assert!(!fast.is_full(4096, &mut waking));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        for _ in 0..3000 {
+            fast.forward("x".repeat(4096));
+        }
+        assert_eq!(errands(&desk).len(), MOST_UPWARD / (4096 + EACH));
+        assert_eq!(desk.state().upward, 0);
+    }
+
+    #[test]
+    fn a_pause_doubles_to_half_a_minute_and_chance_adds_up_to_half_as_much() {
+        let seconds = [1, 2, 4, 8, 16, 30, 30, 30].map(Duration::from_secs);
+        assert_eq!((0..8).map(pause_after).collect::<Vec<_>>(), seconds);
+        assert_eq!(pause_after(u32::MAX), Duration::from_secs(30));
+        let second = Duration::from_secs(1);
+        assert_eq!(with_chance(second, [0; 4]), second);
+        assert_eq!(with_chance(second, [255; 4]), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_secret_that_was_changed_is_another_one() {
+        let check = |shown: Option<&str>, now: Option<Result<&str, &str>>, expected| {
+            let now = now.map(|now| now.map(Secret::new).map_err(str::to_owned));
+            assert_eq!(changed(shown.map(Secret::new).as_ref(), now), expected);
+        };
+        check(Some("a"), Some(Ok("b")), true);
+        check(Some("a"), Some(Ok("a")), false);
+        check(Some("a"), Some(Err("gone")), false);
+        check(None, None, false);
+    }
+
+    #[test]
+    fn this_machine_is_here_and_nothing_else_is() {
+        for (host, expected) in [("127.0.0.1", true), ("[::1]", true), ("localhost", true), ("192.0.2.1", false), ("room", false)] {
+            assert_eq!(is_here(host), expected, "{host}");
         }
     }
 }

@@ -445,9 +445,12 @@ impl Terminal {
     }
 }
 
-/// A request as it goes on to the device, but for its number.
+/// A request as it goes on to the device, but for its number. What a reader that minds no case could take for another method or number
+/// stays here, since the method is what was judged.
 fn body(members: &Members<'_>) -> String {
-    object(members.iter().filter(|(name, _)| *name != "requestId").map(|(name, raw)| (&**name, raw.get())))
+    let is_like = |name: &str, other: &str| name != other && name.eq_ignore_ascii_case(other);
+    let goes_on = |name: &str| name != "requestId" && !is_like(name, "requestId") && !is_like(name, "method");
+    object(members.iter().filter(|(name, _)| goes_on(name)).map(|(name, raw)| (&**name, raw.get())))
 }
 
 fn wrong(parameter: &'static str) -> String {

@@ -112,6 +112,14 @@ fn what_readers_stumble_over_is_not_passed_on() {
 }
 
 #[test]
+fn the_method_that_was_judged_is_the_only_one_that_a_device_can_read() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    let text = r#"{"method":"shutdown","Method":"shutdown","METHOD":"shutdown","RequestID":"9","x":1,"\u006dethod":"c\u0061ll"}"#;
+    assert!(talk.tell(text).is_empty());
+    assert_eq!(talk.forwarded(), [r#"{"requestId":"1","method":"c\u0061ll","x":1}"#]);
+}
+
+#[test]
 fn what_the_device_says_and_nobody_asked_for_goes_nowhere() {
     let mut talk = Talk::holding(TerminalRole::User);
     assert!(talk.tell(r#"{"method":"call"}"#).is_empty());
