@@ -422,21 +422,23 @@ impl Connection {
 }
 
 impl Terminal {
-    /// The device's answer, as the peer gets it: whole, in its own words, under the peer's number, and with our server's port.
+    /// The device's answer, as the peer gets it: whole, in its own words, under the peer's number and its spelling of the method, and
+    /// with our server's port.
     fn answer(&self, method: &str, members: &Members<'_>, awaited: &Awaited) -> String {
         let result = members.get("result").map(|raw| raw.get());
-        if method != awaited.method || !matches!(result, Some("true" | "false")) {
+        if !method.eq_ignore_ascii_case(&awaited.method) || !matches!(result, Some("true" | "false")) {
             return Answer::to(&awaited.method, &awaited.request_id).failed(NO_ANSWER);
         }
-        self.in_our_words(members, Some(&awaited.request_id))
+        self.in_our_words(members, Some(awaited))
     }
 
     /// Members of the device's, without its tokens, and with the port that ours are good at in the place of its own.
-    fn in_our_words(&self, members: &Members<'_>, request_id: Option<&str>) -> String {
+    fn in_our_words(&self, members: &Members<'_>, awaited: Option<&Awaited>) -> String {
         let port = self.http_port.to_string();
-        let value = |(name, raw): (&'_ String, &&'_ serde_json::value::RawValue)| match (&**name, request_id) {
+        let value = |(name, raw): (&'_ String, &&'_ serde_json::value::RawValue)| match (&**name, awaited) {
             ("embeddedHttpPort", _) => (name.clone(), port.clone()),
-            ("requestId", Some(request_id)) => (name.clone(), request_id.to_owned()),
+            ("requestId", Some(awaited)) => (name.clone(), awaited.request_id.clone()),
+            ("method", Some(awaited)) => (name.clone(), message::json(&awaited.method)),
             _ => (name.clone(), raw.get().to_owned()),
         };
         let told = members.iter().filter(|(name, _)| !ITS_TOKENS.contains(&&***name));

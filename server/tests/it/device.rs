@@ -341,11 +341,7 @@ fn a_device_that_takes_nothing_is_given_up() {
          '127.0.0.1:0'\nupstream = {{ address = 'ws://{address}/' }}\n"
     ));
     let server = Server::of(home);
-    let (stream, _) = listener.accept().expect("the gate comes");
-    let mut device = tokio_tungstenite::tungstenite::accept(stream).expect("a handshake");
-    let login = device.read().expect("a login").to_string();
-    assert_eq!(login, r#"{"method":"auth","requestId":"0","role":"admin","type":"unsecured"}"#);
-    device.send(r#"{"method":"auth","requestId":"0","previleges":2,"result":true,"resultCode":0}"#.into()).expect("it is read");
+    let device = played(&listener);
     let control = server.own("trueconf", "control.default");
     let mut panel = Peer::request(control, 0, &handshake("/", "")).map(|(peer, _)| peer).expect("it opens");
     assert_eq!(ask(&mut panel, json!({"method": "auth", "type": "unsecured"}))["resultCode"], 0);
@@ -367,6 +363,50 @@ fn a_device_that_takes_nothing_is_given_up() {
     asking.join().expect("it could say all");
     assert!(server.log().contains("takes nothing"), "{}", server.log());
     drop(device);
+}
+
+/// A device that a test plays by hand, once it has let the gate in.
+fn played(listener: &std::net::TcpListener) -> tokio_tungstenite::tungstenite::WebSocket<std::net::TcpStream> {
+    let (stream, _) = listener.accept().expect("the gate comes");
+    let mut device = tokio_tungstenite::tungstenite::accept(stream).expect("a handshake");
+    let login = device.read().expect("a login").to_string();
+    assert_eq!(login, r#"{"method":"auth","requestId":"0","role":"admin","type":"unsecured"}"#);
+    device.send(r#"{"method":"auth","requestId":"0","previleges":2,"result":true,"resultCode":0}"#.into()).expect("it is read");
+    device
+}
+
+#[test]
+fn each_terminal_has_its_own_device_and_says_goodbye_to_it() {
+    let devices = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let terminal = |name: &str, device: &std::net::TcpListener| {
+        let address = device.local_addr().expect("its address");
+        format!("[[trueconf.terminals]]\nname = '{name}'\ncontrol = '127.0.0.1:0'\nupstream = {{ address = 'ws://{address}/' }}\n")
+    };
+    let terminals = terminal("hall", &devices[0]) + &terminal("room", &devices[1]);
+    let home = Home::new(&format!("{CHEAP}[trueconf]\nweb = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\n{terminals}"));
+    let mut server = Server::of(home);
+    let mut devices = devices.map(|listener| played(&listener));
+    until("both let it in", || server.log().matches("has let us in").count() == 2);
+    let mut panels = ["control.hall", "control.room"].map(|name| {
+        let address = server.own("trueconf", name);
+        let mut panel = Peer::request(address, 0, &handshake("/", "")).map(|(peer, _)| peer).expect("it opens");
+        assert_eq!(ask(&mut panel, json!({"method": "auth", "type": "unsecured"}))["resultCode"], 0);
+        panel
+    });
+    for (number, (panel, device)) in panels.iter_mut().zip(&mut devices).enumerate() {
+        panel.send(&json!({"method": "call", "requestId": 9, "whose": number}));
+        let request: Value = serde_json::from_str(&device.read().expect("a request").to_string()).expect("JSON");
+        assert_eq!((&request["whose"], &request["requestId"]), (&json!(number), &json!("1")));
+        let answer = json!({"method": "call", "requestId": "1", "result": true, "whose": number});
+        device.send(answer.to_string().into()).expect("it is read");
+        assert_eq!(panel.next()["whose"], number);
+    }
+    server.terminate();
+    for device in &mut devices {
+        let goodbye = device.read().expect("a goodbye");
+        let tokio_tungstenite::tungstenite::Message::Close(Some(frame)) = goodbye else { panic!("{goodbye:?}") };
+        assert_eq!(u16::from(frame.code), 1001);
+    }
 }
 
 #[test]

@@ -150,6 +150,14 @@ fn an_answer_of_the_device_has_a_boolean_result() {
 }
 
 #[test]
+fn a_device_that_spells_a_method_otherwise_has_answered_it_all_the_same() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert!(talk.tell(r#"{"method":"call"}"#).is_empty());
+    let told = talk.device(r#"{"method":"Call","requestId":"1","result":true}"#);
+    assert_eq!(told, [r#"{"method":"call","requestId":"","result":true}"#]);
+}
+
+#[test]
 fn what_the_device_says_passes_whole_however_long_it_is() {
     let mut talk = Talk::holding(TerminalRole::User);
     let long = "x".repeat(1024 * 1024);
