@@ -11,6 +11,7 @@ pub mod mount;
 pub mod oauth;
 pub mod section;
 pub mod servicestack;
+pub mod shared;
 pub mod trueconf;
 pub mod zenith;
 

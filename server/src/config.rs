@@ -5,6 +5,7 @@
 //! know what any setting is good for.
 
 mod begun;
+mod behind;
 mod origins;
 
 use std::ffi::OsString;
@@ -439,9 +440,7 @@ impl Config {
                 if own.listeners.iter().any(|listener| listener.encrypted) && written.tls.is_none() {
                     return Err(bad(BadSetting::new("tls", "needs a certificate and a key below [tls]")));
                 }
-                if let Some(key) = own.shared_services.first() {
-                    return Err(bad(BadSetting::new(key, "this version passes nothing on to a service that connections share")));
-                }
+                behind::check(&own).map_err(bad)?;
                 (terminals, lock_out) = (own.terminals, own.lock_out);
             }
             gates.push((gate, section));

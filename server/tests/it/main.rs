@@ -9,6 +9,7 @@ mod bearer;
 mod begun;
 mod crash;
 mod crowd;
+mod device;
 mod echo;
 mod frames;
 mod grants;

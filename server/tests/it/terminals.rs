@@ -312,10 +312,6 @@ fn a_port_that_was_written_down_is_that_or_none() {
     home.write_settings("[trueconf]\nhttp = '0.0.0.0:0'\nterminals = [{ name = 'a', pin = 'tell-nobody' }]\n");
     let checked = home.operator(&["check"], "").ok();
     assert!(!checked.contains("tell-nobody") && checked.contains("trueconf.http: open to others"), "{checked}");
-    let device = "terminals = [{ name = 'a', device = 'ws://127.0.0.1:1/' }]";
-    home.write_settings(&format!("[trueconf]\n{device}\n"));
-    let complaint = home.operator(&["check"], "").complaint();
-    assert!(complaint.contains("trueconf.terminals[0].device: "), "{complaint}");
 }
 
 #[test]
