@@ -86,6 +86,7 @@ fn method_of(credential: &Credential) -> Option<Method> {
         Credential::Refresh(_) => Some(Method::Refresh),
         Credential::Cookie(_) => Some(Method::Cookie),
         Credential::ApiKey(_) => Some(Method::ApiKey),
+        Credential::OperatorSecret(_) => Some(Method::OperatorSecret),
         Credential::Client { .. } | Credential::Code { .. } => None,
         Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => None,
     }
@@ -144,7 +145,14 @@ impl Codec {
         };
         // What was shown and is no good has a place, but for a cookie, which is no claim.
         let is_claim = |shown: &Credential| {
-            matches!(shown, Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_))
+            matches!(
+                shown,
+                Credential::Password { .. }
+                    | Credential::ApiKey(_)
+                    | Credential::OperatorSecret(_)
+                    | Credential::Token { .. }
+                    | Credential::Refresh(_)
+            )
         };
         let place = command.presented.iter().position(is_claim);
         let despite = matches!(says, Says::Yes { despite: true, .. });
@@ -318,6 +326,7 @@ impl Codec {
             }
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::ApiKey(key) => format!("API key {}", text(key)),
+            Credential::OperatorSecret(secret) => format!("operator secret {}", text(secret)),
             Credential::Code { code } => format!("code {}", text(code)),
             Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
                 "a terminal, which there is none of here".to_owned()

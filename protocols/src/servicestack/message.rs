@@ -334,6 +334,12 @@ pub(super) struct Carried {
     pub(super) bearer_token: Option<Secret>,
     /// A refresh token.
     pub(super) refresh_token: Option<Secret>,
+    /// A token that takes the place of every other, by a field of query or form.
+    pub(super) field_token: Option<Secret>,
+    /// An API key, likewise.
+    pub(super) field_key: Option<Secret>,
+    /// The operator's own secret, by a header field of its name.
+    pub(super) operator_secret: Option<Secret>,
 }
 
 impl Carried {
@@ -345,7 +351,20 @@ impl Carried {
     pub(super) fn read(body: &Body<'_>) -> Result<Carried, Unreadable> {
         let Body::Object(object) = body else { return Ok(Carried::default()) };
         let mut fields = object.clone();
-        Ok(Carried { bearer_token: fields.secret("BearerToken")?, refresh_token: fields.secret("RefreshToken")? })
+        let (bearer_token, refresh_token) = (fields.secret("BearerToken")?, fields.secret("RefreshToken")?);
+        Ok(Carried { bearer_token, refresh_token, ..Carried::default() })
+    }
+
+    /// With what fields of a form, else of the query, say; for whoever has asked for that.
+    pub(super) fn with_fields(mut self, form: Option<&Fields<'_>>, query: &Fields<'_>) -> Carried {
+        let field = |name: &str| {
+            let text = form.and_then(|form| form.peek(name)).or_else(|| query.peek(name));
+            text.filter(|text| !text.is_empty()).map(Secret::new)
+        };
+        self.field_token = field("ss-tok");
+        self.field_key = field("apikey");
+        self.refresh_token = field("ss-reftok").or(self.refresh_token);
+        self
     }
 }
 
