@@ -440,6 +440,8 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "Revoked" => Refusal::Revoked,
         "NotYetValid" => Refusal::NotYetValid,
         "WrongAudience" => Refusal::WrongAudience,
+        "WrongAlgorithm" => Refusal::WrongAlgorithm { shown: "RS256".to_owned(), expected: "HS256" },
+        "NoMoment" => Refusal::NoMoment("exp"),
         "UnknownProvider" => Refusal::UnknownProvider,
         "ScopeNotGranted" => Refusal::ScopeNotGranted,
         "InsecureTransport" => Refusal::InsecureTransport,

@@ -75,6 +75,8 @@ pub(super) struct Speaks {
     pub(super) shown: Option<String>,
     /// Whether a provider was named.
     pub(super) named: bool,
+    /// Whether that is the one of tokens, and it was shown none by its own member.
+    pub(super) of_tokens_alone: bool,
     /// Whether tokens go into cookies.
     pub(super) in_cookies: bool,
     /// Whether tokens that were made are theirs to have.

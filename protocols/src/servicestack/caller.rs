@@ -60,7 +60,14 @@ impl Shown {
         shown.push(Proof::Client, Credential::Client { id: Some(settings.client.clone()), secret: None });
         let has = |provider| settings.has(provider);
         let mut broken = false;
-        if let Some(token) = carried.field_token.as_ref().or(carried.field_key.as_ref()).or(carried.bearer_token.as_ref()) {
+        if let Some(token) = carried.field_token.as_ref().filter(|_| has(Provider::Jwt)) {
+            shown.push(Proof::Access, access(token.clone()));
+        }
+        if let Some(key) = carried.field_key.as_ref().filter(|_| has(Provider::ApiKey)) {
+            // A key by its own name is known to be meant for one.
+            shown.push(Proof::NamedKey, Credential::ApiKey(key.clone()));
+        }
+        if let Some(token) = &carried.bearer_token {
             shown.push_bearer(settings, token);
         }
         match authorization {
@@ -68,9 +75,9 @@ impl Shown {
                 shown.push(Proof::Basic, Credential::Password { name: name.clone(), password: password.clone() });
             }
             Authorization::Key(key) if has(Provider::ApiKey) => shown.push(Proof::NamedKey, Credential::ApiKey(key.clone())),
-            Authorization::Bearer(token) if shown.proofs.len() == 1 => shown.push_bearer(settings, token),
+            Authorization::Bearer(token) => shown.push_bearer(settings, token),
             Authorization::Broken => broken = true,
-            Authorization::Basic(..) | Authorization::Key(_) | Authorization::Bearer(_) | Authorization::Nothing => {}
+            Authorization::Basic(..) | Authorization::Key(_) | Authorization::Nothing => {}
         }
         if shown.proofs.len() == 1 && has(Provider::Jwt) {
             let kept = |text: &str| Secret::new(text);

@@ -187,11 +187,11 @@ impl Register {
     /// A member is of another type.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<Register, Unreadable> {
         Ok(Register {
-            user_name: fields.filled("UserName")?,
+            user_name: given(fields.filled("UserName")?),
             first_name: fields.filled("FirstName")?,
             last_name: fields.filled("LastName")?,
             display_name: fields.filled("DisplayName")?,
-            email: fields.filled("Email")?,
+            email: given(fields.filled("Email")?),
             password: fields.secret("Password")?,
             confirm_password: fields.secret("ConfirmPassword")?,
             auto_login: fields.boolean("AutoLogin")?.unwrap_or(false),
@@ -210,20 +210,24 @@ impl Register {
         {
             faults.push(FieldError::new("PasswordsShouldMatch", "ConfirmPassword", "Passwords should match!"));
         }
-        let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !is_blank(text));
-        if !given(&self.user_name) && !given(&self.email) {
+        if self.user_name.is_none() && self.email.is_none() {
             faults.push(FieldError::empty("UserName", "User Name"));
             faults.push(FieldError::empty("Email", "Email"));
         }
-        if self.user_name.as_deref().is_some_and(|name| !is_blank(name) && !is_name(name)) {
+        if self.user_name.as_deref().is_some_and(|name| !is_name(name)) {
             let sentence = "Username contains invalid characters (Parameter 'UserName')";
             faults.push(FieldError::new("ArgumentException", "UserName", sentence));
         }
-        if self.email.as_deref().is_some_and(|email| !is_blank(email) && !is_address(email)) {
+        if self.email.as_deref().is_some_and(|email| !is_address(email)) {
             faults.push(FieldError::new("Email", "Email", "'Email' is not a valid email address."));
         }
         faults
     }
+}
+
+/// Blanks are as good as nothing.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !is_blank(text))
 }
 
 fn is_blank(text: &str) -> bool {

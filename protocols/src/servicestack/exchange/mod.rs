@@ -46,7 +46,7 @@ use crate::servicestack::response::RolesResponse;
 use crate::servicestack::return_url::Here;
 use crate::servicestack::routes::{self, Found, Page, Route};
 use crate::servicestack::settings::Settings;
-use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
+use crate::servicestack::sharing::{Sharing, is_clicked, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
 use crate::servicestack::value::{self, Body, Fields, same};
@@ -119,6 +119,8 @@ struct Call<'r> {
     target: Option<String>,
     /// Whether it may change nothing.
     reads: bool,
+    /// Whether a page of somebody else's has sent it without anybody's click.
+    unbidden: bool,
     brought: Brought,
     authorization: Authorization,
     carried: Carried,
@@ -213,14 +215,15 @@ impl Exchange for Service {
             Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
         };
         let authorization = Authorization::read(&request.headers);
-        let call = Call { fields, target, reads, brought, authorization, carried };
+        let unbidden = elsewhere && !is_clicked(&request.headers);
+        let call = Call { fields, target, reads, unbidden, brought, authorization, carried };
         let why = match operation {
             Operation::Authenticate => match Authenticate::read(call.fields.clone()) {
                 Ok(login) => return self.authenticate(login, call, envelope),
                 Err(why) => why,
             },
             Operation::AuthenticateLogout => match AuthenticateLogout::read(call.fields.clone()) {
-                Ok(logout) => return self.log_out(call.target.or(logout.return_url), &call.brought, envelope),
+                Ok(logout) => return self.log_out(logout.return_url, call, envelope),
                 Err(why) => why,
             },
             Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
@@ -257,6 +260,7 @@ impl Exchange for Service {
             Asked::Session(speaks, guarded) => {
                 let earns = earns_tokens(&guarded.proofs, &reply.caller);
                 match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                    Ok(_) if speaks.of_tokens_alone => envelope.refuse(&Failure::TokenProviderAlone),
                     Ok(granted) => answers::speaks(now, granted, Speaks { earns, ..speaks }, envelope),
                     Err(no) => no.told(envelope),
                 }
@@ -297,7 +301,9 @@ impl Exchange for Service {
                         envelope.jar.drop_refresh();
                     }
                     match refusal {
-                        Refusal::InvalidCredentials | Refusal::LoginRequired => envelope.refuse(&Failure::BadRefreshToken),
+                        Refusal::InvalidCredentials | Refusal::LoginRequired | Refusal::WrongAlgorithm { .. } => {
+                            envelope.refuse(&Failure::BadRefreshToken)
+                        }
                         Refusal::InsecureTransport => envelope.refuse(&Failure::InsecureToken),
                         refusal => envelope.refuse(&failure(&refusal, "")),
                     }
