@@ -25,9 +25,9 @@ use gatepost_identity::reply::{
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
-use gatepost_protocols::http::{Body, Response};
-use gatepost_protocols::mount::{Mount, Served, Talk};
-use gatepost_protocols::{Gate, servicestack, zenith};
+use gatepost_protocols::http::{Body, Request, Response};
+use gatepost_protocols::mount::{Mount, Parts, Served, Talk};
+use gatepost_protocols::{Gate, Seed, servicestack, zenith};
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 
 /// The gates whose wires have transcripts.
@@ -342,6 +342,16 @@ impl Codec {
         }
     }
 
+    fn served(&mut self, seed: Seed, request: Request) -> Result<Response, String> {
+        match scripted::serve(&self.mounts, self.now, seed, request) {
+            Served::Response(response) => Ok(response),
+            Served::Question(command, answer) => {
+                let reply = self.reply(command)?;
+                Ok(answer(self.now, reply))
+            }
+        }
+    }
+
     fn receive(&mut self, connection: u32, frame: Frame<'_>) -> Result<(), String> {
         let now = self.now;
         let mut out = Outbox::default();
@@ -487,11 +497,23 @@ impl Stage for Codec {
                 }
             }),
         };
-        let response = match scripted::send(&self.mounts, self.now, sent)? {
-            Served::Response(response) => response,
-            Served::Question(command, answer) => {
-                let reply = self.reply(command)?;
-                answer(self.now, reply)
+        let seed = sent.seed;
+        let request = scripted::arrived(sent)?;
+        let parts = match Mount::find(&self.mounts, &request.path, |mount| mount) {
+            Some(mount) => mount.exchange.parts(request),
+            None => Parts::One(request),
+        };
+        let response = match parts {
+            Parts::One(request) => self.served(seed, request)?,
+            Parts::Several(requests, joining) => {
+                let mut responses: Vec<Response> = Vec::new();
+                for request in requests {
+                    responses.push(self.served(seed, request)?);
+                    if responses.last().is_some_and(|response| !response.status.is_success()) {
+                        break;
+                    }
+                }
+                joining(responses)
             }
         };
         let Response { status, reason, headers, body } = response;

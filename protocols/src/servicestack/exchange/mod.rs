@@ -24,10 +24,11 @@ use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, REFERER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::http::{Request, Response};
-use crate::mount::Mount;
+use crate::mount::{Mount, Parts};
 use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
+use crate::servicestack::batch;
 use crate::servicestack::caller::{Shown, earns_tokens};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
@@ -129,6 +130,18 @@ struct Call<'r> {
 impl Exchange for Service {
     type Pending = Pending;
 
+    fn parts(&self, request: Request) -> Parts {
+        let path = request.path.strip_prefix(&*self.settings.base_path).unwrap_or(&request.path);
+        // Only where the name could end so, since every request passes here.
+        if !path.contains("[]") && !path.contains("%5") {
+            return Parts::One(request);
+        }
+        match routes::find(&self.settings, path) {
+            Found::Operation(operation, route) if route.many => batch::parts(&self.settings, operation, &route, request),
+            _ => Parts::One(request),
+        }
+    }
+
     fn receive(&self, _now: Timestamp, seed: Seed, request: Request) -> Step<Pending> {
         let settings = &self.settings;
         let path = request.path.strip_prefix(&*settings.base_path).unwrap_or(&request.path);
@@ -150,6 +163,8 @@ impl Exchange for Service {
         };
         let body = match is_reading(&request.method) {
             true => Ok(Body::Object(Fields::default())),
+            // Whatever is in it was taken apart before, or cannot be.
+            false if route.many => Ok(Body::Object(Fields::default())),
             false => body_format.read(&request.body, &name),
         };
         let form = match &body {
@@ -185,6 +200,9 @@ impl Exchange for Service {
             return ControlFlow::Break(envelope.refuse(&Failure::UnknownOperation(&name)));
         };
         let media_type = body_format.media_type();
+        if route.many {
+            return ControlFlow::Break(no_batch(&route, &request, operation, media_type, envelope));
+        }
         let target = return_url(&query).or_else(|| form.and_then(return_url)).map(str::to_owned);
         let body = match body {
             Ok(body) => body,
@@ -357,6 +375,18 @@ impl Service {
 impl Call<'_> {
     fn shown(&self, settings: &Settings) -> (Shown, bool) {
         Shown::of(settings, &self.authorization, &self.carried, &self.brought)
+    }
+}
+
+/// A request for several that holds none, or cannot be taken apart.
+fn no_batch(route: &Route, request: &Request, operation: Operation, media_type: &'static str, mut envelope: Envelope) -> Response {
+    let format = batch::answers_in(route, request.query.as_deref());
+    envelope.chosen = format.into();
+    let content_type = text(&request.headers, CONTENT_TYPE).unwrap_or_default();
+    match batch::entries(route, content_type, &request.body, operation.name()) {
+        Ok(entries) if entries.is_empty() => envelope.answer_written(batch::written(format, operation.name(), &[])),
+        Ok(_) => envelope.refuse(&Failure::BadBody { media_type, request: operation.name(), why: value::Unreadable::Shape }),
+        Err(why) => envelope.refuse(&Failure::BadBody { media_type, request: operation.name(), why }),
     }
 }
 
