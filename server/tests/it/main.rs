@@ -5,6 +5,7 @@
 //! is about time does a test let time pass.
 
 mod abuse;
+mod asked;
 mod bearer;
 mod crash;
 mod crowd;
@@ -22,6 +23,7 @@ mod process;
 mod proxy;
 mod relay;
 mod services;
+mod smuggled;
 mod stall;
 mod terminals;
 mod tls;
