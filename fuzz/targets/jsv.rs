@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     let in_json = json!({"provider": "credentials", "UserName": name, "Password": password}).to_string();
-    asked("json", in_json.as_bytes(), name, password);
+    let _answer = asked("json", in_json.as_bytes(), name, password);
     let body = match choice % 3 {
         1 => format!("{{provider:credentials,UserName:{},Password:{}}}", written(name), written(password)),
         _ => format!(
