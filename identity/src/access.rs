@@ -95,11 +95,18 @@ struct Header {
 #[derive(Deserialize)]
 struct Claims {
     sub: NumberOrText,
-    iat: Moment,
-    exp: Option<Moment>,
-    nbf: Option<Moment>,
+    iat: MomentOrNot,
+    exp: Option<MomentOrNot>,
+    nbf: Option<MomentOrNot>,
     aud: Option<OneOrMany>,
     jti: Option<NumberOrText>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MomentOrNot {
+    Moment(Moment),
+    Not(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -127,7 +134,8 @@ impl Signed {
     /// Reads a token that one of our keys has signed.
     ///
     /// # Errors
-    /// [`Refusal::InvalidCredentials`] for everything else, and where a claim is missing, doubled or odd.
+    /// [`Refusal::WrongAlgorithm`], [`Refusal::NoMoment`]; [`Refusal::InvalidCredentials`] for everything else, and where a claim is
+    /// missing, doubled or odd.
     fn read(keyring: &Keyring, what: Use, token: &[u8], now: Timestamp) -> Result<Signed, Refusal> {
         let no_good = Refusal::InvalidCredentials;
         let text = Some(token).filter(|token| token.len() <= LONGEST).and_then(|token| std::str::from_utf8(token).ok());
@@ -139,6 +147,9 @@ impl Signed {
         if parsed.typ != what.typ() || parsed.crit.is_some() {
             return Err(no_good);
         }
+        if let Some(expected) = keyring.expects_another(Purpose::Tokens, &parsed.alg, now) {
+            return Err(Refusal::WrongAlgorithm { shown: parsed.alg, expected });
+        }
         let message = &token[..header.len() + 1 + payload.len()];
         let verified = keyring.verifies(Purpose::Tokens, &parsed.alg, message, &bytes(signature)?, now);
         let verified_until = verified.ok_or(no_good.clone())?;
@@ -149,15 +160,18 @@ impl Signed {
         {
             return Err(no_good);
         }
-        let moment = |moment: Moment| moment.timestamp().ok_or(Refusal::InvalidCredentials);
+        let moment = |name, moment: MomentOrNot| match moment {
+            MomentOrNot::Moment(moment) => moment.timestamp().ok_or(Refusal::NoMoment(name)),
+            MomentOrNot::Not(_) => Err(Refusal::NoMoment(name)),
+        };
         let subject = claims.sub.text();
         Ok(Signed {
             what,
             // Some issuers write the name of a provider before the id.
             subject: subject.rsplit('|').next().unwrap_or_default().to_owned(),
-            issued_at: moment(claims.iat)?,
-            expires_at: moment(claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
-            begins_at: claims.nbf.map(moment).transpose()?,
+            issued_at: moment("iat", claims.iat)?,
+            expires_at: moment("exp", claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
+            begins_at: claims.nbf.map(|begins_at| moment("nbf", begins_at)).transpose()?,
             audience: claims.aud.map(OneOrMany::list).unwrap_or_default(),
             verified_until,
             message: hash(&Secret::new(message)),
@@ -215,7 +229,7 @@ impl Core {
             }
         }
         // One that we have signed and that is over is no guess: clients show it until they are told.
-        if result == Err(Refusal::InvalidCredentials) {
+        if let Err(Refusal::InvalidCredentials | Refusal::WrongAlgorithm { .. }) = result {
             // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a signature.
             self.throttle.check(now, &source)?;
             self.throttle.count(now, &source);
@@ -425,11 +439,9 @@ mod tests {
             r#"{"sub":"a","exp":2}"#,
             r#"{"sub":"a","iat":1}"#,
             r#"{"sub":"a","iat":1,"exp":null}"#,
-            r#"{"sub":"a","iat":1,"exp":"2"}"#,
             r#"{"sub":"a","sub":"b","iat":1,"exp":2}"#,
             r#"{"sub":"a","iat":1,"exp":2,"exp":3}"#,
             r#"{"sub":["a"],"iat":1,"exp":2}"#,
-            r#"{"sub":"a","iat":1,"exp":1e300}"#,
             r#"{"sub":"a","iat":1,"exp":2,"jti":-1}"#,
             r#"[]"#,
             "",
@@ -449,6 +461,19 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_says_no_moment_is_named() {
+        for (claims, name) in [
+            (r#"{"sub":"a","iat":1,"exp":"2"}"#, "exp"),
+            (r#"{"sub":"a","iat":1,"exp":1e300}"#, "exp"),
+            (r#"{"sub":"a","iat":true,"exp":2}"#, "iat"),
+            (r#"{"sub":"a","iat":"now","exp":"then"}"#, "iat"),
+            (r#"{"sub":"a","iat":1,"exp":2,"nbf":{}}"#, "nbf"),
+        ] {
+            assert_eq!(read("JWT", Use::Access, claims).err(), Some(Refusal::NoMoment(name)), "{claims}");
+        }
+    }
+
+    #[test]
     fn what_our_token_keys_have_not_signed_is_refused() {
         let (ring, other) = (keyring(), keyring());
         let claims = br#"{"sub":"a","iat":1,"exp":2}"#;
@@ -462,9 +487,7 @@ mod tests {
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
         let unsigned = format!("{none}.{}.", message.split_once('.').expect("two parts").1);
         for token in [
-            own.expose_text().expect("text"),
             foreign.expose_text().expect("text"),
-            &unsigned,
             message,
             &format!("{message}."),
             &format!("{text}."),
@@ -477,6 +500,13 @@ mod tests {
         ] {
             assert_eq!(check(token), Err(Refusal::InvalidCredentials), "{token}");
         }
+        for (token, shown) in [(own.expose_text().expect("text"), "EdDSA"), (&unsigned, "none")] {
+            let wrong = Refusal::WrongAlgorithm { shown: shown.to_owned(), expected: "HS256" };
+            assert_eq!(check(token), Err(wrong), "{token}");
+        }
+        let own_only = Keyring::of(&[draw_key(KeyAlgorithm::EdDSA, NOW, &SystemEntropy).expect("a key")]).expect("keys");
+        let nobodys = Signed::read(&own_only, Use::Access, text.as_bytes(), NOW);
+        assert_eq!(nobodys.err(), Some(Refusal::InvalidCredentials), "where there is no key, none is expected");
         for cut in 1..40 {
             assert_eq!(check(&text[..text.len() - cut]), Err(Refusal::InvalidCredentials), "cut by {cut}");
         }

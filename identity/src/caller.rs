@@ -124,6 +124,8 @@ impl Core {
                 }
                 Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of),
                 Credential::ApiKey(key) => self.recognise_api_key(key, context).await,
+                Credential::OperatorSecret(_) if !self.has_operator_secret() => continue,
+                Credential::OperatorSecret(secret) => self.recognise_operator_secret(secret, context),
                 Credential::Token { any_of, kind: TokenKind::Access } => self.recognise_signed(any_of, Use::Access, context).await,
                 Credential::Refresh(token) => self.recognise_signed(std::slice::from_ref(token), Use::Refresh, context).await,
                 // These begin or restore a session, and are worth nothing beside another question.

@@ -48,6 +48,8 @@ pub enum Credential {
     Cookie(Secret),
     /// A key that speaks for an account by itself.
     ApiKey(Secret),
+    /// A text that the operator has set, and that stands for no account.
+    OperatorSecret(Secret),
     /// A string that only a terminal can make sense of: a token, a password or a PIN.
     Terminal {
         /// As it was sent.
@@ -140,11 +142,12 @@ impl Core {
                 result
             }
             // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
-            // A terminal's are `panel.rs`'s.
+            // A terminal's are `panel.rs`'s, and the operator's own is `operator_secret.rs`'s.
             Credential::Token { .. }
             | Credential::Refresh(_)
             | Credential::Cookie(_)
             | Credential::ApiKey(_)
+            | Credential::OperatorSecret(_)
             | Credential::Terminal { .. }
             | Credential::TerminalToken { .. }
             | Credential::Unsecured => Err(Refusal::InvalidCredentials),

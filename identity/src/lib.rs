@@ -20,6 +20,7 @@ pub mod grant;
 pub mod jwt;
 pub mod keyring;
 pub mod live;
+pub mod operator_secret;
 mod panel;
 pub mod password;
 pub mod policy;

@@ -25,6 +25,17 @@ pub enum Refusal {
     NotYetValid,
     /// A signed token is meant for somebody else. Said by `jwt.rs` (`judge`), only after its signature has verified.
     WrongAudience,
+    /// A signed token names a way to sign that no key of ours has. Said by `access.rs` (`Signed::read`); there is nothing that a
+    /// signature could prove.
+    WrongAlgorithm {
+        /// As the token has it.
+        shown: String,
+        /// As ours have it.
+        expected: &'static str,
+    },
+    /// This claim of a signed token must say when, and does not. Said by `access.rs` (`Signed::read`), only after its signature has
+    /// verified.
+    NoMoment(&'static str),
     /// No provider has that name, or it takes no such credential. Said by `provider.rs` (`Providers::find`).
     UnknownProvider,
     /// No attempt of this kind can succeed, whatever is shown. Said by `terminal.rs` (`Facts::consider`).
@@ -84,6 +95,8 @@ impl Refusal {
             | Refusal::Revoked
             | Refusal::NotYetValid
             | Refusal::WrongAudience
+            | Refusal::WrongAlgorithm { .. }
+            | Refusal::NoMoment(_)
             | Refusal::UnknownProvider
             | Refusal::MethodNotAllowed
             | Refusal::PlanRequired
@@ -114,6 +127,8 @@ impl Refusal {
             Refusal::Revoked => "revoked",
             Refusal::NotYetValid => "not_yet_valid",
             Refusal::WrongAudience => "wrong_audience",
+            Refusal::WrongAlgorithm { .. } => "wrong_algorithm",
+            Refusal::NoMoment(_) => "no_moment",
             Refusal::UnknownProvider => "unknown_provider",
             Refusal::MethodNotAllowed => "method_not_allowed",
             Refusal::PlanRequired => "plan_required",

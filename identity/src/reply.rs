@@ -105,6 +105,8 @@ pub enum Method {
     Cookie,
     /// By an API key.
     ApiKey,
+    /// By the operator's own secret, which is nobody's account.
+    OperatorSecret,
     /// By a short secret that opens a terminal.
     Pin,
     /// By nothing: a terminal is open to whoever reaches it.

@@ -25,9 +25,9 @@ use gatepost_identity::reply::{
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
-use gatepost_protocols::http::{Body, Response};
-use gatepost_protocols::mount::{Mount, Served, Talk};
-use gatepost_protocols::{Gate, servicestack, zenith};
+use gatepost_protocols::http::{Body, Request, Response};
+use gatepost_protocols::mount::{Mount, Parts, Served, Talk};
+use gatepost_protocols::{Gate, Seed, servicestack, zenith};
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 
 /// The gates whose wires have transcripts.
@@ -86,6 +86,7 @@ fn method_of(credential: &Credential) -> Option<Method> {
         Credential::Refresh(_) => Some(Method::Refresh),
         Credential::Cookie(_) => Some(Method::Cookie),
         Credential::ApiKey(_) => Some(Method::ApiKey),
+        Credential::OperatorSecret(_) => Some(Method::OperatorSecret),
         Credential::Client { .. } | Credential::Code { .. } => None,
         Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => None,
     }
@@ -144,7 +145,14 @@ impl Codec {
         };
         // What was shown and is no good has a place, but for a cookie, which is no claim.
         let is_claim = |shown: &Credential| {
-            matches!(shown, Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_))
+            matches!(
+                shown,
+                Credential::Password { .. }
+                    | Credential::ApiKey(_)
+                    | Credential::OperatorSecret(_)
+                    | Credential::Token { .. }
+                    | Credential::Refresh(_)
+            )
         };
         let place = command.presented.iter().position(is_claim);
         let despite = matches!(says, Says::Yes { despite: true, .. });
@@ -318,6 +326,7 @@ impl Codec {
             }
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::ApiKey(key) => format!("API key {}", text(key)),
+            Credential::OperatorSecret(secret) => format!("operator secret {}", text(secret)),
             Credential::Code { code } => format!("code {}", text(code)),
             Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
                 "a terminal, which there is none of here".to_owned()
@@ -329,6 +338,16 @@ impl Codec {
                     Some(number) => format!("issued token {}", number + 1),
                     None => format!("token {}", any_of.iter().map(text).collect::<Vec<_>>().join(" or ")),
                 }
+            }
+        }
+    }
+
+    fn served(&mut self, seed: Seed, request: Request) -> Result<Response, String> {
+        match scripted::serve(&self.mounts, self.now, seed, request) {
+            Served::Response(response) => Ok(response),
+            Served::Question(command, answer) => {
+                let reply = self.reply(command)?;
+                Ok(answer(self.now, reply))
             }
         }
     }
@@ -431,6 +450,8 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "Revoked" => Refusal::Revoked,
         "NotYetValid" => Refusal::NotYetValid,
         "WrongAudience" => Refusal::WrongAudience,
+        "WrongAlgorithm" => Refusal::WrongAlgorithm { shown: "RS256".to_owned(), expected: "HS256" },
+        "NoMoment" => Refusal::NoMoment("exp"),
         "UnknownProvider" => Refusal::UnknownProvider,
         "ScopeNotGranted" => Refusal::ScopeNotGranted,
         "InsecureTransport" => Refusal::InsecureTransport,
@@ -476,11 +497,23 @@ impl Stage for Codec {
                 }
             }),
         };
-        let response = match scripted::send(&self.mounts, self.now, sent)? {
-            Served::Response(response) => response,
-            Served::Question(command, answer) => {
-                let reply = self.reply(command)?;
-                answer(self.now, reply)
+        let seed = sent.seed;
+        let request = scripted::arrived(sent)?;
+        let parts = match Mount::find(&self.mounts, &request.path, |mount| mount) {
+            Some(mount) => mount.exchange.parts(request),
+            None => Parts::One(request),
+        };
+        let response = match parts {
+            Parts::One(request) => self.served(seed, request)?,
+            Parts::Several(requests, joining) => {
+                let mut responses: Vec<Response> = Vec::new();
+                for request in requests {
+                    responses.push(self.served(seed, request)?);
+                    if responses.last().is_some_and(|response| !response.status.is_success()) {
+                        break;
+                    }
+                }
+                joining(responses)
             }
         };
         let Response { status, reason, headers, body } = response;

@@ -206,6 +206,11 @@ impl Jar {
         }
     }
 
+    /// Nothing comes out any more.
+    pub(super) fn close(&mut self) {
+        self.lid = Lid::Closed;
+    }
+
     fn put(&mut self, name: &'static str, kept: Kept) {
         match self.set.iter_mut().find(|(other, _)| *other == name) {
             Some((_, before)) => *before = kept,

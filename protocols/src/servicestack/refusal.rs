@@ -15,6 +15,8 @@ pub(super) fn failure<'a>(refusal: &Refusal, about: &'a str) -> Failure<'a> {
         Refusal::NotYetValid => Failure::TokenNotYetValid,
         // Whom it was meant for is not repeated.
         Refusal::WrongAudience => Failure::WrongAudience(""),
+        Refusal::NoMoment(claim) => Failure::NoMoment(claim),
+        Refusal::WrongAlgorithm { shown, expected } => Failure::WrongAlgorithm { shown: shown.clone().into(), expected },
         Refusal::UnknownProvider => Failure::UnknownProvider(about),
         Refusal::InsecureTransport => Failure::InsecurePassword,
         Refusal::LoginRequired => Failure::NotAuthenticated,
@@ -60,6 +62,8 @@ mod tests {
             (Refusal::Revoked, 401, "TokenException", None),
             (Refusal::NotYetValid, 401, "TokenException", None),
             (Refusal::WrongAudience, 401, "TokenException", None),
+            (Refusal::NoMoment("exp"), 401, "TokenException", None),
+            (Refusal::WrongAlgorithm { shown: "none".to_owned(), expected: "HS256" }, 401, "TokenException", None),
             (Refusal::LoginRequired, 401, "Unauthorized", None),
             (Refusal::UnknownProvider, 404, "NotFound", None),
             (Refusal::InsecureTransport, 403, "Forbidden", None),

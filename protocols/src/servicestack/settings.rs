@@ -49,6 +49,7 @@ struct Written {
     authenticate_alias: bool,
     use_token_cookie: bool,
     registration: bool,
+    tokens_in_fields: bool,
 }
 
 impl Default for Written {
@@ -63,6 +64,7 @@ impl Default for Written {
             authenticate_alias: false,
             use_token_cookie: true,
             registration: false,
+            tokens_in_fields: false,
         }
     }
 }
@@ -88,6 +90,8 @@ pub(super) struct Settings {
     pub(super) use_token_cookie: bool,
     /// Whether anybody may make an account.
     registration: bool,
+    /// Whether tokens and keys may also stand in the fields of a query or form.
+    pub(super) tokens_in_fields: bool,
     /// Where others find this server: an origin in lower case.
     pub(super) public_url: Option<String>,
 }
@@ -166,6 +170,7 @@ impl Settings {
             authenticate_alias: written.authenticate_alias,
             use_token_cookie: written.use_token_cookie,
             registration: written.registration,
+            tokens_in_fields: written.tokens_in_fields,
             public_url: public_url.map(str::to_owned),
         }))
     }
@@ -216,7 +221,7 @@ mod tests {
         assert_eq!(settings.provider("LOGIN"), Some(Provider::Credentials));
         assert_eq!(settings.provider("Basic"), Some(Provider::Basic));
         assert_eq!((settings.provider("local"), settings.provider("jwt")), (None, None));
-        assert!(settings.has(Provider::ApiKey) && settings.use_token_cookie);
+        assert!(settings.has(Provider::ApiKey) && settings.use_token_cookie && !settings.tokens_in_fields);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub fn refusals() -> Vec<Refusal> {
         Refusal::Revoked,
         Refusal::NotYetValid,
         Refusal::WrongAudience,
+        Refusal::WrongAlgorithm { shown: "none".to_owned(), expected: "HS256" },
+        Refusal::NoMoment("exp"),
         Refusal::UnknownProvider,
         Refusal::ScopeNotGranted,
         Refusal::InsecureTransport,

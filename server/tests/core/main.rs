@@ -10,6 +10,7 @@ mod borrowed;
 mod budgets;
 mod grants;
 mod issue;
+mod operator_secret;
 mod register;
 mod requests;
 mod sessions;

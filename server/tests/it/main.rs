@@ -5,6 +5,7 @@
 //! is about time does a test let time pass.
 
 mod abuse;
+mod asked;
 mod bearer;
 mod begun;
 mod crash;
@@ -26,6 +27,7 @@ mod process;
 mod proxy;
 mod relay;
 mod services;
+mod smuggled;
 mod stall;
 mod strangers;
 mod terminals;
