@@ -345,7 +345,20 @@ impl Live {
 
     /// Whether anything here depends on this client.
     pub(crate) fn knows_client(&self, id: &ClientId) -> bool {
-        self.tables().clients.contains_key(id)
+        let tables = self.tables();
+        tables.clients.contains_key(id) || tables.kept_clients.contains_key(id)
+    }
+
+    /// A client that signed tokens have come through, if it is in memory.
+    pub(crate) fn client(&self, id: &ClientId) -> Option<Arc<Client>> {
+        self.tables().kept_clients.get(id).cloned()
+    }
+
+    /// Keeps a client that signed tokens come through. To be called as [`Live::load`] is.
+    pub(crate) fn keep_client(&self, client: Client) -> Arc<Client> {
+        let client = without_secret(client);
+        self.tables().kept_clients.insert(client.id.clone(), Arc::clone(&client));
+        client
     }
 
     /// Follows the feed: an account is as it is here now, or gone. `anew` says what a connection of it now is.
@@ -368,10 +381,15 @@ impl Live {
     /// Follows the feed: as [`Live::account_changed`], for a client.
     pub(crate) fn client_changed(&self, id: &ClientId, client: Option<Client>, anew: &Anew<'_>) {
         let mut tables = self.tables();
+        let client = client.map(without_secret);
+        match &client {
+            Some(client) => tables.kept_clients.get_mut(id).into_iter().for_each(|kept| *kept = Arc::clone(client)),
+            None => drop(tables.kept_clients.remove(id)),
+        }
         match client {
             Some(client) => {
                 if let Some((known, _)) = tables.clients.get_mut(id) {
-                    *known = without_secret(client);
+                    *known = client;
                 }
                 tables.reconsider(|session| session.client == *id, anew);
             }
@@ -384,6 +402,7 @@ impl Live {
         let mut tables = self.tables();
         tables.lose(|_| true);
         tables.unknow_of(|_| true);
+        tables.kept_clients.clear();
     }
 
     /// Detaches what has expired.

@@ -9,6 +9,7 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Ri
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::family::Family;
 use gatepost_identity::keyring::{KeyAlgorithm, Purpose, Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
@@ -217,6 +218,23 @@ pub(crate) fn api_key(row: &Row<'_>) -> Result<ApiKey, Failure> {
         created_at: cells.at(5)?,
         expires_at: cells.at_or_never(6)?,
         cancelled_at: cells.at_or_never(7)?,
+    })
+}
+
+/// The columns of [`family`].
+pub(crate) const FAMILY: &str = "id, account, adopted, current, issued_at, previous, superseded_at, expires_at";
+
+pub(crate) fn family(row: &Row<'_>) -> Result<Family, Failure> {
+    let cells = Cells { table: "families", row };
+    let previous: Option<i64> = cells.cell(5)?;
+    Ok(Family {
+        id: cells.cell(0)?,
+        account: AccountId(cells.uuid(1)?),
+        adopted: cells.cell(2)?,
+        current: cells.cell(3)?,
+        issued_at: cells.at(4)?,
+        previous: previous.zip(cells.at_or_never(6)?),
+        expires_at: cells.at(7)?,
     })
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Tables {
     /// What speaks for accounts without a session.
     pub(super) known: KnownTable,
     pub(super) clients: HashMap<ClientId, (Arc<Client>, usize)>,
+    /// The clients that signed tokens come through, with or without a session.
+    pub(super) kept_clients: HashMap<ClientId, Arc<Client>>,
     pub(super) attachments: HashMap<ConnectionId, Box<Entry>>,
     pub(super) expiries: BTreeSet<(Timestamp, ConnectionId)>,
     pub(super) last_number: u64,

@@ -39,6 +39,7 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |_| Ok(Vec::new()),
     mounts: |section, _| Settings::read(section).map(|_| Vec::new()),
+    rotates_refresh: |_| Ok(false),
     knows_tls: false,
     own,
 };

@@ -41,6 +41,38 @@ pub(super) async fn an_api_key_reads_back_as_it_was_written(store: &dyn Store) -
     Ok(())
 }
 
+pub(super) async fn of_many_cancelled_api_keys_the_last_ones_are_kept(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    for number in 0..=u8::try_from(MOST_API_KEYS).expect("few") {
+        let renewed = NewApiKeys { at: at(i64::from(number)), ..new(vec![key(number, "live", number.into())], Some("live")) };
+        store.add_api_keys(renewed, entry("renewed")).await?;
+    }
+    let all = MOST_API_KEYS + 1;
+    assert_eq!((store.api_keys(account_id(1)).await?.len(), store.api_key(&hash(0)).await?.is_some()), (all, true));
+    let last = NewApiKeys { at: at(200), ..new(vec![key(200, "live", 200)], Some("live")) };
+    store.add_api_keys(last, entry("renewed")).await?;
+    assert_eq!((store.api_keys(account_id(1)).await?.len(), store.api_key(&hash(0)).await?.is_some()), (all, false));
+    assert!(store.api_key(&hash(1)).await?.is_some());
+    Ok(())
+}
+
+pub(super) async fn all_api_keys_of_an_account_are_cancelled_at_once(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    store.add_account(account(2, "Bob"), entry("account_added")).await?;
+    let bobs = ApiKey { account: account_id(2), ..key(9, "live", 1) };
+    store.add_api_keys(NewApiKeys { account: account_id(2), ..new(vec![bobs.clone()], None) }, entry("made")).await?;
+    let before = ApiKey { cancelled_at: Some(at(5)), ..key(3, "live", 3) };
+    store.add_api_keys(new(vec![key(1, "live", 1), key(2, "test", 2), before.clone()], None), entry("made")).await?;
+    assert_eq!(store.cancel_api_keys(account_id(1), at(60), entry("cancelled")).await?, 2);
+    let cancelled = |number, environment, created| ApiKey { cancelled_at: Some(at(60)), ..key(number, environment, created) };
+    assert_eq!(store.api_keys(account_id(1)).await?, [before, cancelled(2, "test", 2), cancelled(1, "live", 1)]);
+    assert_eq!(store.api_keys(account_id(2)).await?, [bobs]);
+    assert_eq!(changes(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(2))]);
+    assert_eq!(store.cancel_api_keys(account_id(1), at(61), entry("cancelled")).await?, 0);
+    assert_eq!(actions(store).await?.iter().filter(|action| *action == "cancelled").count(), 2);
+    Ok(())
+}
+
 pub(super) async fn a_new_api_key_takes_the_place_of_those_of_its_environment(store: &dyn Store) -> Held {
     ann_and_the_app(store).await?;
     store.add_account(account(2, "Bob"), entry("account_added")).await?;
@@ -89,7 +121,7 @@ pub(super) async fn no_api_key_in_force_is_out_of_sight(store: &dyn Store) -> He
         store.add_api_keys(cancelled(number), entry("renewed")).await?;
     }
     let listed = store.api_keys(account_id(1)).await?;
-    assert_eq!((listed.len(), &listed[0]), (1000, &hidden), "however many were made and cancelled since");
+    assert_eq!((listed.len(), &listed[0]), (MOST_API_KEYS + 1, &hidden), "however many were made and cancelled since");
     let over = |number, end| ApiKey { expires_at: end, cancelled_at: None, ..numbered(number) };
     let most = u16::try_from(MOST_API_KEYS).expect("a few");
     store.add_api_keys(new((1..most).map(|number| over(5000 + number, Some(at(51)))).collect(), None), entry("made")).await?;
