@@ -330,6 +330,8 @@ impl Core {
             return Ok((signed, account));
         }
         loop {
+            // What has ended meanwhile has ended before now.
+            let now = self.clock.now();
             let before = *self.feed.lock().await;
             let signed = Arc::new(Signed::read(&self.keyring(), what, token.expose(), now)?);
             signed.timely(now)?;

@@ -20,6 +20,7 @@ mod persona;
 mod played;
 mod process;
 mod proxy;
+mod refresh;
 mod relay;
 mod services;
 mod stall;
