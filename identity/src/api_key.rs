@@ -17,7 +17,7 @@ use crate::caller::Recognised;
 use crate::clock::{Entropy, Timestamp, draw};
 use crate::command::{Context, ProviderName};
 use crate::credential::Credential;
-use crate::live::Known;
+use crate::live::{Known, MOST_MARKS};
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::ProviderKind;
 use crate::refusal::Refusal;
@@ -168,6 +168,9 @@ impl Core {
         if let Some((Known::ApiKey(key), account)) = self.live.known(hash) {
             return Ok(Some((key, account)));
         }
+        if !self.may_be_api_key(hash).await? {
+            return Ok(None);
+        }
         loop {
             let before = *self.feed.lock().await;
             let Some(key) = self.store.api_key(hash).await? else { return Ok(None) };
@@ -181,6 +184,19 @@ impl Core {
                 return Ok(Some((key, account)));
             }
         }
+    }
+
+    /// Whether there may be such a key, as far as memory can tell: whoever tries texts that nobody made costs no look at the store.
+    async fn may_be_api_key(&self, hash: &TokenHash) -> Result<bool, Refusal> {
+        if let Some(may_be) = self.live.may_be_api_key(hash) {
+            return Ok(may_be);
+        }
+        // A key that is made meanwhile is told by the feed, which stands until this was taken in.
+        let _feed = self.feed.lock().await;
+        if self.live.may_be_api_key(hash).is_none() {
+            self.live.know_marks(self.store.api_key_marks(MOST_MARKS + 1).await?);
+        }
+        Ok(self.live.may_be_api_key(hash).unwrap_or(true))
     }
 
     /// The keys of whoever speaks; or others in their place.

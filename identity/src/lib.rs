@@ -355,7 +355,8 @@ impl Core {
             Binding::Request => self.once(proof, request, action, context, about).await.map(Grant::for_once),
             Binding::TokenCookies => {
                 let principal = self.once(proof, request, action, context, about).await?;
-                let granted = self.issue_and_replace(principal, &Behind::default(), presented, PAIR.into(), request, context).await?;
+                let granted =
+                    self.issue_and_replace(principal, &Behind::default(), presented, PAIR.into(), request, context).await?;
                 Ok(Grant::without_session(granted))
             }
             Binding::Tokens { .. } => {

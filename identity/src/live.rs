@@ -13,6 +13,7 @@
 
 mod attachment;
 mod known;
+mod marks;
 pub(crate) mod served;
 mod tables;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use self::attachment::Attachment;
 use self::attachment::{Mailbox, Place};
 pub(crate) use self::known::Known;
+pub(crate) use self::marks::MOST_MARKS;
 use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
@@ -403,6 +405,7 @@ impl Live {
         tables.lose(|_| true);
         tables.unknow_of(|_| true);
         tables.kept_clients.clear();
+        tables.marks = marks::Marks::Unread;
     }
 
     /// Detaches what has expired.

@@ -266,6 +266,8 @@ pub enum Change {
     Client(ClientId),
     /// The keys that sign, or verify, are others now.
     Keys,
+    /// An API key of this hash was made.
+    ApiKeyMade(TokenHash),
     /// What has this hash, and speaks for an account by itself, is no longer good.
     Revoked(TokenHash),
 }
@@ -366,10 +368,12 @@ pub trait Store: Send + Sync + 'static {
     /// before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
 
-    /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
+    /// Keeps new API keys, each with `Change::ApiKeyMade`. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
     /// account that is full still takes new ones in the place of as many. Of those that were cancelled, as many are kept as may be in
     /// force, so that whoever renews theirs all day fills no disk.
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError>;
+    /// The first four bytes of the hash of every API key there is, in any order; at most `limit`.
+    async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError>;
     /// The API key with this hash.
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
     /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first. They go with it.

@@ -120,6 +120,7 @@ handed_on! {
         reserve(name: &'static str, count: u64) -> u64;
         forget(now: Timestamp, ended: Timestamp) -> ();
         add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
+        api_key_marks(limit: usize) -> Vec<[u8; 4]>;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;
         cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();
@@ -582,6 +583,43 @@ async fn a_token_through_a_client_that_was_disabled_while_it_was_read_is_not_goo
         core.request(shown(), Verb::WhoAmI).await.unwrap();
     }
     assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+}
+
+#[tokio::test]
+async fn texts_that_are_no_keys_ask_nothing_of_the_store_and_a_key_is_good_as_soon_as_it_is_made() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let shown = |text: &Secret| vec![Credential::ApiKey(text.clone())];
+    let (_, first) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+    // One more is made while memory reads which there are.
+    let (made, identity) = (Arc::new(Mutex::new(None)), core.identity.clone());
+    let told = Arc::clone(&made);
+    store.after("api_key_marks", async move {
+        tokio::spawn(async move {
+            let (_, text) = identity.admin(OPERATOR).add_api_key("ann", "test", None).await.unwrap();
+            *told.lock().unwrap() = Some(text);
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    });
+    core.request(shown(&first), Verb::WhoAmI).await.unwrap();
+    assert!(store.has_happened());
+    let asked = store.asked.load(Ordering::Relaxed);
+    for number in 0..90 {
+        let refused = core.request(shown(&Secret::new(format!("guess {number}"))), Verb::WhoAmI).await.err();
+        assert_eq!(refused, Some(Refusal::InvalidCredentials));
+    }
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+    while made.lock().unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let second = made.lock().unwrap().take().unwrap();
+    core.request(shown(&second), Verb::WhoAmI).await.unwrap();
+    for _ in 0..10 {
+        let (key, text) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+        core.request(shown(&text), Verb::WhoAmI).await.unwrap();
+        core.identity.admin(OPERATOR).cancel_api_key("ann", &key.prefix).await.unwrap();
+        assert_eq!(core.request(shown(&text), Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+    }
 }
 
 #[tokio::test]

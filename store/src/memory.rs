@@ -398,7 +398,10 @@ impl Store for Memory {
             return Ok(KeysWritten::Full);
         }
         replaced.iter().for_each(|hash| state.cancel(hash, new.at));
-        state.api_keys.extend(new.keys.into_iter().map(|key| (key.hash, key)));
+        for key in new.keys {
+            state.tell(Change::ApiKeyMade(key.hash));
+            state.api_keys.insert(key.hash, key);
+        }
         let cancelled = state.api_keys.values().filter(|key| key.account == new.account);
         let mut cancelled: Vec<_> = cancelled.filter_map(|key| Some((Reverse(key.cancelled_at?), key.hash))).collect();
         cancelled.sort_unstable();
@@ -407,6 +410,11 @@ impl Store for Memory {
         }
         state.append(audit);
         Ok(KeysWritten::Done)
+    }
+
+    async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
+        let mark = |[a, b, c, d, ..]: &TokenHash| [*a, *b, *c, *d];
+        Ok(self.state().api_keys.keys().take(limit).map(mark).collect())
     }
 
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {

@@ -73,6 +73,11 @@ pub(crate) fn family(connection: &Connection, id: &TokenHash) -> Result<Option<F
     one(connection, &format!("SELECT {} FROM families WHERE id = ?1", rows::FAMILY), [id], rows::family)
 }
 
+pub(crate) fn api_key_marks(connection: &Connection, limit: usize) -> Result<Vec<[u8; 4]>, Failure> {
+    let mut statement = connection.prepare_cached("SELECT substr(hash, 1, 4) FROM api_keys LIMIT ?1")?;
+    Ok(statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
 pub(crate) fn api_key(connection: &Connection, hash: &TokenHash) -> Result<Option<ApiKey>, Failure> {
     one(connection, &format!("SELECT {} FROM api_keys WHERE hash = ?1", rows::API_KEY), [hash], rows::api_key)
 }

@@ -285,6 +285,7 @@ pub(crate) fn change_cells(change: &Change) -> (&'static str, Value, Value) {
         Change::Account(id) => ("account", blob(id.0), Value::Null),
         Change::Keys => ("keys", Value::Integer(0), Value::Null),
         Change::Revoked(hash) => ("revoked", Value::Blob(hash.to_vec()), Value::Null),
+        Change::ApiKeyMade(hash) => ("api_key", Value::Blob(hash.to_vec()), Value::Null),
         Change::Client(id) => ("client", Value::Text(id.as_str().to_owned()), Value::Null),
     }
 }
@@ -305,6 +306,7 @@ pub(crate) fn change(row: &Row<'_>) -> Result<(u64, Change), Failure> {
         "account" => Change::Account(AccountId(cells.uuid(2)?)),
         "keys" => Change::Keys,
         "revoked" => Change::Revoked(cells.cell(2)?),
+        "api_key" => Change::ApiKeyMade(cells.cell(2)?),
         "client" => Change::Client(cells.parsed(2, client_id)?),
         _ => return Err(cells.bad(format!("{kind:?} is not a kind of change"))),
     };

@@ -326,6 +326,10 @@ impl Store for Sqlite {
         self.write(move |connection| writes::keys::add_api_keys(connection, &new, &audit)).await
     }
 
+    async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
+        self.read(move |connection| reads::api_key_marks(connection, limit)).await
+    }
+
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
         let hash = *hash;
         self.read(move |connection| reads::api_key(connection, &hash)).await

@@ -156,8 +156,14 @@ mod tests {
     fn told(kind: fn(&Common<'_>) -> Vec<u8>, principal: &Principal, audience: &[&str], number: i64) -> String {
         let audience: Vec<String> = audience.iter().map(|name| (*name).to_owned()).collect();
         let at = Timestamp::from_millis;
-        let common =
-            Common { principal, audience: &audience, number, issued_at: at(1_700_000_000_000), expires_at: at(1_701_209_600_000), basis: None };
+        let common = Common {
+            principal,
+            audience: &audience,
+            number,
+            issued_at: at(1_700_000_000_000),
+            expires_at: at(1_701_209_600_000),
+            basis: None,
+        };
         String::from_utf8(kind(&common)).expect("text")
     }
 

@@ -22,7 +22,12 @@ impl Core {
         text.expose_text().unwrap().to_owned()
     }
 
-    pub(super) async fn own_keys(&self, presented: Vec<Credential>, environment: &str, renew: bool) -> Result<Vec<ToldApiKey>, Refusal> {
+    pub(super) async fn own_keys(
+        &self,
+        presented: Vec<Credential>,
+        environment: &str,
+        renew: bool,
+    ) -> Result<Vec<ToldApiKey>, Refusal> {
         let verb = Verb::ApiKeys { environment: environment.to_owned(), renew };
         self.request(presented, verb).await.result.and_then(Answer::api_keys)
     }

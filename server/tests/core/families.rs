@@ -104,7 +104,11 @@ async fn a_family_goes_on_until_its_first_token_would_have_ended() {
 async fn whoever_is_known_by_a_refresh_token_alone_goes_with_its_successor() {
     let core = rotating().await;
     let (_, first) = core.pair().await;
-    let renewed = core.who(vec![through("app"), Credential::Kept { token: Secret::new(&*first), kind: TokenKind::Refresh }]).await.caller.renewed;
+    let renewed = core
+        .who(vec![through("app"), Credential::Kept { token: Secret::new(&*first), kind: TokenKind::Refresh }])
+        .await
+        .caller
+        .renewed;
     let [one, other] = renewed.as_slice() else { panic!("{renewed:?}") };
     assert_eq!((&one.kind, &other.kind), (&TokenKind::Access, &TokenKind::Refresh));
     assert_eq!(core.renew(&first).await.expect("granted").1, text(other));

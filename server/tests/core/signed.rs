@@ -40,7 +40,12 @@ impl Core {
         (text(one), text(other))
     }
 
-    pub(super) async fn issue(&self, presented: Vec<Credential>, kinds: Vec<TokenKind>, binding: Binding) -> Result<Granted, Refusal> {
+    pub(super) async fn issue(
+        &self,
+        presented: Vec<Credential>,
+        kinds: Vec<TokenKind>,
+        binding: Binding,
+    ) -> Result<Granted, Refusal> {
         let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
         self.request(presented, Verb::Issue { kinds, request }).await.result.and_then(Answer::granted)
     }

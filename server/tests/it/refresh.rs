@@ -28,7 +28,9 @@ impl Answer {
 
     fn cookie(&self, name: &str) -> Option<&str> {
         let set = self.head.lines().filter_map(|line| line.to_ascii_lowercase().starts_with("set-cookie:").then_some(&line[11..]));
-        set.filter_map(|cookie| cookie.trim().split(';').next()?.split_once('=')).find(|(key, _)| *key == name).map(|(_, text)| text)
+        set.filter_map(|cookie| cookie.trim().split(';').next()?.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, text)| text)
     }
 }
 
@@ -37,9 +39,8 @@ fn ask(http: SocketAddr, line: &str, fields: &str, body: Option<&Value>) -> Opti
     let body = body.map(Value::to_string).unwrap_or_default();
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();
-    let request = format!(
-        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{kind}{fields}\r\n{body}"
-    );
+    let request =
+        format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{kind}{fields}\r\n{body}");
     let mut stream = TcpStream::connect(http).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();

@@ -104,17 +104,10 @@ pub(crate) fn cancel_api_key(connection: &Connection, hash: &TokenHash, at: Time
     append(connection, std::slice::from_ref(audit))
 }
 
-pub(crate) fn cancel_api_keys(
-    connection: &Connection,
-    of: AccountId,
-    at: Timestamp,
-    audit: &AuditEntry,
-) -> Result<usize, Failure> {
+pub(crate) fn cancel_api_keys(connection: &Connection, of: AccountId, at: Timestamp, audit: &AuditEntry) -> Result<usize, Failure> {
     let sql = "SELECT hash FROM api_keys WHERE account = ?1 AND cancelled_at IS NULL ORDER BY hash";
-    let keys: Vec<TokenHash> = connection
-        .prepare_cached(sql)?
-        .query_map([of.0.into_bytes()], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+    let keys: Vec<TokenHash> =
+        connection.prepare_cached(sql)?.query_map([of.0.into_bytes()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     keys.iter().try_for_each(|hash| cancel(connection, hash, at))?;
     append(connection, std::slice::from_ref(audit))?;
     Ok(keys.len())
@@ -139,5 +132,6 @@ fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
         key.expires_at.map(Timestamp::millis),
         key.cancelled_at.map(Timestamp::millis),
     ];
-    run(connection, sql, row)
+    run(connection, sql, row)?;
+    tell(connection, &Change::ApiKeyMade(key.hash))
 }
