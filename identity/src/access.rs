@@ -664,6 +664,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_token_rests_on_reads_back_and_anything_else_in_its_place_means_nothing() {
+        for basis in [Basis::Family([7; 32]), Basis::ApiKey([255; 32])] {
+            assert_eq!(Basis::parse(&basis.text()), Some(basis));
+        }
+        let family = Basis::Family([7; 32]).text();
+        for text in
+            ["", "f", "x", &family[1..], &family[..family.len() - 1], &format!("x{}", &family[1..]), &format!("{family}A"), "ä"]
+        {
+            assert_eq!(Basis::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_token_is_good_by_cut_off_audience_and_account() {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let signed = |audience: &str| Signed {
