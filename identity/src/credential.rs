@@ -44,6 +44,14 @@ pub enum Credential {
     },
     /// A refresh token: says who speaks where nothing before it does.
     Refresh(Secret),
+    /// A signed token that a browser has kept, of kind [`TokenKind::Access`] or [`TokenKind::Refresh`]. It comes along unasked: where
+    /// it is no good, nobody has tried anything.
+    Kept {
+        /// As it was sent.
+        token: Secret,
+        /// Which of the two it is to be.
+        kind: TokenKind,
+    },
     /// The cookie of a session.
     Cookie(Secret),
     /// A key that speaks for an account by itself.
@@ -145,6 +153,7 @@ impl Core {
             // A terminal's are `panel.rs`'s, and the operator's own is `operator_secret.rs`'s.
             Credential::Token { .. }
             | Credential::Refresh(_)
+            | Credential::Kept { .. }
             | Credential::Cookie(_)
             | Credential::ApiKey(_)
             | Credential::OperatorSecret(_)

@@ -15,6 +15,9 @@ pub enum Refusal {
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
+    /// The account of a refresh token that we have signed is there no more. Said by `access.rs` (`Core::signed`), only after its
+    /// signature has verified.
+    AccountGone,
     /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
@@ -91,6 +94,7 @@ impl Refusal {
             Refusal::InvalidCredentials
             | Refusal::InvalidClient
             | Refusal::AccountUnavailable
+            | Refusal::AccountGone
             | Refusal::Expired
             | Refusal::Revoked
             | Refusal::NotYetValid
@@ -123,6 +127,7 @@ impl Refusal {
             Refusal::InvalidCredentials => "invalid_credentials",
             Refusal::InvalidClient => "invalid_client",
             Refusal::AccountUnavailable => "account_unavailable",
+            Refusal::AccountGone => "account_gone",
             Refusal::Expired => "expired",
             Refusal::Revoked => "revoked",
             Refusal::NotYetValid => "not_yet_valid",

@@ -44,6 +44,8 @@ pub struct Gate {
     /// Where its exchanges attach on the common listeners. Beside its section it is told where others find this server, where that is
     /// known: an origin in lower case.
     pub mounts: fn(&Section, Option<&str>) -> Result<Vec<Mount>, BadSetting>,
+    /// Whether its refresh tokens rotate.
+    pub rotates_refresh: fn(&Section) -> Result<bool, BadSetting>,
     /// Whether its peers can speak TLS. Where they cannot, nothing is weaker for passwords that others could read.
     pub knows_tls: bool,
     /// What it needs beside those; none, where it needs nothing or nobody has asked for it.

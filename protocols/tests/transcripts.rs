@@ -82,8 +82,8 @@ impl Open {
 fn method_of(credential: &Credential) -> Option<Method> {
     match credential {
         Credential::Password { .. } => Some(Method::Password),
-        Credential::Token { .. } => Some(Method::Access),
-        Credential::Refresh(_) => Some(Method::Refresh),
+        Credential::Token { .. } | Credential::Kept { kind: TokenKind::Access, .. } => Some(Method::Access),
+        Credential::Refresh(_) | Credential::Kept { .. } => Some(Method::Refresh),
         Credential::Cookie(_) => Some(Method::Cookie),
         Credential::ApiKey(_) => Some(Method::ApiKey),
         Credential::OperatorSecret(_) => Some(Method::OperatorSecret),
@@ -145,14 +145,8 @@ impl Codec {
         };
         // What was shown and is no good has a place, but for a cookie, which is no claim.
         let is_claim = |shown: &Credential| {
-            matches!(
-                shown,
-                Credential::Password { .. }
-                    | Credential::ApiKey(_)
-                    | Credential::OperatorSecret(_)
-                    | Credential::Token { .. }
-                    | Credential::Refresh(_)
-            )
+            use Credential::{ApiKey, Kept, OperatorSecret, Password, Refresh, Token};
+            matches!(shown, Password { .. } | ApiKey(_) | OperatorSecret(_) | Token { .. } | Refresh(_) | Kept { .. })
         };
         let place = command.presented.iter().position(is_claim);
         let despite = matches!(says, Says::Yes { despite: true, .. });
@@ -332,6 +326,8 @@ impl Codec {
                 "a terminal, which there is none of here".to_owned()
             }
             Credential::Refresh(token) => format!("refresh token {}", text(token)),
+            Credential::Kept { token, kind: TokenKind::Refresh } => format!("kept refresh token {}", text(token)),
+            Credential::Kept { token, .. } => format!("kept token {}", text(token)),
             Credential::Token { any_of, .. } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
                 match issued {
@@ -446,6 +442,7 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InvalidCredentials" => Refusal::InvalidCredentials,
         "InvalidClient" => Refusal::InvalidClient,
         "AccountUnavailable" => Refusal::AccountUnavailable,
+        "AccountGone" => Refusal::AccountGone,
         "Expired" => Refusal::Expired,
         "Revoked" => Refusal::Revoked,
         "NotYetValid" => Refusal::NotYetValid,

@@ -239,6 +239,7 @@ struct Session {
     remembered_life: Span,
     access_life: Span,
     refresh_life: Span,
+    refresh_overlap: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -260,6 +261,7 @@ impl Default for Session {
             remembered_life: Span(default.remembered_life),
             access_life: Span(default.access_life),
             refresh_life: Span(default.refresh_life),
+            refresh_overlap: Span(default.refresh_overlap),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -376,7 +378,7 @@ impl Config {
         closed_to_others(&data).map_err(|fault| ConfigError(format!("--data: {fault}")))?;
 
         let public_url = written.public_url.as_ref().map(|url| url.0.clone());
-        let mut insecure_gates = Vec::new();
+        let (mut insecure_gates, mut rotating_gates) = (Vec::new(), Vec::new());
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
         let (mut terminals, mut lock_out) = (ServedTerminals::default(), LockOut::default());
@@ -394,6 +396,9 @@ impl Config {
             if !require_secure && gate.spell.is_some() && gate.knows_tls {
                 insecure_gates.push(gate.name);
             }
+            if (gate.rotates_refresh)(&section).map_err(bad)? {
+                rotating_gates.push(gate.name);
+            }
             if let Some(own) = (gate.own)(&section).map_err(bad)? {
                 if own.listeners.iter().any(|listener| listener.encrypted) && written.tls.is_none() {
                     return Err(bad(BadSetting::new("tls", "needs a certificate and a key below [tls]")));
@@ -405,6 +410,7 @@ impl Config {
         }
         let mut identity = written.identity(scopes, insecure_gates, origins)?;
         (identity.terminals, identity.throttle.terminals) = (terminals, lock_out);
+        identity.rotating_gates = rotating_gates;
         crate::telemetry::filter(&written.log).map_err(|fault| origins.complain("log", &fault))?;
         if !(1..=1024).contains(&written.password.threads) {
             return Err(origins.complain("password.threads", "must be 1 to 1024"));
@@ -525,6 +531,7 @@ impl Written {
                 remembered_life: session.remembered_life.0,
                 access_life: session.access_life.0,
                 refresh_life: session.refresh_life.0,
+                refresh_overlap: session.refresh_overlap.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,
@@ -540,6 +547,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            rotating_gates: Vec::new(),
             terminals: ServedTerminals::default(),
             audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),

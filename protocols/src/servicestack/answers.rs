@@ -144,13 +144,14 @@ pub(super) fn ended(mut envelope: Envelope) -> Response {
     envelope.answer_or_go(target, &AuthenticateResponse::default().dto())
 }
 
-/// An access token was made of a refresh token.
+/// An access token was made of a refresh token, and that got a successor where they rotate.
 pub(super) fn refreshed(now: Timestamp, tokens: Vec<IssuedToken>, in_cookies: bool, mut envelope: Envelope) -> Response {
     let mut dto = GetAccessTokenResponse::default();
     for token in tokens {
-        match in_cookies {
-            true => keep(now, &token, &mut envelope),
-            false => dto.access_token = Some(token.secret),
+        match (in_cookies, &token.kind) {
+            (true, _) => keep(now, &token, &mut envelope),
+            (false, TokenKind::Refresh) => dto.refresh_token = Some(token.secret),
+            (false, _) => dto.access_token = Some(token.secret),
         }
     }
     envelope.answer(&dto.dto())

@@ -80,12 +80,12 @@ impl Shown {
             Authorization::Basic(..) | Authorization::Key(_) | Authorization::Nothing => {}
         }
         if shown.proofs.len() == 1 && has(Provider::Jwt) {
-            let kept = |text: &str| Secret::new(text);
             if let Some(token) = brought.access() {
-                shown.push(Proof::AccessCookie, access(kept(token)));
+                shown.push(Proof::AccessCookie, kept(token, TokenKind::Access));
             }
-            if let Some(token) = carried.refresh_token.clone().or_else(|| brought.refresh().map(kept)) {
-                shown.push(Proof::Refresh, Credential::Refresh(token));
+            let refresh = carried.refresh_token.clone().map(Credential::Refresh);
+            if let Some(token) = refresh.or_else(|| brought.refresh().map(|token| kept(token, TokenKind::Refresh))) {
+                shown.push(Proof::Refresh, token);
             }
         }
         if let Some(session) = brought.session() {
@@ -105,6 +105,7 @@ impl Shown {
     pub(super) fn access(&self) -> Option<Secret> {
         self.credentials.iter().find_map(|credential| match credential {
             Credential::Token { any_of, kind: TokenKind::Access } => any_of.first().cloned(),
+            Credential::Kept { token, kind: TokenKind::Access } => Some(token.clone()),
             _ => None,
         })
     }
@@ -138,6 +139,11 @@ pub(super) fn earns_tokens(proofs: &[Proof], caller: &Caller) -> bool {
 
 fn is_secret(proof: Proof) -> bool {
     matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey)
+}
+
+/// A token that a browser has kept.
+pub(super) fn kept(token: &str, kind: TokenKind) -> Credential {
+    Credential::Kept { token: Secret::new(token), kind }
 }
 
 fn access(token: Secret) -> Credential {

@@ -94,6 +94,11 @@ impl Brought {
         self.refresh.as_deref()
     }
 
+    /// As if it had brought no refresh token in a cookie.
+    pub(super) fn forget_refresh(&mut self) {
+        self.refresh = None;
+    }
+
     /// Every id that it has.
     pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         [&self.temporary, &self.permanent].into_iter().filter_map(|id| id.as_deref())

@@ -76,6 +76,8 @@ pub(super) enum Failure<'a> {
     NoUserName,
     /// Roles of somebody unknown are to be changed.
     UnknownUser(&'a str),
+    /// Whoever a refresh token is for is there no more.
+    AccountGone,
     /// A registration that is wrong as it stands; the first fault gives the word and the sentence.
     Invalid(Vec<FieldError>),
     /// A registration by somebody who is logged in.
@@ -180,6 +182,7 @@ impl Failure<'_> {
             /* 35 */ Failure::MissingRole => row(403, FORBIDDEN, "Invalid Role"),
             /* 37 */ Failure::NoUserName => row(400, ARGUMENT_NULL, NULL).about("UserName"),
             /* 38 */ Failure::UnknownUser(name) => row(404, NOT_FOUND, *name),
+            /* 24 */ Failure::AccountGone => row(404, NOT_FOUND, "User does not exist"),
             // The word and the sentence are the first fault's own.
             /* 39 */
             Failure::Invalid(_) => row(400, "ValidationException", "Validation failed"),
@@ -440,6 +443,7 @@ mod tests {
             (Failure::MissingRole, 403, "Invalid Role"),
             (Failure::NoUserName, 400, "Value cannot be null. (Parameter 'UserName')"),
             (Failure::UnknownUser("bob"), 404, "bob"),
+            (Failure::AccountGone, 404, "User does not exist"),
             (Failure::AlreadyLoggedIn, 405, "Updating existing User is not enabled."),
             (Failure::UnknownOperation("X[]"), 405, "The operation 'X' does not exist for this service"),
             (Failure::InsecurePassword, 403, "Sending a password over insecure"),

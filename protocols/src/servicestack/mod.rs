@@ -55,6 +55,7 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |_| Ok(Vec::new()),
     mounts: exchange::mounts,
+    rotates_refresh: |section| settings::Settings::rotates_refresh(section),
     knows_tls: true,
     own: |_| Ok(None),
 };

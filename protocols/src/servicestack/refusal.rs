@@ -10,6 +10,7 @@ pub(super) fn failure<'a>(refusal: &Refusal, about: &'a str) -> Failure<'a> {
     match refusal {
         Refusal::InvalidCredentials => Failure::WrongPassword,
         Refusal::AccountUnavailable => Failure::Locked,
+        Refusal::AccountGone => Failure::AccountGone,
         Refusal::Expired => Failure::TokenExpired,
         Refusal::Revoked => Failure::TokenRevoked,
         Refusal::NotYetValid => Failure::TokenNotYetValid,
@@ -58,6 +59,7 @@ mod tests {
         let rows = [
             (Refusal::InvalidCredentials, 401, "Unauthorized", None),
             (Refusal::AccountUnavailable, 401, "AuthenticationException", None),
+            (Refusal::AccountGone, 404, "NotFound", None),
             (Refusal::Expired, 401, "TokenException", None),
             (Refusal::Revoked, 401, "TokenException", None),
             (Refusal::NotYetValid, 401, "TokenException", None),

@@ -58,6 +58,7 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         Refusal::InvalidCredentials
         | Refusal::InvalidClient
         | Refusal::AccountUnavailable
+        | Refusal::AccountGone
         | Refusal::Expired
         | Refusal::Revoked
         | Refusal::NotYetValid
@@ -98,6 +99,7 @@ mod tests {
             (Refusal::InvalidCredentials, Told::Reject, 403, None),
             (Refusal::InvalidClient, Told::Reject, 403, None),
             (Refusal::AccountUnavailable, Told::Reject, 403, None),
+            (Refusal::AccountGone, Told::Reject, 403, None),
             (Refusal::Expired, Told::Reject, 403, None),
             (Refusal::Revoked, Told::Reject, 403, None),
             (Refusal::NotYetValid, Told::Reject, 403, None),

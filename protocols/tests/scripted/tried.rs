@@ -59,6 +59,7 @@ pub fn refusals() -> Vec<Refusal> {
         Refusal::InvalidCredentials,
         Refusal::InvalidClient,
         Refusal::AccountUnavailable,
+        Refusal::AccountGone,
         Refusal::Expired,
         Refusal::Revoked,
         Refusal::NotYetValid,

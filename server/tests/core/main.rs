@@ -8,6 +8,8 @@
 mod api_keys;
 mod borrowed;
 mod budgets;
+mod ends;
+mod families;
 mod grants;
 mod issue;
 mod operator_secret;

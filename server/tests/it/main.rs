@@ -25,6 +25,7 @@ mod pins;
 mod played;
 mod process;
 mod proxy;
+mod refresh;
 mod relay;
 mod services;
 mod smuggled;

@@ -13,7 +13,7 @@ use gatepost_identity::scope::{Right, ScopeRequest};
 use gatepost_identity::secret::Secret;
 
 use crate::servicestack::answers::{Login, Speaks};
-use crate::servicestack::caller::{Shown, may_earn_tokens};
+use crate::servicestack::caller::{Shown, kept, may_earn_tokens};
 use crate::servicestack::cookies::Brought;
 use crate::servicestack::envelope::Envelope;
 use crate::servicestack::exchange::guarded::Guarded;
@@ -128,12 +128,16 @@ impl Service {
 
     pub(super) fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
         let from_cookie = call.carried.refresh_token.is_none();
-        let Some(token) = call.carried.refresh_token.or_else(|| call.brought.refresh().map(Secret::new)) else {
+        let carried = call.carried.refresh_token.map(Credential::Refresh);
+        let Some(token) = carried.or_else(|| call.brought.refresh().map(|token| kept(token, TokenKind::Refresh))) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
         };
         let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
-        let verb = Verb::Issue { kinds: vec![TokenKind::Access], request: for_nothing(Binding::Request) };
-        let command = Command { presented: vec![Credential::Refresh(token)], verb };
+        let mut kinds = vec![TokenKind::Access];
+        kinds.extend(self.settings.rotate_refresh_tokens.then_some(TokenKind::Refresh));
+        let verb = Verb::Issue { kinds, request: for_nothing(Binding::Request) };
+        let client = Credential::Client { id: Some(self.settings.client.clone()), secret: None };
+        let command = Command { presented: vec![client, token], verb };
         ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
     }
 
@@ -218,9 +222,8 @@ impl Service {
         // All that this browser holds, whichever of it counts: nothing of it opens anything afterwards.
         let mut presented: Vec<Credential> = brought.all().map(|id| Credential::Cookie(Secret::new(id))).collect();
         if self.settings.has(Provider::Jwt) {
-            let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
-            presented.extend(brought.access().map(access));
-            presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
+            presented.extend(brought.access().map(|token| kept(token, TokenKind::Access)));
+            presented.extend(brought.refresh().map(|token| kept(token, TokenKind::Refresh)));
         }
         ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
     }

@@ -179,7 +179,11 @@ impl Exchange for Service {
         let elsewhere = is_from_elsewhere(settings, &request.headers);
         let only_reads = is_reading(&request.method) && is_reading(&method) && !operation.is_some_and(Operation::hands_out_tokens);
         let foreign = elsewhere && !only_reads;
-        let brought = Brought::read(&request.headers, !foreign);
+        let mut brought = Brought::read(&request.headers, !foreign);
+        if elsewhere && settings.rotate_refresh_tokens {
+            // The jar is closed to tokens, so the successor would be lost, and the next use of this one would end them all.
+            brought.forget_refresh();
+        }
         let nothing_said = Fields::default();
         let said = match &body {
             Ok(Body::Object(fields) | Body::Form(fields)) => fields,
