@@ -69,7 +69,8 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
     });
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
     let (here, name) = (Arc::clone(&world), "echo".to_owned());
-    let site = Arc::new(Site { world: here, mounts, terminal: None, proxies: Proxies::default(), name, strangers: None });
+    let proxies = Proxies::default();
+    let site = Arc::new(Site { world: here, mounts, terminal: None, shared: None, proxies, name, strangers: None });
     let turning = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -9,6 +9,7 @@ use gatepost_identity::ServedTerminals;
 use gatepost_identity::terminal::{LockOut, TerminalName};
 
 use crate::mount::Mount;
+use crate::shared::SharedService;
 
 /// Where something listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,6 @@ pub struct Own {
     pub terminals: ServedTerminals,
     /// How many wrong secrets of those are too many.
     pub lock_out: LockOut,
-    /// Settings that name a service which all connections of a listener are to share.
-    pub shared_services: Vec<String>,
+    /// Services that all connections of a listener share.
+    pub shared_services: Vec<SharedService>,
 }

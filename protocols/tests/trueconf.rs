@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use gatepost_identity::account::Rights;
 use gatepost_identity::clock::Timestamp;
-use gatepost_identity::command::{Command, GrantRequest, Target, Verb};
+use gatepost_identity::command::{Command, ConnectionId, GrantRequest, Target, Verb};
 use gatepost_identity::credential::Credential;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{
@@ -32,6 +32,7 @@ use gatepost_protocols::http::{Body, Request, Response};
 use gatepost_protocols::listener::Listener;
 use gatepost_protocols::mount::{Mount, Served, Talk};
 use gatepost_protocols::section::Section;
+use gatepost_protocols::shared::{Heard, Multiplexer};
 use gatepost_protocols::trueconf::GATE;
 use proptest::prelude::*;
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
@@ -50,13 +51,17 @@ struct Codec {
     announced: Option<String>,
     issued: Vec<Secret>,
     connections: BTreeMap<u32, Open>,
+    /// Who speaks for everybody to the device, where there is one, and what that has not seen yet.
+    owner: Option<Box<dyn Multiplexer>>,
+    device_there: bool,
+    upward: VecDeque<Upward>,
 }
 
-/// A connection, what its peer has not received yet, and what the device has not seen yet.
+/// A connection, what its peer has not received yet, and what has yet to go to the device.
 struct Open {
     connection: Box<dyn Talk>,
     inbox: VecDeque<Received>,
-    upward: VecDeque<Upward>,
+    upward: Vec<String>,
 }
 
 impl Open {
@@ -67,14 +72,17 @@ impl Open {
             Outgoing::Close(code, _) => Received::Close(code),
         }));
         self.upward.extend(std::iter::from_fn(|| out.pop_upward()).map(|upward| match upward {
-            frame::Upward::Forward(text) => Upward::Text(text),
-            frame::Upward::Part => Upward::Part,
+            frame::Upward::Forward(text) => text,
+            frame::Upward::Part => panic!("the device is everybody's"),
         }));
     }
 }
 
-/// Listeners, and what answers there.
-type Site = (Vec<Listener>, Vec<(usize, Mount)>);
+/// Listeners, what answers there, and who speaks to the device.
+type Site = (Vec<Listener>, Vec<(usize, Mount)>, Option<Box<dyn Multiplexer>>);
+
+/// What a device says when it lets us in.
+const LET_IN: &str = r#"{"method":"auth","requestId":"0","previleges":2,"result":true,"resultCode":0}"#;
 
 /// What the gate serves with these settings; where they name no terminal, with one of the name `default`.
 fn served(lines: &str) -> Result<Site, String> {
@@ -83,13 +91,14 @@ fn served(lines: &str) -> Result<Site, String> {
     let section = Section(lines.parse().map_err(|error| format!("{lines:?}: {error}"))?);
     let own = (GATE.own)(&section).map_err(|bad| format!("{}: {}", bad.key, bad.what))?.ok_or("a terminal is named")?;
     let ports: Vec<u16> = own.listeners.iter().map(|listener| listener.place.address.port()).collect();
-    Ok((own.listeners, (own.mounts)(&ports)))
+    let owner = own.shared_services.into_iter().next().map(|service| service.owner);
+    Ok((own.listeners, (own.mounts)(&ports), owner))
 }
 
 /// A connection of one terminal, just opened.
 fn opened(has_device: bool) -> Box<dyn Talk> {
-    let device = if has_device { ", device = 'ws://127.0.0.1:9/'" } else { "" };
-    let (_, mounts) = served(&format!("terminals = [{{ name = 'default'{device} }}]")).expect("good settings");
+    let device = if has_device { ", upstream = { address = 'ws://127.0.0.1:9/', user_methods = ['call'] }" } else { "" };
+    let (_, mounts, _) = served(&format!("terminals = [{{ name = 'default'{device} }}]")).expect("good settings");
     let upgrade = Request {
         method: http::Method::GET,
         path: "/".to_owned(),
@@ -145,6 +154,30 @@ impl Codec {
             announced: None,
             issued: Vec::new(),
             connections: BTreeMap::new(),
+            owner: None,
+            device_there: false,
+            upward: VecDeque::new(),
+        }
+    }
+
+    /// What conversations want passed on goes to the device as whoever speaks for them has it.
+    fn pass_on(&mut self) {
+        let Some(owner) = &mut self.owner else {
+            assert!(self.connections.values().all(|open| open.upward.is_empty()), "there is no device");
+            return;
+        };
+        for (number, open) in &mut self.connections {
+            let sent = open.upward.drain(..).map(|text| owner.forward(ConnectionId(u64::from(*number)), &text));
+            self.upward.extend(sent.map(|text| Upward::Text(text.expect("it was passed on"))));
+        }
+    }
+
+    /// What a connection hears of the device; none: every connection.
+    fn relayed(&mut self, number: Option<u32>, from: Relayed<'_>) {
+        for (_, open) in self.connections.iter_mut().filter(|(each, _)| number.is_none_or(|number| number == **each)) {
+            let mut out = Outbox::default();
+            open.connection.relayed(self.now, from, &mut out);
+            open.collect(out);
         }
     }
 
@@ -222,6 +255,7 @@ impl Codec {
             self.open(number)?.connection.answer(now, reply, &mut out);
         }
         self.open(number)?.collect(out);
+        self.pass_on();
         Ok(())
     }
 
@@ -356,7 +390,10 @@ fn no(name: &str) -> Result<Refusal, String> {
 impl Stage for Codec {
     fn begin(&mut self, lines: &[String]) -> Result<(), String> {
         let own: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("trueconf.")).collect();
-        (self.listeners, self.mounts) = served(&own.join("\n"))?;
+        (self.listeners, self.mounts, self.owner) = served(&own.join("\n"))?;
+        if self.owner.is_some() {
+            self.service(1, &Service::Restored)?;
+        }
         Ok(())
     }
 
@@ -381,8 +418,12 @@ impl Stage for Codec {
         let Response { status, headers, body, reason } = self.request(request)?;
         let body = match body {
             Body::Upgrade(upgrade) => {
-                let open = Open { connection: upgrade.conversation, inbox: VecDeque::new(), upward: VecDeque::new() };
+                let open = Open { connection: upgrade.conversation, inbox: VecDeque::new(), upward: Vec::new() };
                 self.connections.insert(handshake.connection, open);
+                if self.owner.is_some() {
+                    let how = if self.device_there { Relayed::Restored } else { Relayed::Lost };
+                    self.relayed(Some(handshake.connection), how);
+                }
                 String::new()
             }
             Body::Bytes(bytes) => String::from_utf8(bytes.into()).map_err(|error| error.to_string())?,
@@ -405,22 +446,42 @@ impl Stage for Codec {
         Ok(self.open(connection)?.inbox.pop_front().unwrap_or(Received::Nothing))
     }
 
-    fn service(&mut self, connection: u32, what: &Service) -> Result<(), String> {
-        let now = self.now;
-        let open = self.open(connection)?;
-        let mut out = Outbox::default();
-        let from = match what {
-            Service::Says(text) => Relayed::Frame(Frame::Text(text)),
-            Service::Lost => Relayed::Lost,
-            Service::Restored => Relayed::Restored,
-        };
-        open.connection.relayed(now, from, &mut out);
-        open.collect(out);
+    /// All connections have one device.
+    fn service(&mut self, _connection: u32, what: &Service) -> Result<(), String> {
+        let owner = self.owner.as_mut().ok_or("no setting names a device")?;
+        match what {
+            Service::Says(text) => match owner.heard(text) {
+                Heard::Nothing => {}
+                Heard::Everybody => self.relayed(None, Relayed::Frame(Frame::Text(text))),
+                Heard::One(ConnectionId(number), text) => {
+                    let number = u32::try_from(number).map_err(|error| error.to_string())?;
+                    self.relayed(Some(number), Relayed::Frame(Frame::Text(&text)));
+                }
+                Heard::TurnedAway { .. } => {
+                    owner.lost();
+                    self.device_there = false;
+                    self.upward.push_back(Upward::Part);
+                    self.relayed(None, Relayed::Lost);
+                }
+                Heard::Admitted => return Err("we are in already".to_owned()),
+            },
+            Service::Lost => {
+                owner.lost();
+                self.device_there = false;
+                self.relayed(None, Relayed::Lost);
+            }
+            Service::Restored => {
+                owner.opened(None);
+                assert_eq!(owner.heard(LET_IN), Heard::Admitted);
+                self.device_there = true;
+                self.relayed(None, Relayed::Restored);
+            }
+        }
         Ok(())
     }
 
-    fn upward(&mut self, connection: u32) -> Result<Upward, String> {
-        Ok(self.open(connection)?.upward.pop_front().unwrap_or(Upward::Nothing))
+    fn upward(&mut self, _connection: u32) -> Result<Upward, String> {
+        Ok(self.upward.pop_front().unwrap_or(Upward::Nothing))
     }
 
     fn core(&mut self, line: &str) -> Result<(), String> {
@@ -464,7 +525,7 @@ impl Stage for Codec {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        if let Some(left) = self.connections.values().find_map(|open| open.upward.front()) {
+        if let Some(left) = self.upward.front() {
             return Err(format!("the device was sent something that no line expects: {left:?}"));
         }
         match (self.prepared.len(), &self.announced) {
@@ -711,6 +772,7 @@ proptest! {
                 let mut unquoted = value.clone();
                 unquoted["requestId"] = Value::Null;
                 prop_assert!(value["method"] != "auth" || !unquoted.to_string().contains(SHOWN), "{}", text);
+                prop_assert!(!value["error"].to_string().contains(SHOWN), "{}", text);
                 if value["method"] == "auth" {
                     let done = result == Some(true);
                     told_grants += i32::from(done);
@@ -737,5 +799,93 @@ proptest! {
             told_grants += i32::from(text.contains("\"resultCode\":0"));
         }
         prop_assert_eq!((answered, told_grants), (owed, grants), "a device that is gone leaves nothing open");
+    }
+
+    /// Whatever panels ask and in whatever order the device answers, each hears the answers to its own requests, each once, in the
+    /// order in which it asked; and whoever is not let in hears nothing of the device.
+    #[test]
+    fn whatever_the_order_each_panel_hears_its_own_answers(
+        steps in proptest::collection::vec((0..3_usize, 0..6_u8, any::<prop::sample::Index>()), 1..80),
+    ) {
+        let (_, _, owner) = served("terminals = [{ name = 'default', upstream = { address = 'ws://127.0.0.1:9/', user_methods = ['call'] } }]")
+            .expect("good settings");
+        let mut owner = owner.expect("there is a device");
+        owner.opened(None);
+        prop_assert_eq!(owner.heard(LET_IN), Heard::Admitted);
+        let mut panels: Vec<Box<dyn Talk>> = (0..3).map(|_| opened(true)).collect();
+        let mut out = Outbox::default();
+        // The third panel is a stranger.
+        for panel in &mut panels[..2] {
+            let command = panel.receive(START, Frame::Text(r#"{"method":"auth","type":"unsecured"}"#), &mut out).expect("a question");
+            let reply = said(Says::Grants(TerminalRole::User), START, &command);
+            panel.answer(START, Reply::of(reply), &mut out);
+        }
+        out = Outbox::default();
+        let mut asked = [0_usize; 3];
+        let mut told = [0_usize; 3];
+        let mut events = [0_usize; 3];
+        let mut owed: Vec<Value> = Vec::new();
+        let mut spread = 0;
+        let mut read = |number: usize, out: &mut Outbox, events: &mut [usize; 3]| {
+            for outgoing in out.drain() {
+                let Outgoing::Text(text) = outgoing else { panic!("nothing closes it") };
+                let value: Value = serde_json::from_str(&text).expect("JSON");
+                if value["method"] == "event" {
+                    events[number] += 1;
+                    continue;
+                }
+                assert_eq!(value["requestId"], told[number], "in the order of its requests, and none twice");
+                told[number] += 1;
+                assert_eq!(value["result"], number < 2, "{value}");
+                assert!(number == 2 || value["whose"] == number, "{value} is not for {number}");
+            }
+        };
+        for (number, what, index) in steps {
+            match what {
+                // A conversation waits for so many answers.
+                0..3 if asked[number] < 30 => {
+                    let request = format!(r#"{{"method":"call","requestId":{},"whose":{number}}}"#, asked[number]);
+                    asked[number] += 1;
+                    prop_assert!(panels[number].receive(START, Frame::Text(&request), &mut out).is_none());
+                    while let Some(frame::Upward::Forward(text)) = out.pop_upward() {
+                        let text = owner.forward(ConnectionId(number as u64), &text).expect("it is passed on");
+                        owed.push(serde_json::from_str(&text).expect("JSON"));
+                    }
+                    read(number, &mut out, &mut events);
+                }
+                3 | 4 if !owed.is_empty() => {
+                    let request = owed.remove(index.index(owed.len()));
+                    let answer = serde_json::json!({
+                        "method": "call", "requestId": request["requestId"], "whose": request["whose"], "result": true,
+                    });
+                    let Heard::One(ConnectionId(number), text) = owner.heard(&answer.to_string()) else { panic!("{answer}") };
+                    let number = usize::try_from(number).expect("one of three");
+                    panels[number].relayed(START, Relayed::Frame(Frame::Text(&text)), &mut out);
+                    read(number, &mut out, &mut events);
+                    prop_assert_eq!(owner.heard(&answer.to_string()), Heard::Nothing);
+                }
+                5 => {
+                    let event = r#"{"method":"event","event":"tick"}"#;
+                    prop_assert_eq!(owner.heard(event), Heard::Everybody);
+                    spread += 1;
+                    for (number, panel) in panels.iter_mut().enumerate() {
+                        panel.relayed(START, Relayed::Frame(Frame::Text(event)), &mut out);
+                        read(number, &mut out, &mut events);
+                    }
+                }
+                _ => {}
+            }
+        }
+        prop_assert_eq!(events, [spread, spread, 0]);
+        for request in owed {
+            let answer = serde_json::json!({
+                "method": "call", "requestId": request["requestId"], "whose": request["whose"], "result": true,
+            });
+            let Heard::One(ConnectionId(number), text) = owner.heard(&answer.to_string()) else { panic!("{answer}") };
+            let number = usize::try_from(number).expect("one of three");
+            panels[number].relayed(START, Relayed::Frame(Frame::Text(&text)), &mut out);
+            read(number, &mut out, &mut events);
+        }
+        prop_assert_eq!(told, asked, "and none is without one");
     }
 }

@@ -2,7 +2,7 @@
 //! socket, as a client of that wire would.
 //!
 //! It decides what is shown and what is expected of each answer. It is the real server: only its accounts, its certificate, the
-//! issuer whose tokens it takes and the feed behind it are samples, its data directory is deleted at the end, and it listens on
+//! issuer whose tokens it takes, the feed and the terminal behind it are samples, its data directory is deleted at the end, and it listens on
 //! loopback alone.
 
 #[path = "../../examples/feed/service.rs"]
@@ -64,12 +64,13 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
     let (files, tls) = certificate(&data.0)?;
     let issuer = Issuer::new();
     let behind = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| format!("no port for the feed: {error}"))?;
-    let settings = settings(&data.0, &issuer, &behind)?;
+    let device = trueconf::Device::begin().await?;
+    let settings = settings(&data.0, &issuer, &behind, &device)?;
     let server = start(&data.0, settings, files.clone()).await?;
     let keys = server.http.to_string();
     let feed = tokio::spawn(feed::serve(behind, feed::Feed { keys, audience: FEED.to_owned(), every: EVERY }));
     let https = server.https.ok_or("there is no TLS")?;
-    let shown = show(&server, https, &tls, &issuer).await;
+    let shown = show(&server, https, &tls, &issuer, &device).await;
     if shown.is_ok() && !exit {
         let secure = format!("{HOST}:{}", https.port());
         say(&format!(
@@ -89,7 +90,13 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
 }
 
 /// What is shown, gate by gate.
-async fn show(server: &Server, https: SocketAddr, tls: &TlsConnector, issuer: &Issuer) -> Result<(), String> {
+async fn show(
+    server: &Server,
+    https: SocketAddr,
+    tls: &TlsConnector,
+    issuer: &Issuer,
+    device: &trueconf::Device,
+) -> Result<(), String> {
     log_in(server.http, https, tls).await?;
     subscribe(https, tls, issuer).await?;
     servicestack::log_in(https, tls).await?;
@@ -98,7 +105,7 @@ async fn show(server: &Server, https: SocketAddr, tls: &TlsConnector, issuer: &I
         let address = addresses["trueconf"][name].as_str().and_then(|address| address.parse().ok());
         address.ok_or_else(|| format!("there is no listener for {name}"))
     };
-    trueconf::log_in([own("web")?, own("control.default")?, own("http")?]).await?;
+    trueconf::log_in([own("web")?, own("control.default")?, own("http")?], device).await?;
     say("All answers were as expected.\n")
 }
 
@@ -127,11 +134,12 @@ impl Issuer {
 }
 
 /// Writes the settings: whose tokens are taken, and what is behind the gate.
-fn settings(data: &Path, issuer: &Issuer, behind: &TcpListener) -> Result<PathBuf, String> {
+fn settings(data: &Path, issuer: &Issuer, behind: &TcpListener, device: &trueconf::Device) -> Result<PathBuf, String> {
     let failed = |error: std::io::Error| format!("the sample settings could not be written: {error}");
-    let (keys, file) = (data.join("issuer.json"), data.join("gatepost.toml"));
+    let (keys, pin, file) = (data.join("issuer.json"), data.join("terminal-pin"), data.join("gatepost.toml"));
     let feed = behind.local_addr().map_err(failed)?;
     let (name, audience) = ISSUER;
+    let terminal = device.address;
     let settings = format!(
         r#"
 [[provider]]
@@ -156,10 +164,14 @@ providers = ["credentials", "basic", "apikey", "jwt"]
 [trueconf]
 web = "127.0.0.1:0"
 http = "127.0.0.1:0"
-terminals = [{{ name = "default", control = "127.0.0.1:0" }}]
+
+[[trueconf.terminals]]
+name = "default"
+control = "127.0.0.1:0"
+upstream = {{ address = "ws://{terminal}/", secret_file = {pin:?}, user_methods = ["call", "hangUp"] }}
 "#
     );
-    for (path, text) in [(&keys, issuer.keys()), (&file, settings)] {
+    for (path, text) in [(&keys, issuer.keys()), (&pin, trueconf::PIN.to_owned()), (&file, settings)] {
         let file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
     }

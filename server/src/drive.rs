@@ -26,8 +26,8 @@ use gatepost_identity::live::Attachment;
 use gatepost_identity::reply::Outcome;
 use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing, Relayed, Upward};
-use gatepost_protocols::http::{Request, Response, Upstream};
-use gatepost_protocols::mount::{Serve, Served, Talk};
+use gatepost_protocols::http::{Request, Response};
+use gatepost_protocols::mount::{Parts, Serve, Served, Talk};
 use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
@@ -35,9 +35,10 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
+use crate::behind::Behind;
 use crate::listen::Wire;
 use crate::listen::strangers::Stranger;
-use crate::relay::{Came, Relay, Via};
+use crate::relay::{Came, Via};
 use crate::world::{Asked, World};
 
 /// How long an exchange may wait for the core. A socket's conversation sets its own.
@@ -73,9 +74,26 @@ pub struct Arrived<'a> {
     pub peer: Peer,
 }
 
-/// One request, one response. `None`: the core went away under it.
+/// One request, one response, also where a gate finds several in it. `None`: the core went away under it.
 pub async fn exchange(world: &Arc<World>, arrived: Arrived<'_>, serve: Arc<dyn Serve>, request: Request) -> Option<Turn> {
-    let Arrived { gate, terminal, peer } = arrived;
+    let (requests, joining) = match serve.parts(request) {
+        Parts::One(request) => return one(world, &arrived, serve, request).await,
+        Parts::Several(requests, joining) => (requests, joining),
+    };
+    let mut responses = Vec::with_capacity(requests.len());
+    for request in requests {
+        let Turn { response, .. } = one(world, &arrived, Arc::clone(&serve), request).await?;
+        let goes_on = response.status.is_success();
+        responses.push(response);
+        if !goes_on {
+            break;
+        }
+    }
+    Some(Turn { response: joining(responses), attachment: None, connection: world.connection() })
+}
+
+async fn one(world: &Arc<World>, arrived: &Arrived<'_>, serve: Arc<dyn Serve>, request: Request) -> Option<Turn> {
+    let Arrived { gate, terminal, peer } = *arrived;
     let connection = world.connection();
     let upgrade = request.upgrade;
     let now = world.clock.now();
@@ -94,7 +112,7 @@ pub async fn exchange(world: &Arc<World>, arrived: Arrived<'_>, serve: Arc<dyn S
 }
 
 /// A connection that becomes a socket.
-pub struct Socket {
+pub(crate) struct Socket {
     /// The world.
     pub world: Arc<World>,
     /// The gate's name.
@@ -113,8 +131,8 @@ pub struct Socket {
     pub max_message: usize,
     /// What talks on it.
     pub talk: Box<dyn Talk>,
-    /// The service behind the gate, where there is one.
-    pub upstream: Option<Arc<Upstream>>,
+    /// What is behind the gate.
+    pub behind: Behind,
     /// Counts it, from before the peer learns that it is a socket.
     pub counted: Open,
 }
@@ -139,7 +157,7 @@ impl Drop for Open {
 impl Socket {
     /// Talks on `stream` until one side ends it; a future to be spawned by itself, so that an idle connection costs its size and
     /// no more. `read` is what came in behind the request.
-    pub async fn talk<S: Wire>(self, stream: S, read: Bytes) -> impl Future<Output = ()> + Send + use<S> {
+    pub(crate) async fn talk<S: Wire>(self, stream: S, read: Bytes) -> impl Future<Output = ()> + Send + use<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -157,8 +175,7 @@ impl Socket {
             pending: None,
             held: None,
             outbox: Outbox::default(),
-            upstream: self.upstream,
-            relay: None,
+            behind: self.behind,
             ping_due: false,
             phase: Phase::Open,
             unflushed: 0,
@@ -199,9 +216,8 @@ struct Talking<S: Wire> {
     held: Option<HeldEvents>,
     /// What the conversation wants sent and the socket has not taken yet.
     outbox: Outbox,
-    /// The service behind the gate, and the connection to it once there was one.
-    upstream: Option<Arc<Upstream>>,
-    relay: Option<Box<Relay>>,
+    /// What is behind the gate.
+    behind: Behind,
     /// Whether a ping is to go out before that.
     ping_due: bool,
     phase: Phase,
@@ -243,9 +259,7 @@ impl<S: Wire> Future for Talking<S> {
         match this.go_on(waking) {
             Ok(()) => Poll::Pending,
             Err(Over) => {
-                if let Some(relay) = &mut this.relay {
-                    relay.part(&this.world, this.world.clock.instant());
-                }
+                this.behind.leave(&this.world, this.world.clock.instant());
                 // Over TLS the end is said too (RFC 8446 section 6.1), as far as the socket takes it at once.
                 drop(Pin::new(this.stream.get_mut()).poll_shutdown(waking));
                 Poll::Ready(())
@@ -275,7 +289,7 @@ impl<S: Wire> Talking<S> {
                 }
                 continue;
             }
-            if self.flush_relay(instant, waking) {
+            if self.behind.flush(self.talk.limits().unsent.0, instant, waking) {
                 continue;
             }
             let sent = self.flush(instant, waking)?;
@@ -328,17 +342,13 @@ impl<S: Wire> Talking<S> {
     /// Hands to the connection to the service behind the gate what the conversation wants done with it.
     fn pass_on(&mut self, instant: Instant) {
         while let Some(upward) = self.outbox.pop_upward() {
-            match (upward, &self.upstream) {
-                (Upward::Forward(text), Some(service)) => {
-                    let relay = self.relay.get_or_insert_with(|| Box::new(Relay::new(Arc::clone(service))));
-                    relay.forward(text, instant);
-                }
-                (Upward::Part, _) => {
-                    if let Some(relay) = &mut self.relay {
-                        relay.part(&self.world, instant);
+            match upward {
+                Upward::Part => self.behind.part(&self.world, instant),
+                Upward::Forward(text) => {
+                    if !self.behind.forward(text, instant) {
+                        tracing::error!(gate = self.gate, "a message was passed on to no service");
                     }
                 }
-                (Upward::Forward(_), None) => tracing::error!(gate = self.gate, "a message was passed on to no service"),
             }
         }
     }
@@ -347,17 +357,15 @@ impl<S: Wire> Talking<S> {
     fn hear_service(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Reading {
         if !self.is_open() {
             // Nobody is there to hear it.
-            if let Some(mut relay) = self.relay.take() {
-                relay.part(&self.world, instant);
-            }
+            self.behind.leave(&self.world, instant);
             return Reading::Waits;
         }
         let limits = self.talk.limits();
         let hungry = !self.is_unsent() && self.unsent_bytes() <= limits.unsent.0;
-        let Some(relay) = &mut self.relay else { return Reading::Waits };
-        let Talking { world, gate, connection, peer, .. } = self;
+        let Talking { world, gate, connection, peer, behind, .. } = self;
         let via = Via { world, gate, connection: *connection, peer: *peer };
-        let Poll::Ready(came) = relay.poll(&via, &limits, hungry, instant, waking) else {
+        let Some(came) = behind.poll(&via, &limits, hungry, instant, waking) else { return Reading::Waits };
+        let Poll::Ready(came) = came else {
             return if hungry { Reading::Waits } else { Reading::HeldBack };
         };
         unseat(self.attachment.as_ref(), &mut *self.talk, &mut self.outbox);
@@ -371,16 +379,6 @@ impl<S: Wire> Talking<S> {
         Reading::Took
     }
 
-    /// Sends what waits for the service. `true`: so much had waited that the peer was not listened to, and now it can be again;
-    /// nobody else would look at its socket.
-    fn flush_relay(&mut self, instant: Instant, waking: &mut Waking<'_>) -> bool {
-        let (most, _) = self.talk.limits().unsent;
-        let Some(relay) = &mut self.relay else { return false };
-        let was_full = relay.is_full(most);
-        relay.flush(instant, waking);
-        was_full && !relay.is_full(most)
-    }
-
     /// Reads and handles one message.
     fn read(&mut self, instant: Instant, now: Timestamp, waking: &mut Waking<'_>) -> Result<Reading, Over> {
         if let Phase::Draining { .. } = self.phase {
@@ -390,7 +388,7 @@ impl<S: Wire> Talking<S> {
             return Ok(Reading::Waits);
         }
         let (most, _) = self.talk.limits().unsent;
-        if self.relay.as_ref().is_some_and(|relay| relay.is_full(most)) {
+        if self.behind.is_full(most, waking) {
             // The peer is not listened to, so its silence is ours.
             self.heard_at = instant;
             return Ok(Reading::Waits);
@@ -596,8 +594,8 @@ impl<S: Wire> Talking<S> {
         if let Some(reminder) = limits.due {
             due = due.min(instant + reminder.since(now));
         }
-        if let Some(relay) = self.relay.as_ref().and_then(|relay| relay.due(&limits)) {
-            due = due.min(relay);
+        if let Some(service) = self.behind.due(&limits) {
+            due = due.min(service);
         }
         let registered = self.wake_at.filter(|&at| at > instant);
         if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {

@@ -3,6 +3,7 @@
 //! Bytes come in through `listen/`, are moved by `drive.rs` between a gate and the core, and `serve.rs` begins and ends it
 //! all. Nothing here knows what a message means or who anybody is.
 
+mod behind;
 mod cli;
 pub mod clock;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod listen;
 pub mod operator;
 mod relay;
 pub mod serve;
+pub mod shared;
 mod telemetry;
 pub mod wheel;
 pub mod world;

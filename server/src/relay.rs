@@ -62,7 +62,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a connection may be parted from at once before the next one has to wait for a moment.
 const MOST_HASTY: u32 = 4;
 /// A connection that lived as long as this is no failure of the next one.
-const SOUND: Duration = Duration::from_secs(30);
+pub(crate) const SOUND: Duration = Duration::from_secs(30);
 /// What is read at a time, and from how many bytes on frames are written before a turn ends.
 const BUFFER: usize = 4096;
 
@@ -115,8 +115,8 @@ enum State {
 type Opening = Pin<Box<dyn Future<Output = Result<WebSocketStream<TcpStream>, NotOpened>> + Send>>;
 
 /// An open connection.
-struct Line {
-    stream: WebSocketStream<TcpStream>,
+pub(crate) struct Line {
+    pub(crate) stream: WebSocketStream<TcpStream>,
     opened_at: Instant,
     heard_at: Instant,
     pinged_at: Instant,
@@ -203,10 +203,7 @@ impl Relay {
     pub(crate) fn due(&self, limits: &Limits) -> Option<Instant> {
         match &self.state {
             State::Waiting | State::Beginning => self.again_at,
-            State::Open(line) => {
-                let alive = (line.heard_at + limits.silence.0).min(line.pinged_at + limits.ping_every);
-                Some(line.unsent_since.map_or(alive, |since| alive.min(since + limits.unsent.1)))
-            }
+            State::Open(line) => Some(line.due(limits)),
             // What is under way has a waker of its own.
             State::Parted | State::Asking(_) | State::Opening(_) => None,
         }
@@ -319,19 +316,27 @@ impl Relay {
             }
             tokio::spawn(farewell(line.stream, code, Open::count(via.world)));
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(5)).min(LONGEST_PAUSE);
+        self.again_at = Some(instant + with_chance(pause_after(self.failures), draw(&*via.world.entropy)));
         self.failures = self.failures.saturating_add(1);
-        // Those who lost the service together do not come back together: up to half as much again.
-        let chance = u32::from_le_bytes(draw(&*via.world.entropy));
-        self.again_at = Some(instant + pause + pause.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0));
         Poll::Ready(Came::Lost)
     }
 }
 
+/// How long to wait after so many failures before the next attempt.
+pub(crate) fn pause_after(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.min(5)).min(LONGEST_PAUSE)
+}
+
+/// Those who lost a service together do not come back together: up to half as much again.
+pub(crate) fn with_chance(pause: Duration, chance: [u8; 4]) -> Duration {
+    let chance = u32::from_le_bytes(chance);
+    pause + pause.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0)
+}
+
 /// Why an open connection is of no use any more, and what it is closed with.
-struct Broken {
-    code: CloseCode,
-    why: String,
+pub(crate) struct Broken {
+    pub(crate) code: CloseCode,
+    pub(crate) why: String,
 }
 
 impl Broken {
@@ -353,11 +358,18 @@ impl From<Error> for Broken {
 }
 
 impl Line {
-    fn new(stream: WebSocketStream<TcpStream>, now: Instant) -> Line {
+    pub(crate) fn new(stream: WebSocketStream<TcpStream>, now: Instant) -> Line {
         Line { stream, opened_at: now, heard_at: now, pinged_at: now, unflushed: 0, handed_bytes: 0, unsent_since: None }
     }
 
-    fn keep_time(&mut self, limits: &Limits, instant: Instant, waking: &mut Waking<'_>) -> Result<(), Broken> {
+    /// When it wants to be looked at.
+    pub(crate) fn due(&self, limits: &Limits) -> Instant {
+        let alive = (self.heard_at + limits.silence.0).min(self.pinged_at + limits.ping_every);
+        self.unsent_since.map_or(alive, |since| alive.min(since + limits.unsent.1))
+    }
+
+    /// Gives up a service that is silent or takes nothing, and pings it.
+    pub(crate) fn keep_time(&mut self, limits: &Limits, instant: Instant, waking: &mut Waking<'_>) -> Result<(), Broken> {
         if self.unsent_since.is_some_and(|since| instant >= since + limits.unsent.1) {
             return Err(Broken::silent("it takes nothing any more"));
         }
@@ -371,7 +383,8 @@ impl Line {
         Ok(())
     }
 
-    fn hand_over(
+    /// Hands texts to the socket, as far as it takes them.
+    pub(crate) fn hand_over(
         &mut self,
         queue: &mut VecDeque<String>,
         queued_bytes: &mut usize,
@@ -399,11 +412,17 @@ impl Line {
         Ok(Pin::new(&mut self.stream).start_send(message)?)
     }
 
+    /// Whether the socket holds nothing more.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.unflushed == 0
+    }
+
     fn is_blocked(&self, most: usize) -> bool {
         self.unsent_since.is_some() && self.handed_bytes > most
     }
 
-    fn read(&mut self, most: usize, instant: Instant, waking: &mut Waking<'_>) -> Result<Option<Came>, Broken> {
+    /// The next message, unless so much waits for the service that it is not listened to.
+    pub(crate) fn read(&mut self, most: usize, instant: Instant, waking: &mut Waking<'_>) -> Result<Option<Came>, Broken> {
         if self.is_blocked(most) {
             self.flush(instant, waking);
             if self.is_blocked(most) {
@@ -442,7 +461,8 @@ impl Line {
         }
     }
 
-    fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) {
+    /// Sends what the socket holds.
+    pub(crate) fn flush(&mut self, instant: Instant, waking: &mut Waking<'_>) {
         if self.unflushed == 0 {
             return;
         }
@@ -463,7 +483,7 @@ fn token(outcome: Outcome) -> Result<Secret, Refusal> {
 }
 
 /// Why a connection was not opened.
-enum NotOpened {
+pub(crate) enum NotOpened {
     /// The service cannot be reached, or speaks no WebSocket.
     Lost(String),
     /// It does not want this one.
@@ -471,25 +491,37 @@ enum NotOpened {
 }
 
 impl NotOpened {
-    fn lost(why: impl ToString) -> NotOpened {
+    pub(crate) fn lost(why: impl ToString) -> NotOpened {
         NotOpened::Lost(why.to_string())
     }
 }
 
 /// Opens a connection in the name of whoever the token is about.
 async fn open(service: Arc<Upstream>, token: Secret, peer: Peer) -> Result<WebSocketStream<TcpStream>, NotOpened> {
+    let request = request(&service, &token, peer).map_err(NotOpened::lost)?;
+    dial(request, service.max_message).await
+}
+
+/// The beginning of a handshake at an address.
+pub(crate) fn handshake(address: &http::Uri) -> Result<http::Request<()>, Error> {
+    let mut request = address.clone().into_client_request()?;
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(concat!("gatepost/", env!("CARGO_PKG_VERSION"))));
+    Ok(request)
+}
+
+/// Opens a connection by this handshake.
+pub(crate) async fn dial(request: http::Request<()>, max_message: usize) -> Result<WebSocketStream<TcpStream>, NotOpened> {
     let opening = async {
-        let address = &service.address;
+        let address = request.uri();
         let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, address.port_u16().unwrap_or(80))).await.map_err(NotOpened::lost)?;
         stream.set_nodelay(true).ok();
-        let request = request(&service, &token, peer).map_err(NotOpened::lost)?;
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER)
             .write_buffer_size(BUFFER)
             .max_write_buffer_size(usize::MAX)
-            .max_message_size(Some(service.max_message))
-            .max_frame_size(Some(service.max_message));
+            .max_message_size(Some(max_message))
+            .max_frame_size(Some(max_message));
         match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
             Ok((stream, _)) => Ok(stream),
             Err(Error::Http(response)) => Err(NotOpened::Refused(response.status().to_string())),
@@ -501,7 +533,7 @@ async fn open(service: Arc<Upstream>, token: Secret, peer: Peer) -> Result<WebSo
 
 /// The handshake. It is ours alone: nothing of what the peer sent is in it.
 fn request(service: &Upstream, token: &Secret, peer: Peer) -> Result<http::Request<()>, Box<dyn std::error::Error>> {
-    let mut request = service.address.clone().into_client_request()?;
+    let mut request = handshake(&service.address)?;
     let headers = request.headers_mut();
     let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
     bearer.set_sensitive(true);
@@ -509,14 +541,13 @@ fn request(service: &Upstream, token: &Secret, peer: Peer) -> Result<http::Reque
     let payload = token.expose().split(|byte| *byte == b'.').nth(1).ok_or("the token is not one of three parts")?;
     headers.insert(IDENTITY, HeaderValue::from_bytes(&URL_SAFE_NO_PAD.decode(payload)?)?);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(service.subprotocol));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("gatepost/", env!("CARGO_PKG_VERSION"))));
     headers.insert(FORWARDED_FOR, HeaderValue::from_str(&peer.address.to_string())?);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.secure { "https" } else { "http" }));
     Ok(request)
 }
 
 /// Closes a connection in good order, so that the service does not take it for a fault, and gives it up soon in any case.
-async fn farewell(mut stream: WebSocketStream<TcpStream>, code: CloseCode, counted: Open) {
+pub(crate) async fn farewell(mut stream: WebSocketStream<TcpStream>, code: CloseCode, counted: Open) {
     let goodbye = async {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
         // Where theirs came first, it is answered with the flush.

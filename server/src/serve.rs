@@ -24,6 +24,7 @@ use crate::listen::strangers::Strangers;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
 use crate::operator;
+use crate::shared::Desk;
 use crate::wheel::Wheel;
 use crate::world::World;
 
@@ -173,9 +174,10 @@ impl Server {
         }
         let mut sites = Vec::new();
         let mut own = Vec::new();
+        let mut shared = Vec::new();
         for (gate, section) in &config.gates {
             let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
-            let Some(Own { listeners, mounts, .. }) = wanted else { continue };
+            let Some(Own { listeners, mounts, shared_services, .. }) = wanted else { continue };
             let mut these = Vec::new();
             let bound = listen_all(gate.name, &listeners).await?;
             for (listener, (socket, address)) in listeners.into_iter().zip(bound) {
@@ -188,8 +190,8 @@ impl Server {
                 };
                 warn_of(gate.name, &name, address, ports_below, encrypted);
                 let (world, strangers) = (Arc::clone(&world), strangers.map(Strangers::new));
-                let site =
-                    Site { world, mounts: Vec::new(), terminal, proxies: config.proxies.clone(), name: name_here, strangers };
+                let (proxies, mounts) = (config.proxies.clone(), Vec::new());
+                let site = Site { world, mounts, terminal, shared: None, proxies, name: name_here, strangers };
                 these.push((socket, site, address.port(), certificates));
                 own.push((gate.name, name, address));
             }
@@ -199,11 +201,17 @@ impl Server {
                     site.mounts.push((gate.name, mount));
                 }
             }
+            for service in shared_services {
+                let Some((_, site, ..)) = these.get_mut(service.listener) else { continue };
+                let desk = Desk::new(service.max_message);
+                site.shared = Some(Arc::clone(&desk));
+                shared.push(crate::shared::serve(gate.name, desk, Arc::clone(&world), service));
+            }
             sites.extend(these);
         }
         let operators = operator::listen(&config.data, core.identity.clone())?;
         let (world_here, name) = (Arc::clone(&world), "http".to_owned());
-        let site = Site { world: world_here, mounts, terminal: None, proxies: config.proxies, name, strangers: None };
+        let site = Site { world: world_here, mounts, terminal: None, shared: None, proxies: config.proxies, name, strangers: None };
         let site = Arc::new(site);
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
         let spawn = |(listener, site, _, files)| tokio::spawn(accept(listener, Arc::new(site), files));
@@ -214,7 +222,8 @@ impl Server {
             (https, certificates) = (Some(address), Some(files));
         }
         let (unasked, ticking, watched) = (core.identity.clone(), Arc::clone(&world), certificates.clone());
-        let tasks = vec![
+        let mut tasks: Vec<Task<()>> = shared.into_iter().map(tokio::spawn).collect();
+        tasks.extend([
             tokio::spawn(operators),
             tokio::spawn(async move {
                 loop {
@@ -237,7 +246,7 @@ impl Server {
                     }
                 }
             }),
-        ];
+        ]);
         Ok(Server { http, https, own, certificates, world, core, accepting, tasks, drain_timeout: config.drain_timeout })
     }
 

@@ -16,8 +16,10 @@ use gatepost_identity::clock::Timestamp;
 use crate::frame::Outbox;
 use crate::trueconf::message::Answer;
 
-/// How many answers may wait, ready ones among them. Past that the oldest that is awaited is given up.
-const MOST: usize = 32;
+/// How many answers may wait, ready ones among them, and how many bytes ready ones may have. Past that the oldest that is awaited is
+/// given up.
+pub(super) const MOST: usize = 32;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// The answers of one connection that are not sent yet.
 #[derive(Debug, Default)]
@@ -59,6 +61,7 @@ impl Answers {
         self.make_room(out);
         self.slots.push_back(Slot::Ready(text));
         self.flush(out);
+        self.make_less(out);
     }
 
     /// Keeps the place of the request that has just been read until the device has answered it. What the device is to quote.
@@ -77,6 +80,7 @@ impl Answers {
                 *slot = Slot::Ready(text(awaited));
             }
             self.flush(out);
+            self.make_less(out);
         }
     }
 
@@ -110,11 +114,21 @@ impl Answers {
         self.flush(out);
     }
 
-    /// The first of the slots is always awaited, or it would have been sent. So one given up makes room.
     fn make_room(&mut self, out: &mut Outbox) {
-        if self.slots.len() < MOST {
-            return;
+        if self.slots.len() >= MOST {
+            self.give_up_first(out);
         }
+    }
+
+    fn make_less(&mut self, out: &mut Outbox) {
+        let ready = |slot: &Slot| if let Slot::Ready(text) = slot { text.len() } else { 0 };
+        while self.slots.iter().map(ready).sum::<usize>() > MOST_BYTES {
+            self.give_up_first(out);
+        }
+    }
+
+    /// The first of the slots is always awaited, or it would have been sent. So one given up makes room.
+    fn give_up_first(&mut self, out: &mut Outbox) {
         if let Some(Slot::Awaited(awaited)) = self.slots.pop_front() {
             out.send(awaited.failed("no answer"));
         }
@@ -202,5 +216,17 @@ mod tests {
         wait(&mut answers, "one more", 9, &mut out);
         assert_eq!(sent(&mut out), [Answer::to("0", "\"\"").failed("no answer")]);
         assert_eq!(answers.slots.len(), MOST);
+    }
+
+    #[test]
+    fn no_more_than_so_many_bytes_wait() {
+        let (mut answers, mut out) = (Answers::default(), Outbox::default());
+        let (first, second) = (wait(&mut answers, "first", 9, &mut out), wait(&mut answers, "second", 9, &mut out));
+        answers.answered(second, |_| "x".repeat(MOST_BYTES), &mut out);
+        assert!(sent(&mut out).is_empty(), "just as much as may wait");
+        answers.say("y".to_owned(), &mut out);
+        let told = sent(&mut out);
+        assert_eq!((told.len(), &*told[0], &*told[2]), (3, &*Answer::to("first", "\"\"").failed("no answer"), "y"));
+        answers.answered(first, |_| panic!("it was given up"), &mut out);
     }
 }

@@ -22,7 +22,7 @@ use gatepost_identity::terminal::{Plan, ShownGuard, ShownProtection, TerminalRol
 
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::trueconf::answers::{Answers, Awaited};
-use crate::trueconf::message::{self, Answer, LONGEST, Member, Members, Request, is_sound, object, text_of};
+use crate::trueconf::message::{self, Answer, Member, Members, Request, is_sound, numbered, object, text_of};
 use crate::trueconf::methods::{self, Does, Telling};
 use crate::trueconf::refusal::{Code, told};
 use crate::trueconf::request::{asking, auth, one_more, set_auth_params, used_api_version};
@@ -33,7 +33,7 @@ use crate::{Conversation, Limits, Question};
 /// "Unsupported data": there are no binary messages.
 const BINARY: CloseCode = 1003;
 /// "Policy violation".
-const POLICY: CloseCode = 1008;
+pub(super) const POLICY: CloseCode = 1008;
 /// "Going away".
 const STOPPING: CloseCode = 1001;
 
@@ -43,16 +43,25 @@ const MOST_MALFORMED: u8 = 10;
 /// What is said where a device would have to do something and there is none, or it is not there.
 const NO_DEVICE: &str = "no device";
 
+/// What is said where a device is there and does not answer, or in a way that clients cannot read.
+const NO_ANSWER: &str = "no answer";
+
+/// What is said in the place of an answer to whoever was authorised when they asked.
+const NOT_AUTHORIZED: &str = "not authorized";
+
 /// Events of a device that are ours to tell: they are about our authorisation, our plan and our server for files.
 const OURS: [&str; 4] = ["authorizationNeeded", "licenseStatusChanged", "httpServerSettingChanged", "httpServerStateChanged"];
 
+/// Members of a device's that are never passed on: its tokens are good at the device alone, and told to us.
+const ITS_TOKENS: [&str; 3] = ["token", "tokenForHttpServer", "overlayHttpToken"];
+
 /// What a connection must know of its terminal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Terminal {
     /// The port of the server for files.
     pub http_port: u16,
-    /// Whether there is a device behind it.
-    pub has_device: bool,
+    /// The device behind it, where there is one: which of its methods a user may use, beside those of the table.
+    pub device: Option<Arc<[String]>>,
 }
 
 /// One open connection.
@@ -184,7 +193,7 @@ impl Conversation for Connection {
     fn unseat(&mut self, out: &mut Outbox) {
         self.holder = None;
         // Of whoever is gone nobody hears any more.
-        self.answers.give_up("not authorized", out);
+        self.answers.give_up(NOT_AUTHORIZED, out);
     }
 
     fn notify(&mut self, _now: Timestamp, event: Event, out: &mut Outbox) {
@@ -217,7 +226,7 @@ impl Conversation for Connection {
     }
 
     fn remind(&mut self, now: Timestamp, out: &mut Outbox) {
-        self.answers.give_up_overdue(now, "no answer", out);
+        self.answers.give_up_overdue(now, NO_ANSWER, out);
         if self.patience_ends().is_some_and(|end| end <= now) {
             out.close(POLICY, "Not authorized");
         }
@@ -260,10 +269,10 @@ impl Connection {
         }
     }
 
-    /// What a method needs that only a device could know.
+    /// What a method needs that only a device could know. Where there is none, nobody has it, and whoever is let in may hear so.
     fn device_needs(&self, method: &str) -> Option<TerminalRole> {
-        let administrators = self.terminal.has_device && self.settings.administrator_methods.iter().any(|name| name == method);
-        Some(if administrators { TerminalRole::Administrator } else { TerminalRole::User })
+        let users = self.terminal.device.as_ref().is_none_or(|users| users.iter().any(|name| name == method));
+        Some(if users { TerminalRole::User } else { TerminalRole::Administrator })
     }
 
     fn run(&mut self, now: Timestamp, request: Request<'_>, out: &mut Outbox) -> Option<Question<Pending>> {
@@ -275,7 +284,7 @@ impl Connection {
             self.answers.say(failed(answer, &no), out);
             return None;
         }
-        let onward = |terminal: &Terminal| terminal.has_device.then(|| body(&members));
+        let onward = |terminal: &Terminal| terminal.device.is_some().then(|| body(&members));
         let (what, verb) = match row.map(|row| row.does) {
             Some(Does::Auth) => {
                 self.last_attempt = Some(now);
@@ -345,7 +354,7 @@ impl Connection {
             return;
         }
         let id = self.answers.wait(method, request_id, now.after(self.settings.device_answers_within), out);
-        out.forward(format!("{{\"requestId\":\"{id}\",{}", &body[1..]));
+        out.forward(numbered(id, &body[1..]));
     }
 
     /// A message of the device: the answer to a request that was passed on, or an event.
@@ -355,7 +364,12 @@ impl Connection {
         if method != "event" {
             let Member::Is(id) = text_of(&members, "requestId") else { return };
             let Ok(id) = id.parse() else { return };
-            let terminal = self.terminal;
+            if self.role(now).is_none() {
+                // Its end has passed, and the core has yet to say so.
+                self.answers.give_up(NOT_AUTHORIZED, out);
+                return;
+            }
+            let terminal = &self.terminal;
             self.answers.answered(id, |awaited| terminal.answer(&method, &members, awaited), out);
             return;
         }
@@ -365,10 +379,7 @@ impl Connection {
         }
         // An event answers nothing, whatever number it bears.
         let members: Members<'_> = members.into_iter().filter(|(name, _)| name != "requestId").collect();
-        let event = self.terminal.with_our_port(&members, None);
-        if event.len() <= LONGEST {
-            out.send(event);
-        }
+        out.send(self.terminal.in_our_words(&members, None));
     }
 
     fn granted(&mut self, answer: Answer, granted: Granted) -> String {
@@ -415,33 +426,37 @@ impl Connection {
 }
 
 impl Terminal {
-    /// The device's answer, as the peer gets it: in its own words, under the peer's number, and with our server's port.
-    fn answer(self, method: &str, members: &Members<'_>, awaited: &Awaited) -> String {
-        let no = |error| Answer::to(&awaited.method, &awaited.request_id).failed(error);
+    /// The device's answer, as the peer gets it: whole, in its own words, under the peer's number and its spelling of the method, and
+    /// with our server's port.
+    fn answer(&self, method: &str, members: &Members<'_>, awaited: &Awaited) -> String {
         let result = members.get("result").map(|raw| raw.get());
-        if method != awaited.method || !matches!(result, Some("true" | "false")) {
-            return no("no answer");
+        if !method.eq_ignore_ascii_case(&awaited.method) || !matches!(result, Some("true" | "false")) {
+            return Answer::to(&awaited.method, &awaited.request_id).failed(NO_ANSWER);
         }
-        let text = self.with_our_port(members, Some(&awaited.request_id));
-        if text.len() > LONGEST { no("the answer is too long") } else { text }
+        self.in_our_words(members, Some(awaited))
     }
 
-    /// Members of the device's with the port that our tokens are good at in the place of the device's own.
-    fn with_our_port(self, members: &Members<'_>, request_id: Option<&str>) -> String {
+    /// Members of the device's, without its tokens, and with the port that ours are good at in the place of its own.
+    fn in_our_words(&self, members: &Members<'_>, awaited: Option<&Awaited>) -> String {
         let port = self.http_port.to_string();
-        let value = |(name, raw): (&'_ String, &&'_ serde_json::value::RawValue)| match (&**name, request_id) {
+        let value = |(name, raw): (&'_ String, &&'_ serde_json::value::RawValue)| match (&**name, awaited) {
             ("embeddedHttpPort", _) => (name.clone(), port.clone()),
-            ("requestId", Some(request_id)) => (name.clone(), request_id.to_owned()),
+            ("requestId", Some(awaited)) => (name.clone(), awaited.request_id.clone()),
+            ("method", Some(awaited)) => (name.clone(), message::json(&awaited.method)),
             _ => (name.clone(), raw.get().to_owned()),
         };
-        let members: Vec<(String, String)> = members.iter().map(value).collect();
+        let told = members.iter().filter(|(name, _)| !ITS_TOKENS.contains(&&***name));
+        let members: Vec<(String, String)> = told.map(value).collect();
         object(members.iter().map(|(name, value)| (&**name, &**value)))
     }
 }
 
-/// A request as it goes on to the device, but for its number.
+/// A request as it goes on to the device, but for its number. What a reader that minds no case could take for another method or number
+/// stays here, since the method is what was judged.
 fn body(members: &Members<'_>) -> String {
-    object(members.iter().filter(|(name, _)| *name != "requestId").map(|(name, raw)| (&**name, raw.get())))
+    let is_like = |name: &str, other: &str| name != other && name.eq_ignore_ascii_case(other);
+    let goes_on = |name: &str| name != "requestId" && !is_like(name, "requestId") && !is_like(name, "method");
+    object(members.iter().filter(|(name, _)| goes_on(name)).map(|(name, raw)| (&**name, raw.get())))
 }
 
 fn wrong(parameter: &'static str) -> String {

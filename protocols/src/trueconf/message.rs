@@ -1,8 +1,9 @@
 //! What travels on an open connection: the envelope of a request, of an answer and of an event.
 //!
 //! Names have a case. The last of a doubled member counts, `null` is as good as absent, and members that a method does not know
-//! are passed over. No answer or event is ever longer than [`LONGEST`], and every answer says which method it is about and, as a
-//! boolean, whether it was done: clients seen lose their receiving end over anything else.
+//! are passed over. No answer or event of ours is ever longer than 10,240 bytes: two clients seen read into a buffer of that size and
+//! take what is in it for a whole message. Every answer says which method it is about and, as a boolean, whether it was done: clients
+//! seen lose their receiving end over anything else.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,8 @@ use gatepost_identity::secret::Secret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The longest thing sent, in bytes: two clients seen read into a buffer of this size and take what is in it for a whole message.
-pub(super) const LONGEST: usize = 10_240;
 /// The longest name of a method and the longest text of a `requestId`, in bytes after escapes, that an answer quotes.
-const LONGEST_QUOTED: usize = 256;
+pub(super) const LONGEST_QUOTED: usize = 256;
 
 /// The members of an object, unread.
 pub(super) type Members<'a> = BTreeMap<String, &'a RawValue>;
@@ -60,6 +59,18 @@ impl Malformed {
 /// The members of a text, where it is an object.
 pub(super) fn members(text: &str) -> Option<Members<'_>> {
     serde_json::from_str(text).ok()
+}
+
+/// A message under a number of ours, as it travels between a conversation and the device. `rest` is what stands behind the number, and
+/// begins a member: `"method":"call"}`.
+pub(super) fn numbered(number: u64, rest: &str) -> String {
+    format!("{{\"requestId\":\"{number}\",{rest}")
+}
+
+/// The number, and what stands behind it.
+pub(super) fn unnumbered(text: &str) -> Option<(u64, &str)> {
+    let (number, rest) = text.strip_prefix("{\"requestId\":\"")?.split_once("\",")?;
+    Some((number.parse().ok()?, rest))
 }
 
 /// Whether a text that is passed on is JSON down to its last member: not nested deeper than readers go, no half of a surrogate
@@ -243,10 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_ours_goes_on_and_comes_off_again() {
+        let text = numbered(17, "\"method\":\"call\"}");
+        assert_eq!(text, r#"{"requestId":"17","method":"call"}"#);
+        assert_eq!(unnumbered(&text), Some((17, r#""method":"call"}"#)));
+        for other in ["", "{}", r#"{"requestId":17,"a":1}"#, r#"{"requestId":"q","a":1}"#, r#"{"method":"call","requestId":"17"}"#]
+        {
+            assert_eq!(unnumbered(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn whatever_is_quoted_an_answer_is_short() {
         let text = format!(r#"{{"method":"{0}","requestId":"{0}"}}"#, r"\u0000".repeat(256));
         let request = Request::parse(&text).expect("just short enough");
         let answer = Answer::to(&request.method, &request.request_id).failed("unknown method");
-        assert!(answer.len() < LONGEST / 2, "{}", answer.len());
+        assert!(answer.len() < 10_240 / 2, "{}", answer.len());
     }
 }

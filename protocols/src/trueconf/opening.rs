@@ -53,7 +53,7 @@ impl Exchange for Opening {
         if origins.any(|origin| !is_welcome(origin, host, &self.settings.origins)) {
             return ControlFlow::Break(Response::empty(StatusCode::FORBIDDEN));
         }
-        let connection = Connection::new(Arc::clone(&self.settings), self.terminal, now);
+        let connection = Connection::new(Arc::clone(&self.settings), self.terminal.clone(), now);
         ControlFlow::Break(Response::upgrade(None, self.settings.max_message, connection))
     }
 
@@ -109,7 +109,7 @@ mod tests {
         }
         let (path, body) = (path.to_owned(), bytes::Bytes::new());
         let request = Request { method: Method::GET, path, query: None, headers: fields, upgrade, secure: false, body };
-        let terminal = Terminal { http_port: 8766, has_device: false };
+        let terminal = Terminal { http_port: 8766, device: None };
         match Opening::new(settings, terminal).receive(Timestamp::default(), [0; 16], request) {
             ControlFlow::Break(response) => response.status.as_u16(),
             ControlFlow::Continue(_) => panic!("nobody is asked"),

@@ -3,6 +3,8 @@
 //! Where something listens is said here as a [`Place`]; to bind it is the server's business.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatepost_identity::secret::Secret;
@@ -13,6 +15,8 @@ use serde::Deserialize;
 
 use crate::listener::{MostStrangers, Place};
 use crate::section::{BadSetting, Section, secret_text};
+use crate::trueconf::message::LONGEST_QUOTED;
+use crate::trueconf::methods;
 use crate::trueconf::spelling::is_token;
 
 /// The section as it is written. Spans are in seconds.
@@ -23,7 +27,6 @@ struct Written {
     lenient_empty: bool,
     administrators_pin: bool,
     origins: Vec<String>,
-    administrator_methods: Vec<String>,
     max_message: usize,
     ping_every: u64,
     silence: u64,
@@ -52,7 +55,6 @@ impl Default for Written {
             lenient_empty: false,
             administrators_pin: true,
             origins: Vec::new(),
-            administrator_methods: vec!["changeCurrentMonitor".to_owned()],
             max_message: 64 * 1024,
             ping_every: 30,
             silence: 65,
@@ -110,7 +112,21 @@ struct WrittenTerminal {
     control: Option<SocketAddr>,
     #[serde(default, deserialize_with = "secret_text")]
     pin: Option<String>,
-    device: Option<String>,
+    upstream: Option<WrittenDevice>,
+}
+
+#[derive(Deserialize)]
+struct WrittenDevice {
+    address: String,
+    secret_file: Option<PathBuf>,
+    #[serde(default)]
+    user_methods: Vec<String>,
+    #[serde(default = "a_mebibyte")]
+    max_message: usize,
+}
+
+fn a_mebibyte() -> usize {
+    1024 * 1024
 }
 
 /// How far a port may walk. All stay below 10000, beyond which a client seen gives up.
@@ -136,8 +152,21 @@ pub(super) struct TerminalSettings {
     pub control: Place,
     /// A PIN that is good for its administrator for as long as the program runs.
     pub pin: Option<Secret>,
-    /// The device behind it: a `ws` address.
-    pub device: Option<Uri>,
+    /// The device behind it.
+    pub device: Option<DeviceSettings>,
+}
+
+/// The control socket of a real terminal.
+#[derive(Clone, Debug)]
+pub(super) struct DeviceSettings {
+    /// Where it is: `ws://host:port/`.
+    pub address: Uri,
+    /// The file with the secret of its administrator; none, where it wants none.
+    pub secret_file: Option<PathBuf>,
+    /// Which of its methods a user may use, beside those of the table.
+    pub user_methods: Arc<[String]>,
+    /// Its longest message, in bytes: 1 KiB to 16 MiB.
+    pub max_message: usize,
 }
 
 /// The settings in force, shared by every connection.
@@ -151,8 +180,6 @@ pub(super) struct Settings {
     pub administrators_pin: bool,
     /// The origins that a web page may come from beside the terminal's own.
     pub origins: Vec<String>,
-    /// Methods of a device that need the administrator, beside those of the table.
-    pub administrator_methods: Vec<String>,
     /// The longest message of a peer, in bytes: 1 KiB to 1 MiB.
     pub max_message: usize,
     /// How often a connection is pinged: 1 second to 1 hour.
@@ -218,7 +245,6 @@ impl Settings {
             lenient_empty: written.lenient_empty,
             administrators_pin: written.administrators_pin,
             origins: written.origins,
-            administrator_methods: written.administrator_methods,
             max_message: written.max_message,
             ping_every: Duration::from_secs(written.ping_every),
             silence: Duration::from_secs(written.silence),
@@ -293,7 +319,7 @@ fn lock_out(written: &WrittenLockOut) -> Result<LockOut, BadSetting> {
 
 fn terminals(written: Vec<WrittenTerminal>) -> Result<Vec<TerminalSettings>, BadSetting> {
     let mut terminals: Vec<TerminalSettings> = Vec::new();
-    for (number, WrittenTerminal { name, control, pin, device }) in written.into_iter().enumerate() {
+    for (number, WrittenTerminal { name, control, pin, upstream }) in written.into_iter().enumerate() {
         let bad = |key: &str, what: String| BadSetting::new(format!("terminals[{number}].{key}"), what);
         let name = TerminalName::parse(&name).map_err(|what| bad("name", what.to_string()))?;
         if terminals.iter().any(|other| other.name == name) {
@@ -305,7 +331,7 @@ fn terminals(written: Vec<WrittenTerminal>) -> Result<Vec<TerminalSettings>, Bad
         if pin.as_ref().is_some_and(|pin| is_token(pin)) {
             return Err(bad("pin", "must not look like a token, which is never taken for a PIN".to_owned()));
         }
-        let device = device.map(|text| device_at(&text).ok_or_else(|| bad("device", "must be a ws:// address".to_owned())));
+        let device = upstream.map(|upstream| device(upstream).map_err(|(key, what)| bad(&format!("upstream.{key}"), what)));
         terminals.push(TerminalSettings {
             name,
             control: place(control, CONTROL),
@@ -316,8 +342,35 @@ fn terminals(written: Vec<WrittenTerminal>) -> Result<Vec<TerminalSettings>, Bad
     Ok(terminals)
 }
 
-fn device_at(text: &str) -> Option<Uri> {
-    text.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("ws") && uri.authority().is_some())
+/// A device, or which key of it is wrong, and how.
+fn device(written: WrittenDevice) -> Result<DeviceSettings, (String, String)> {
+    let WrittenDevice { address, secret_file, user_methods, max_message } = written;
+    let at = |key: &str, what: &str| Err((key.to_owned(), what.to_owned()));
+    let uri = address.parse::<Uri>().ok().filter(|uri| {
+        let authority = uri.authority().filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
+        uri.scheme_str() == Some("ws") && authority.is_some()
+    });
+    // Nothing of what is written is said again: some put a secret there.
+    let Some(address) = uri else { return at("address", "must be a ws:// address, as in \"ws://127.0.0.1:8765/\"") };
+    if secret_file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+        return at("secret_file", "must name a file; leave it out where the device wants no secret");
+    }
+    for (number, name) in user_methods.iter().enumerate() {
+        let key = format!("user_methods[{number}]");
+        if name.is_empty() || name.len() > LONGEST_QUOTED || name == "event" {
+            return at(&key, "is no name of a method");
+        }
+        if methods::find(name).is_some() {
+            return at(&key, "needs what it needs for everybody; only what is not in the table of methods stands here");
+        }
+        if user_methods[..number].contains(name) {
+            return at(&key, "stands there twice");
+        }
+    }
+    if !(1024..=16 * 1024 * 1024).contains(&max_message) {
+        return at("max_message", "must be from 1024 to 16777216 bytes");
+    }
+    Ok(DeviceSettings { address, secret_file, user_methods: user_methods.into(), max_message })
 }
 
 #[cfg(test)]
@@ -346,14 +399,18 @@ mod tests {
         assert_eq!((settings.tls, settings.strangers), (false, MostStrangers { here: 1024, of_source: 64 }));
         assert_eq!((settings.max_message, settings.lenient_empty, settings.administrators_pin), (65536, false, true));
         let settings = read(
-            "http_life = 60\nlock_out = { free = 3, first_wait = 10 }\nterminals = [{ name = 'a', pin = 'pin123', device = \
-             'ws://127.0.0.1:9001/' }]",
+            "http_life = 60\nlock_out = { free = 3, first_wait = 10 }\nterminals = [{ name = 'a', pin = 'pin123', \
+             upstream = { address = 'ws://127.0.0.1:9001/', user_methods = ['call'] } }]",
         );
         let settings = settings.expect("good");
         assert_eq!(settings.lives.http.as_secs(), 60);
         assert_eq!(settings.lock_out, LockOut { free: 3, first_wait: Duration::from_secs(10), ..LockOut::default() });
         assert!(settings.terminals[0].pin.as_ref().is_some_and(|pin| pin.matches(b"pin123")));
-        assert!(settings.terminals[0].device.is_some());
+        let device = settings.terminals[0].device.as_ref().expect("there is one");
+        assert_eq!(
+            (&device.secret_file, &*device.user_methods, device.max_message),
+            (&None, &["call".to_owned()][..], 1024 * 1024)
+        );
     }
 
     #[test]
@@ -388,8 +445,9 @@ mod tests {
             ("lock_out.forget_after = 900", "lock_out.forget_after"),
             ("lock_out = { longest_wait = 86400 }", "lock_out.forget_after"),
             ("lock_out = { first_wait = 30, longest_wait = 30, forget_after = 3 }", "lock_out.forget_after"),
-            ("terminals = [{ name = 'a', device = 'http://x/' }]", "terminals[0].device"),
-            ("terminals = [{ name = 'a', device = 'ws:' }]", "terminals[0].device"),
+            ("terminals = [{ name = 'a', upstream = 'ws://x/' }]", "terminals[0].upstream"),
+            ("terminals = [{ name = 'a', upstream = { user_methods = [] } }]", "terminals[0].upstream"),
+            ("terminals = [{ name = 'a', upstream = { address = 'ws://x/', pin = 'x' } }]", "terminals[0].upstream.pin"),
             ("terminals = [{ name = 'a', plan = 'pro' }]", "terminals[0].plan"),
             ("lock_out.free = 0", "lock_out.free"),
             ("lock_out.first_wait = 901", "lock_out.longest_wait"),
@@ -400,6 +458,24 @@ mod tests {
             assert_eq!(read(text).expect_err(text).key, key, "{text}");
         }
         assert!(read("lock_out = { longest_wait = 86400, forget_after = 86401 }").is_ok());
+        for address in ["http://x/", "wss://x/", "ws:", "x:8765", "ws://admin:secret@x/", "ws://:8765/", ""] {
+            let bad = read(&format!("terminals = [{{ name = 'a', upstream = {{ address = '{address}' }} }}]")).expect_err(address);
+            assert_eq!(bad.key, "terminals[0].upstream.address", "{address}");
+            assert!(!bad.what.contains("secret"), "{bad:?}");
+        }
+        for (more, key) in [
+            ("secret_file = ''", "secret_file"),
+            ("user_methods = ['']", "user_methods[0]"),
+            ("user_methods = ['call', 'event']", "user_methods[1]"),
+            ("user_methods = ['call', 'call']", "user_methods[1]"),
+            ("user_methods = ['setSettings']", "user_methods[0]"),
+            ("user_methods = ['auth']", "user_methods[0]"),
+            ("max_message = 1023", "max_message"),
+            ("max_message = 16777217", "max_message"),
+        ] {
+            let text = format!("terminals = [{{ name = 'a', upstream = {{ address = 'ws://x/', {more} }} }}]");
+            assert_eq!(read(&text).expect_err(more).key, format!("terminals[0].upstream.{key}"), "{more}");
+        }
         let free = "web = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nterminals = [{ name = 'a', control = '127.0.0.1:0' }]";
         assert!(read(free).is_ok(), "any free port is as many as are wanted");
     }

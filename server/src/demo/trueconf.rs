@@ -1,18 +1,63 @@
 //! The logins at a terminal, as a control panel makes them: found by its `config.json`, open to anybody at first, then behind a
-//! password; a dropped socket that comes back by its token; and the server for files, which looks at tokens alone.
+//! password; a dropped socket that comes back by its token; commands for the device behind it, as far as each role may give them; and
+//! the server for files, which looks at tokens alone.
 //!
 //! It decides what is shown and what is expected of each answer.
 
-use std::net::SocketAddr;
+#[path = "../../../examples/terminal/service.rs"]
+mod terminal;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::cli::say;
 use crate::demo::servicestack::Browser;
-use crate::demo::{Client, expect, line};
+use crate::demo::{Client, PATIENCE, expect, line};
+
+/// What the device wants to be shown.
+pub(super) const PIN: &str = "K7M2QX";
+
+/// The device behind the terminal: that of the examples, until this is dropped.
+pub(super) struct Device {
+    /// Where it is.
+    pub(super) address: SocketAddr,
+    /// The methods that it was asked for, in order.
+    asked: Arc<Mutex<Vec<String>>>,
+    running: JoinHandle<()>,
+}
+
+impl Device {
+    /// Begins it on a port of the system's choosing.
+    pub(super) async fn begin() -> Result<Device, String> {
+        let failed = |error: std::io::Error| format!("no port for the terminal: {error}");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let record = Arc::clone(&asked);
+        let device = terminal::Terminal::new(Some(PIN), move |request| {
+            let method = request["method"].as_str().unwrap_or_default().to_owned();
+            record.lock().unwrap_or_else(PoisonError::into_inner).push(method);
+        });
+        Ok(Device { address, asked, running: tokio::spawn(device.serve(listener)) })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
 
 /// Shows them. `addresses`: where the terminal's page, control socket and server for files are.
-pub(super) async fn log_in([web, control, files]: [SocketAddr; 3]) -> Result<(), String> {
+pub(super) async fn log_in([web, control, files]: [SocketAddr; 3], device: &Device) -> Result<(), String> {
     say(&format!("TrueConf: a panel finds the terminal by http://{web}/public/default/config.json:"))?;
     let found = Browser::plain(web).ask("GET /public/default/config.json", &[], "").await?.json();
     expect(found["config"]["websocket"]["port"] == control.port(), "the control socket's port")?;
@@ -42,11 +87,43 @@ pub(super) async fn log_in([web, control, files]: [SocketAddr; 3]) -> Result<(),
     let answer = third.ask(&secured(&text("token"))).await?;
     expect(answer["resultCode"] == 0 && answer["previleges"] == 1, "resultCode 0, as user")?;
 
-    say("The server for files wants the token that is for it. There is no device behind this terminal, so there are none:")?;
+    command(&mut first, &mut third, device).await?;
+
+    say("The server for files wants the token that is for it. It is ours and not the device's, and has none:")?;
     let token = answer["tokenForHttpServer"].as_str().unwrap_or_default().replace('#', "%23").replace('/', "%2F");
     let status = |answer: crate::demo::servicestack::Answer| answer.status;
     expect(Browser::plain(files).ask("GET /frames/?token=junk", &[], "").await.map(status)? == 401, "401")?;
     expect(Browser::plain(files).ask(&format!("GET /frames/?token={token}"), &[], "").await.map(status)? == 404, "404")
+}
+
+/// What panels came for: a device behind the gate, which has let the gate in and nobody else.
+async fn command(administrator: &mut Client, user: &mut Client, device: &Device) -> Result<(), String> {
+    say(&format!(
+        "Behind the terminal is a device at ws://{}/, which knows one PIN and the gate alone. A user may call:",
+        device.address
+    ))?;
+    let let_in = async {
+        while device.asked().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, let_in).await.map_err(|_| "the gate does not come to the device")?;
+    let call = user.ask(&json!({"method": "call", "requestId": "1", "peerId": "edward@example.org"})).await?;
+    expect(call["result"] == true && call["requestId"] == "1", "true, under its own requestId")?;
+    let told = |message: &Value| message["event"] == "appStateChanged" && message["embeddedHttpPort"] != 9999;
+    for panel in [&mut *user, &mut *administrator] {
+        panel.until("an event, which both hear, with the port of our own server", told).await?;
+    }
+
+    say(
+        "It may not change the main screen. The administrator may, by the same requestId, and is the only one whom the device hears:",
+    )?;
+    let monitor = json!({"method": "changeCurrentMonitor", "requestId": "1", "index": 0});
+    expect(user.ask(&monitor).await?["error"] == "access denied", "access denied")?;
+    expect(administrator.ask(&monitor).await?["result"] == true, "true")?;
+    let asked = device.asked();
+    say(&format!("  the device was asked: {}", asked.join(", ")))?;
+    expect(asked == ["auth", "call", "changeCurrentMonitor"], "one login, and what was allowed")
 }
 
 impl Client {

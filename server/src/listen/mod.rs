@@ -35,10 +35,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::behind::Behind;
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::strangers::{NoRoom, Stranger, Strangers};
 use crate::listen::tls::Certificates;
+use crate::shared::Desk;
 use crate::world::World;
 
 /// How long a peer has for the header of a request.
@@ -66,6 +68,8 @@ pub struct Site {
     pub mounts: Vec<(&'static str, Mount)>,
     /// The terminal that whoever comes here means.
     pub terminal: Option<TerminalName>,
+    /// The service that all connections of this listener share, where there is one.
+    pub shared: Option<Arc<Desk>>,
     /// Who is believed about where a peer comes from.
     pub proxies: Proxies,
     /// What operators are told it is.
@@ -240,9 +244,14 @@ async fn respond<S: Wire>(
     }
     let counted = Open::count(&site.world);
     let (world, terminal) = (Arc::clone(&site.world), site.terminal.clone());
+    let behind = match (upstream, &site.shared) {
+        (Some(service), _) => Behind::Own(service, None),
+        (None, Some(shared)) => Behind::Shared(Box::new(shared.join(connection))),
+        (None, None) => Behind::Nothing,
+    };
     let talk = conversation;
     let stranger = stranger.map(Box::new);
-    let socket = Socket { world, gate, terminal, peer, connection, attachment, stranger, max_message, talk, upstream, counted };
+    let socket = Socket { world, gate, terminal, peer, connection, attachment, stranger, max_message, talk, behind, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.

@@ -207,6 +207,7 @@ pub(crate) struct Server {
     running: Option<Running>,
     home: Home,
     environment: Vec<(&'static str, &'static str)>,
+    arguments: Vec<&'static str>,
     limit: Option<&'static str>,
 }
 
@@ -242,16 +243,28 @@ impl Server {
 
     /// A server that is also told by its environment.
     pub(crate) fn with_environment(home: Home, environment: &[(&'static str, &'static str)]) -> Server {
-        let mut server = Server { running: None, home, environment: environment.to_vec(), limit: None };
+        Server::begun(home, &[], environment)
+    }
+
+    /// A server that is told by what follows `serve`, and by its environment.
+    pub(crate) fn begun(home: Home, arguments: &[&'static str], environment: &[(&'static str, &'static str)]) -> Server {
+        let (environment, arguments) = (environment.to_vec(), arguments.to_vec());
+        let mut server = Server { running: None, home, environment, arguments, limit: None };
         server.restart();
         server
     }
 
     /// A server under a limit that the shell sets before.
     pub(crate) fn limited(home: Home, limit: &'static str) -> Server {
-        let mut server = Server { running: None, home, environment: Vec::new(), limit: Some(limit) };
+        let (environment, arguments) = (Vec::new(), Vec::new());
+        let mut server = Server { running: None, home, environment, arguments, limit: Some(limit) };
         server.restart();
         server
+    }
+
+    /// What it was told by its environment it is not told again.
+    pub(crate) fn forget_environment(&mut self) {
+        self.environment.clear();
     }
 
     /// Starts it again in the same home.
@@ -267,7 +280,7 @@ impl Server {
             shell.arg(command.get_program()).args(command.get_args());
             command = shell;
         }
-        command.envs(self.environment.iter().copied()).arg("serve");
+        command.envs(self.environment.iter().copied()).arg("serve").args(&self.arguments);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let mut child = spawned.expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));

@@ -5,25 +5,33 @@
 //! is about time does a test let time pass.
 
 mod abuse;
+mod asked;
 mod bearer;
+mod begun;
 mod crash;
 mod crowd;
+mod device;
 mod echo;
 mod frames;
 mod grants;
 mod guesses;
 mod harness;
 mod keys;
+mod lineage;
 mod operators;
 mod panels;
 mod peer;
 mod persona;
+mod pins;
 mod played;
 mod process;
 mod proxy;
+mod refresh;
 mod relay;
 mod services;
+mod smuggled;
 mod stall;
+mod strangers;
 mod terminals;
 mod tls;
 mod tokens;

@@ -1,11 +1,14 @@
 //! The service behind the gate as a transcript plays it: what it sees and says is in the script, the sockets are here.
+//!
+//! Behind the Zenith gate each of the peer's connections has one of its own. Behind a terminal they share one, on which the gate logs
+//! in first; that is done here, so that a script begins where panels do.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
+use tokio_tungstenite::tungstenite::{Message, WebSocket, accept, accept_hdr};
 
 use crate::transcripts::script::{Service, Upward};
 
@@ -23,7 +26,14 @@ pub(crate) struct Played {
     /// None while it is gone.
     listener: Option<TcpListener>,
     sockets: BTreeMap<u32, WebSocket<TcpStream>>,
+    /// Whether all connections share the first one.
+    shared: bool,
 }
+
+/// What stands in a script for the address of the device behind a terminal.
+const DEVICE: &str = "ws://127.0.0.1:1/";
+/// What it says to our login.
+const LET_IN: &str = r#"{"method":"auth","requestId":"0","previleges":2,"result":true,"resultCode":0}"#;
 
 struct Agreed;
 
@@ -38,15 +48,30 @@ impl Callback for Agreed {
 impl Played {
     /// The service that settings name, at an address of its own, which takes the place of theirs.
     pub(crate) fn of(settings: &mut [String]) -> Option<Played> {
-        let line = settings.iter_mut().find(|line| line.starts_with("zenith.upstream.address"))?;
+        let is_named = |line: &String| line.starts_with("zenith.upstream.address") || line.contains(DEVICE);
+        let line = settings.iter_mut().find(|line| is_named(line))?;
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        *line = format!("zenith.upstream.address = \"ws://{address}/Feed\"");
-        Some(Played { address, listener: Some(listener), sockets: BTreeMap::new() })
+        let shared = line.contains(DEVICE);
+        *line = match shared {
+            true => line.replace(DEVICE, &format!("ws://{address}/")),
+            false => format!("zenith.upstream.address = \"ws://{address}/Feed\""),
+        };
+        Some(Played { address, listener: Some(listener), sockets: BTreeMap::new(), shared })
+    }
+
+    /// Lets the gate in, where it comes by itself.
+    pub(crate) fn begin(&mut self) -> Result<(), String> {
+        if self.shared { self.act(1, &Service::Restored) } else { Ok(()) }
+    }
+
+    fn number(&self, connection: u32) -> u32 {
+        if self.shared { 1 } else { connection }
     }
 
     /// Does what the script says. What is said where there is no connection is heard by nobody.
     pub(crate) fn act(&mut self, connection: u32, what: &Service) -> Result<(), String> {
+        let connection = self.number(connection);
         match what {
             Service::Says(text) => match self.sockets.get_mut(&connection) {
                 Some(socket) => socket.send(Message::text(text.as_str())).map_err(|error| error.to_string()),
@@ -70,7 +95,7 @@ impl Played {
 
     /// The next thing that comes of a connection.
     pub(crate) fn next(&mut self, connection: u32) -> Result<Upward, String> {
-        self.within(connection, PATIENCE)
+        self.within(self.number(connection), PATIENCE)
     }
 
     /// Nothing more has come.
@@ -109,7 +134,9 @@ impl Played {
             && let Some(stream) = self.accept(patience)?
         {
             stream.set_nonblocking(false).map_err(|error| error.to_string())?;
-            self.sockets.insert(connection, accept_hdr(stream, Agreed).map_err(|error| error.to_string())?);
+            let socket =
+                if self.shared { let_in(stream)? } else { accept_hdr(stream, Agreed).map_err(|error| error.to_string())? };
+            self.sockets.insert(connection, socket);
         }
         Ok(self.sockets.get_mut(&connection))
     }
@@ -128,5 +155,22 @@ impl Played {
                 }
             }
         }
+    }
+}
+
+/// Accepts the gate at a device, answers its login, and sees that it has taken note.
+fn let_in(stream: TcpStream) -> Result<WebSocket<TcpStream>, String> {
+    let failed = |error: tokio_tungstenite::tungstenite::Error| error.to_string();
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+    let mut socket = accept(stream).map_err(|error| error.to_string())?;
+    match socket.read().map_err(failed)? {
+        Message::Text(text) if text.contains("\"method\":\"auth\"") => socket.send(Message::text(LET_IN)).map_err(failed)?,
+        other => return Err(format!("the gate should have logged in, and said {other:?}")),
+    }
+    // It answers in order, so that with this it has read the other.
+    socket.send(Message::Ping(Vec::new().into())).map_err(failed)?;
+    match socket.read().map_err(failed)? {
+        Message::Pong(_) => Ok(socket),
+        other => Err(format!("the gate should have answered a ping, and said {other:?}")),
     }
 }

@@ -62,7 +62,7 @@ impl Stage for Real {
             std::fs::write(home.data().join(name), bytes).map_err(|error| error.to_string())?;
         }
         self.server = Some(Server::of(home));
-        Ok(())
+        self.played.as_mut().map_or(Ok(()), Played::begin)
     }
 
     fn connect(&mut self, wanted: &Handshake) -> Result<Answered, String> {

@@ -24,7 +24,8 @@ struct Talk {
 impl Talk {
     fn with(has_device: bool, settings: &str) -> Talk {
         let settings = Settings::read(&Section(settings.parse().expect("TOML"))).expect("settings");
-        let connection = Connection::new(Arc::new(settings), Terminal { http_port: 8766, has_device }, NOW);
+        let device = has_device.then(|| ["call", "callAgain"].map(str::to_owned).into());
+        let connection = Connection::new(Arc::new(settings), Terminal { http_port: 8766, device }, NOW);
         Talk { connection, out: Outbox::default(), now: NOW }
     }
 
@@ -104,8 +105,18 @@ fn what_readers_stumble_over_is_not_passed_on() {
         let told = talk.tell(&format!(r#"{{"method":"call","requestId":"q","x":{value}}}"#));
         assert_eq!(told, [no("call", "\"q\"", "malformed request")], "{value}");
     }
+    assert!(talk.forwarded().is_empty());
+    let mut talk = Talk::holding(TerminalRole::Administrator);
     assert!(talk.tell(r#"{"method":"event","event":"x"}"#)[0].contains("unknown method"));
     assert!(talk.forwarded().is_empty());
+}
+
+#[test]
+fn the_method_that_was_judged_is_the_only_one_that_a_device_can_read() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    let text = r#"{"method":"shutdown","Method":"shutdown","METHOD":"shutdown","RequestID":"9","x":1,"\u006dethod":"c\u0061ll"}"#;
+    assert!(talk.tell(text).is_empty());
+    assert_eq!(talk.forwarded(), [r#"{"requestId":"1","method":"c\u0061ll","x":1}"#]);
 }
 
 #[test]
@@ -130,23 +141,101 @@ fn what_the_device_says_and_nobody_asked_for_goes_nowhere() {
 }
 
 #[test]
-fn an_answer_of_the_device_has_a_boolean_result_and_a_length_that_clients_can_read() {
+fn an_answer_of_the_device_has_a_boolean_result() {
     for result in ["", r#","result":"true""#, r#","result":null"#, r#","result":1"#] {
         let mut talk = Talk::holding(TerminalRole::User);
         assert!(talk.tell(r#"{"method":"call"}"#).is_empty());
         assert_eq!(talk.device(&format!(r#"{{"method":"call","requestId":"1"{result}}}"#)), [no("call", "\"\"", "no answer")]);
     }
-    for (length, fits) in [(LONGEST, true), (LONGEST + 1, false)] {
-        let mut talk = Talk::holding(TerminalRole::User);
-        assert!(talk.tell(r#"{"method":"call","requestId":"q"}"#).is_empty());
-        let frame = r#"{"method":"call","requestId":"q","result":true,"x":""}"#;
-        let answer = format!(r#"{{"method":"call","requestId":"1","result":true,"x":"{}"}}"#, "x".repeat(length - frame.len()));
-        let told = talk.device(&answer);
-        assert_eq!((told.len(), told[0].len() == length), (1, fits));
-        assert!(fits || told[0] == no("call", "\"q\"", "the answer is too long"), "{}", told[0]);
-        let event = r#"{"event":"x","method":"event","x":""}"#;
-        let event = format!(r#"{{"event":"x","method":"event","x":"{}"}}"#, "x".repeat(length - event.len()));
-        assert_eq!(talk.device(&event).len(), usize::from(fits));
+}
+
+#[test]
+fn a_device_that_spells_a_method_otherwise_has_answered_it_all_the_same() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    assert!(talk.tell(r#"{"method":"call"}"#).is_empty());
+    let told = talk.device(r#"{"method":"Call","requestId":"1","result":true}"#);
+    assert_eq!(told, [r#"{"method":"call","requestId":"","result":true}"#]);
+}
+
+#[test]
+fn what_the_device_says_passes_whole_however_long_it_is() {
+    let mut talk = Talk::holding(TerminalRole::User);
+    let long = "x".repeat(1024 * 1024);
+    assert!(talk.tell(r#"{"method":"call","requestId":"q"}"#).is_empty());
+    let told = talk.device(&format!(r#"{{"method":"call","requestId":"1","result":true,"x":"{long}"}}"#));
+    assert_eq!(told, [format!(r#"{{"method":"call","requestId":"q","result":true,"x":"{long}"}}"#)]);
+    let event = format!(r#"{{"event":"x","method":"event","x":"{long}"}}"#);
+    assert_eq!(talk.device(&event), [&*event]);
+}
+
+#[test]
+fn the_devices_own_tokens_reach_nobody() {
+    let mut talk = Talk::holding(TerminalRole::Administrator);
+    assert!(talk.tell(r#"{"method":"login"}"#).is_empty());
+    let tokens = r#""token":"1*a","tokenForHttpServer":"4*a","overlayHttpToken":"6*a""#;
+    let told = talk.device(&format!(r#"{{"method":"login","requestId":"1","result":true,{tokens},"x":1}}"#));
+    assert_eq!(told, [r#"{"method":"login","requestId":"","result":true,"x":1}"#]);
+    let told = talk.device(&format!(r#"{{"method":"event","event":"x",{tokens}}}"#));
+    assert_eq!(told, [r#"{"event":"x","method":"event"}"#]);
+}
+
+#[test]
+fn an_authorisation_that_has_ended_hears_nothing_more_before_the_core_has_said_so() {
+    let mut talk = Talk::with(true, "");
+    talk.authorise(TerminalRole::User, Some(after(5)));
+    assert!(talk.tell(r#"{"method":"call","requestId":"q"}"#).is_empty());
+    talk.now = after(5);
+    assert!(talk.device(r#"{"method":"event","event":"x"}"#).is_empty());
+    let told = talk.device(r#"{"method":"call","requestId":"1","result":true,"secret":1}"#);
+    assert_eq!(told, [no("call", "\"q\"", "not authorized")]);
+}
+
+/// A user's and an administrator's panel ask everything that there is; only what their role may reaches the device.
+#[test]
+fn what_reaches_the_device_is_what_the_role_may() {
+    let users = ["getAppState", "getSettings", "getSystemInfo", "getMonitorsInfo", "call", "callAgain"];
+    let administrators = [
+        "setSettings",
+        "login",
+        "connectToServer",
+        "connectToService",
+        "activateLicense",
+        "shutdown",
+        "changeCurrentMonitor",
+        "hangUp",
+        "noSuch",
+        "Call",
+        "getLogs",
+    ];
+    let ours = [
+        "setUsedApiVersion",
+        "getHttpServerSettings",
+        "getHttpServerState",
+        "setHttpServerSettings",
+        "startHttpServer",
+        "stopHttpServer",
+        "event",
+    ];
+    for role in [TerminalRole::User, TerminalRole::Administrator] {
+        let may =
+            |method: &&str| users.contains(method) || (role == TerminalRole::Administrator && administrators.contains(method));
+        for method in users.iter().chain(&administrators).chain(&ours) {
+            let mut talk = Talk::holding(role);
+            let told = talk.tell(&format!(r#"{{"method":"{method}"}}"#));
+            assert_eq!(talk.forwarded().len(), usize::from(may(method)), "{method} of {role:?}");
+            assert_eq!(told.is_empty(), may(method), "{method} of {role:?}");
+            if administrators.contains(method) && !may(method) {
+                assert_eq!(told, [no(method, "\"\"", "access denied")], "{method} of {role:?}");
+            }
+        }
+        // These ask the core, and the device is asked by none of them but the one, once the core has done its part.
+        for method in
+            ["auth", "getAuthInfo", "setAuthParams", "getTokenForHttpServer", "getOverlayHttpToken", "clearTokens", "logout"]
+        {
+            let mut talk = Talk::holding(role);
+            talk.send(&format!(r#"{{"method":"{method}","type":"unsecured","userType":"user","authType":"pin"}}"#));
+            assert!(talk.forwarded().is_empty(), "{method} of {role:?}");
+        }
     }
 }
 
@@ -328,6 +417,85 @@ fn what_is_no_message_ten_times_in_a_row_closes() {
     let mut talk = Talk::with(false, "");
     assert!(talk.connection.receive(NOW, Frame::Binary(b"{}"), &mut talk.out).is_none());
     assert_eq!(talk.told(), ["close 1003"]);
+}
+
+/// The methods that there are, and some that are a device's or nobody's.
+const METHODS: [&str; 27] = [
+    "auth",
+    "setUsedApiVersion",
+    "getAuthInfo",
+    "getTokenForHttpServer",
+    "getOverlayHttpToken",
+    "getAppState",
+    "getSettings",
+    "getSystemInfo",
+    "getMonitorsInfo",
+    "getHttpServerSettings",
+    "getHttpServerState",
+    "setAuthParams",
+    "clearTokens",
+    "logout",
+    "setHttpServerSettings",
+    "startHttpServer",
+    "stopHttpServer",
+    "setSettings",
+    "login",
+    "connectToServer",
+    "connectToService",
+    "activateLicense",
+    "shutdown",
+    "changeCurrentMonitor",
+    "call",
+    "event",
+    "noSuch",
+];
+
+#[test]
+fn a_stranger_cannot_tell_one_method_from_another_nor_from_none() {
+    let rests = ["", r#","userType":"user","authType":"pin""#, r#","settings":7,"password":null"#, r#","event":"x","result":true"#];
+    for has_device in [false, true] {
+        let mut lost = Talk::with(has_device, "");
+        lost.authorise(TerminalRole::Administrator, None);
+        lost.connection.notify(NOW, Event::Detached(Reason::Displaced), &mut lost.out);
+        assert_eq!(lost.told().len(), 1);
+        for mut talk in [Talk::with(has_device, ""), lost] {
+            for method in METHODS.iter().skip(3) {
+                for rest in rests {
+                    let told = talk.tell(&format!(r#"{{"method":"{method}","requestId":"q"{rest}}}"#));
+                    assert_eq!(told, [no(method, "\"q\"", "not authorized")], "{method} {rest}");
+                }
+            }
+            assert!(talk.forwarded().is_empty());
+        }
+    }
+}
+
+#[test]
+fn null_and_wrong_types_anywhere_are_answered_in_form_and_change_nothing() {
+    let members = ["requestId", "type", "role", "credentials", "userType", "authType", "password", "newPin", "version", "settings"];
+    let values = ["null", "true", "-1", "1e300", r#""""#, r#""\ud800""#, "[]", r#"[{"a":null}]"#, "{}", r#"{"toString":1}"#];
+    let good = r#""type":"secured","role":"user","credentials":"s3cret-shown","userType":"user","authType":"password","password":"s3cret-shown""#;
+    for held in [None, Some(TerminalRole::User), Some(TerminalRole::Administrator)] {
+        for method in METHODS {
+            for member in members {
+                for value in values {
+                    let mut talk = Talk::with(false, "");
+                    if let Some(role) = held {
+                        talk.authorise(role, None);
+                    }
+                    let text = format!(r#"{{"method":"{method}",{good},"{member}":{value}}}"#);
+                    let asked = talk.send(&text);
+                    let told = talk.told();
+                    assert_eq!(told.len() + usize::from(asked.is_some()), 1, "{text}: {told:?}");
+                    assert_eq!(talk.connection.role(NOW), held, "{text}");
+                    let Some(answer) = told.first() else { continue };
+                    let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+                    assert!(answer["method"] == method && answer["result"].is_boolean(), "{text}: {answer}");
+                    assert!(!answer.to_string().contains("s3cret-shown"), "{text}: {answer}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
