@@ -470,11 +470,13 @@ impl Stage for Codec {
 
     fn connect(&mut self, handshake: &Handshake) -> Result<Answered, String> {
         self.requests += 1;
+        let mut fields = handshake.headers.clone();
+        fields.extend(handshake.body.iter().map(|body| ("Content-Length".to_owned(), body.len().to_string())));
         let sent = scripted::Sent {
             method: &handshake.method,
             target: &handshake.target,
             upgrade: handshake.upgrade,
-            headers: &handshake.headers,
+            headers: &fields,
             body: handshake.body.as_deref().unwrap_or_default().as_bytes(),
             seed: [self.requests; 16].map({
                 let mut place = 0;

@@ -349,8 +349,6 @@ pub(crate) struct Download {
     hint: SizeHint,
     ended: bool,
     watch: Option<AbortHandle>,
-    _place: OwnedSemaphorePermit,
-    _counted: Open,
 }
 
 /// What the one who watches must see.
@@ -361,11 +359,18 @@ struct Passing {
 
 struct Piecewise {
     /// None, once it was given up.
-    body: Option<Incoming>,
+    coming: Option<Coming>,
     /// When it was last gone on with.
     moved_at: Instant,
     /// Whom to tell that it was given up.
     waker: Option<Waker>,
+}
+
+/// A body that comes, and what it holds for as long: a peer that takes nothing would hold it for ever.
+struct Coming {
+    body: Incoming,
+    _place: OwnedSemaphorePermit,
+    _counted: Open,
 }
 
 impl Passing {
@@ -380,7 +385,7 @@ impl Passing {
                 let mut state = self.state();
                 let left = (state.moved_at + idle).saturating_duration_since(self.clock.instant());
                 if left.is_zero() {
-                    state.body = None;
+                    state.coming = None;
                     state.waker.take().into_iter().for_each(Waker::wake);
                     return;
                 }
@@ -394,11 +399,12 @@ impl Passing {
 impl Download {
     fn of(body: Incoming, idle: Duration, world: &World, place: OwnedSemaphorePermit, counted: Open) -> Pin<Box<Download>> {
         let (hint, ended) = (body.size_hint(), body.is_end_stream());
-        let state = Mutex::new(Piecewise { body: Some(body), moved_at: world.clock.instant(), waker: None });
+        let coming = Coming { body, _place: place, _counted: counted };
+        let state = Mutex::new(Piecewise { coming: Some(coming), moved_at: world.clock.instant(), waker: None });
         let passing = Arc::new(Passing { state, clock: Arc::clone(&world.clock) });
         let watched = Arc::clone(&passing);
         let watch = (!ended).then(|| tokio::spawn(async move { watched.watch(idle).await }).abort_handle());
-        Box::pin(Download { passing, hint, ended, watch, _place: place, _counted: counted })
+        Box::pin(Download { passing, hint, ended, watch })
     }
 }
 
@@ -406,7 +412,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         self.watch.iter().for_each(AbortHandle::abort);
         // The one who watches may live for another moment; the connection to the service does not.
-        self.passing.state().body = None;
+        self.passing.state().coming = None;
     }
 }
 
@@ -417,7 +423,7 @@ impl Body for Download {
     fn poll_frame(mut self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         let next = {
             let mut state = self.passing.state();
-            let Some(body) = &mut state.body else {
+            let Some(Coming { body, .. }) = &mut state.coming else {
                 return Poll::Ready(Some(Err("nothing has moved for too long".into())));
             };
             loop {
@@ -437,7 +443,7 @@ impl Body for Download {
         };
         let mut state = self.passing.state();
         state.moved_at = self.passing.clock.instant();
-        if let Some(body) = &state.body {
+        if let Some(Coming { body, .. }) = &state.coming {
             let (hint, ended) = (body.size_hint(), body.is_end_stream());
             drop(state);
             (self.hint, self.ended) = (hint, ended);

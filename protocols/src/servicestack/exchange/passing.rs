@@ -90,7 +90,7 @@ impl Service {
         let Some(target) = target else {
             return ControlFlow::Break(envelope.refuse(&Failure::OddPath));
         };
-        if wants_socket(&request.headers) {
+        if request.upgrade || wants_socket(&request.headers) {
             return ControlFlow::Break(envelope.refuse(&Failure::NoUpgrade));
         }
         let length = text(&request.headers, CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
