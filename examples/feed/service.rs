@@ -22,10 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
 
-use self::keys::Keys;
-
-#[path = "../keys.rs"]
-mod keys;
+use super::keys::Keys;
 
 /// How the service is set up.
 pub(crate) struct Feed {

@@ -26,10 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use self::keys::Keys;
-
-#[path = "../keys.rs"]
-mod keys;
+use super::keys::Keys;
 
 /// The longest body that is shown, in bytes.
 const LONGEST: usize = 1024 * 1024;

@@ -7,6 +7,8 @@
 
 #[path = "../../examples/feed/service.rs"]
 mod feed;
+#[path = "../../examples/keys.rs"]
+mod keys;
 #[path = "../../examples/mirror/service.rs"]
 mod mirror;
 mod servicestack;

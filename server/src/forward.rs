@@ -432,10 +432,11 @@ impl Body for Download {
                         state.waker = Some(waking.waker().clone());
                         return Poll::Pending;
                     }
-                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(data) => break Some(Ok(data)),
-                        Err(_) => {}
-                    },
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Ok(data) = frame.into_data() {
+                            break Some(Ok(data));
+                        }
+                    }
                     Poll::Ready(Some(Err(error))) => break Some(Err(error)),
                     Poll::Ready(None) => break None,
                 }

@@ -22,6 +22,8 @@ mod persona;
 mod played;
 mod process;
 mod proxy;
+#[path = "../../../examples/keys.rs"]
+mod published;
 mod relay;
 mod services;
 mod stall;

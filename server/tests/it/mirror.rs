@@ -6,6 +6,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use crate::published as keys;
+
 #[path = "../../../examples/mirror/service.rs"]
 mod service;
 
