@@ -18,13 +18,17 @@ mod guesses;
 mod harness;
 mod keys;
 mod lineage;
+mod mirror;
 mod operators;
+mod passing;
 mod peer;
 mod persona;
 mod pins;
 mod played;
 mod process;
 mod proxy;
+#[path = "../../../examples/keys.rs"]
+mod published;
 mod refresh;
 mod relay;
 mod services;
