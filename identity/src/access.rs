@@ -264,7 +264,13 @@ impl Core {
         request: &GrantRequest,
         context: &Context,
     ) -> Outcome {
-        let caller = match self.recognise(presented, context).await {
+        // What is told to a service behind a gate is nothing that whoever speaks could show the next time.
+        let renews = !kinds.contains(&TokenKind::Access);
+        let recognised = match self.recognise(presented, context).await {
+            Ok(caller) if renews => self.renewed(caller, context).await,
+            recognised => recognised,
+        };
+        let caller = match recognised {
             Ok(caller) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };

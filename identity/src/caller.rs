@@ -33,16 +33,23 @@ impl Core {
             Ok(caller) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
-        let mut caller = caller;
-        // Who comes with a refresh token alone goes with an access token: the next request need not prove as much.
+        let caller = match self.renewed(caller, context).await {
+            Ok(caller) => caller,
+            Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
+        };
+        let result = Core::somebody(&caller, presented).map(|principal| Granted { principal, tokens: Vec::new() });
+        Outcome::told(caller, result.map(Answer::Granted))
+    }
+
+    /// Who comes with a refresh token alone goes with an access token: the next request need not prove as much.
+    pub(crate) async fn renewed(self: &Arc<Core>, mut caller: Caller, context: &Context) -> Result<Caller, (Caller, Refusal)> {
         if let Some(principal) = caller.principal.as_ref().filter(|principal| principal.method == Method::Refresh) {
             match self.issue_tokens(principal, vec![TokenKind::Access], context).await {
                 Ok(renewed) => caller.renewed = renewed,
-                Err(refusal) => return Outcome::told(caller, Err(refusal)),
+                Err(refusal) => return Err((caller, refusal)),
             }
         }
-        let result = Core::somebody(&caller, presented).map(|principal| Granted { principal, tokens: Vec::new() });
-        Outcome::told(caller, result.map(Answer::Granted))
+        Ok(caller)
     }
 
     /// Ends the sessions that are presented, else the one that the connection holds.

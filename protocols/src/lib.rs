@@ -4,6 +4,7 @@
 //! the [`Reply`] into what travels back. It may ask; it never decides who anybody is. Time and chance come in as data, so
 //! that a transcript is exact.
 
+pub mod forward;
 pub mod frame;
 pub mod http;
 pub mod listener;
@@ -12,6 +13,7 @@ pub mod oauth;
 pub mod section;
 pub mod servicestack;
 pub mod trueconf;
+mod vouching;
 pub mod zenith;
 
 use std::ops::ControlFlow;
@@ -68,6 +70,11 @@ pub type Seed = [u8; 16];
 pub trait Exchange: Send + Sync + 'static {
     /// What the answer must quote.
     type Pending: Send + 'static;
+    /// Whether the body of a request to this path is not for the exchange to read, since the request may go on to a service behind
+    /// the gate. Then the exchange is handed the request without it.
+    fn leaves_body(&self, _path: &str) -> bool {
+        false
+    }
     /// Reads the request: answers it, or asks.
     fn receive(&self, now: Timestamp, seed: Seed, request: Request) -> Step<Self::Pending>;
     /// Answers the request that asked.

@@ -17,7 +17,8 @@ use crate::{Conversation, Exchange, Limits, Question, Seed};
 pub struct Mount {
     /// Which.
     pub at: At,
-    /// The longest body that is read for it, in bytes. A longer one is answered 413 before the exchange hears of the request.
+    /// The longest body that is read for it, in bytes. A longer one is answered 413 before the exchange hears of the request. Where the
+    /// exchange leaves the body to a service, nothing is read.
     pub max_body: usize,
     /// What answers there.
     pub exchange: Arc<dyn Serve>,
@@ -75,11 +76,17 @@ pub type Answering = Box<dyn FnOnce(Timestamp, Reply) -> Response + Send>;
 
 /// [`Exchange`] without its types.
 pub trait Serve: Send + Sync + 'static {
+    /// Whether it leaves the body of a request to this path to a service behind the gate.
+    fn leaves_body(&self, path: &str) -> bool;
     /// Reads a request.
     fn receive(self: Arc<Self>, now: Timestamp, seed: Seed, request: Request) -> Served;
 }
 
 impl<E: Exchange> Serve for E {
+    fn leaves_body(&self, path: &str) -> bool {
+        Exchange::leaves_body(self, path)
+    }
+
     fn receive(self: Arc<Self>, now: Timestamp, seed: Seed, request: Request) -> Served {
         match Exchange::receive(&*self, now, seed, request) {
             std::ops::ControlFlow::Break(response) => Served::Response(response),

@@ -11,6 +11,9 @@
 //!   ─► value ─ message ──────────┘     └ return_url: where a browser goes afterwards
 //! ```
 //!
+//! A path of a service behind the gate (`services`) goes no further than whoever calls: their right to call is asked for, and the
+//! request goes on as it is (`exchange/passing`).
+//!
 //! It refuses to know who anybody is, and every reader refuses what is deeper or more than `value.rs` allows.
 
 mod answers;
@@ -37,6 +40,7 @@ mod refusal;
 mod response;
 mod return_url;
 mod routes;
+mod services;
 mod settings;
 mod sharing;
 mod spelling;

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use crate::section::{BadSetting, Section};
 use crate::servicestack::message::Operation;
+use crate::servicestack::routes::{self, Found};
+use crate::servicestack::services::{self, Services};
 use crate::servicestack::style::{DateFormat, TextCase};
 use crate::servicestack::value::same;
 
@@ -49,6 +51,7 @@ struct Written {
     authenticate_alias: bool,
     use_token_cookie: bool,
     registration: bool,
+    service: Vec<services::Written>,
 }
 
 impl Default for Written {
@@ -63,6 +66,7 @@ impl Default for Written {
             authenticate_alias: false,
             use_token_cookie: true,
             registration: false,
+            service: Vec::new(),
         }
     }
 }
@@ -88,6 +92,8 @@ pub(super) struct Settings {
     pub(super) use_token_cookie: bool,
     /// Whether anybody may make an account.
     registration: bool,
+    /// What is behind the gate.
+    pub(super) services: Services,
     /// Where others find this server: an origin in lower case.
     pub(super) public_url: Option<String>,
 }
@@ -154,9 +160,10 @@ impl Settings {
             return Err(BadSetting::new(format!("providers[{index}]"), "stands there twice"));
         }
         let origins = Origins::of(written.origins)?;
+        let services = Services::check(written.service, |provider| providers.contains(&provider))?;
         let Some(client) = written.client else { return Ok(None) };
         let client = ClientId::parse(&client).map_err(|what| BadSetting::new("client", what.to_string()))?;
-        Ok(Some(Settings {
+        let settings = Settings {
             client,
             base_path: written.base_path,
             text_case: written.text_case,
@@ -166,8 +173,14 @@ impl Settings {
             authenticate_alias: written.authenticate_alias,
             use_token_cookie: written.use_token_cookie,
             registration: written.registration,
+            services,
             public_url: public_url.map(str::to_owned),
-        }))
+        };
+        let is_own = |path: &String| !matches!(routes::find(&settings, path), Found::Nothing | Found::NoOperation(..));
+        if let Some(index) = settings.services.paths().position(|path| is_own(&path)) {
+            return Err(BadSetting::new(format!("service[{index}].path"), "is answered by the gate itself"));
+        }
+        Ok(Some(settings))
     }
 
     /// The provider that is first asked, and whose challenge is told.
