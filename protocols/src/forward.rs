@@ -73,8 +73,15 @@ pub enum NoAnswer {
 }
 
 /// Fields that mean one connection and not what goes over it (RFC 9110 section 7.6.1), beside those that `Connection` names.
-const OF_ONE_CONNECTION: [&str; 7] =
-    ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "proxy-authentication-info", "http2-settings", "alt-svc"];
+const OF_ONE_CONNECTION: [&str; 7] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+    "http2-settings",
+    "alt-svc",
+];
 
 /// Takes out whatever belongs to one connection: what goes on says its own.
 pub fn end_to_end(headers: &mut HeaderMap) {
@@ -269,7 +276,8 @@ mod tests {
             ("gatepost-identity", "{}"),
         ]);
         let own = headers(&[("vary", "Accept"), ("cache-control", "no-store")]);
-        let mut expected = vec!["content-type: text/plain", "set-cookie: basket=1; path=/", "vary: Accept-Language", "vary: Accept"];
+        let mut expected =
+            vec!["content-type: text/plain", "set-cookie: basket=1; path=/", "vary: Accept-Language", "vary: Accept"];
         let sorted = |headers: HeaderMap| {
             let mut lines = told(&headers);
             lines.sort();

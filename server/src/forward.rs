@@ -197,8 +197,7 @@ fn request(
     }
     let mut request = Request::new(upload);
     *request.method_mut() = method;
-    *request.uri_mut() =
-        Uri::builder().scheme(Scheme::HTTP).authority(to.authority.clone()).path_and_query(target).build()?;
+    *request.uri_mut() = Uri::builder().scheme(Scheme::HTTP).authority(to.authority.clone()).path_and_query(target).build()?;
     *request.headers_mut() = headers;
     Ok(request)
 }
@@ -226,8 +225,14 @@ fn whole(error: &(dyn Error + 'static)) -> String {
 }
 
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
-    let is = |error: &(dyn Error + 'static)| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
-    std::iter::successors(Some(error), |error| error.source()).any(is)
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// How far a request has come on its way.

@@ -364,7 +364,9 @@ fn upstream(written: &str) -> Result<(Authority, Option<String>), String> {
     let rest = written.strip_prefix("http://").ok_or_else(complaint)?;
     let (authority, path) = rest.find('/').map_or((rest, None), |slash| (&rest[..slash], Some(&rest[slash..])));
     let authority: Authority = authority.parse().map_err(|_| complaint())?;
-    if authority.host().is_empty() || authority.as_str().contains('@') || authority.port().is_some_and(|port| port.as_str().is_empty())
+    if authority.host().is_empty()
+        || authority.as_str().contains('@')
+        || authority.port().is_some_and(|port| port.as_str().is_empty())
     {
         return Err(complaint());
     }
@@ -373,4 +375,176 @@ fn upstream(written: &str) -> Result<(Authority, Option<String>), String> {
         return Err(complaint());
     }
     Ok((authority, Some(path.trim_end_matches('/').to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use gatepost_identity::account::{AccountSummary, Rights};
+
+    use super::*;
+    use crate::section::Section;
+    use crate::servicestack::settings::Settings;
+
+    fn read(text: &str) -> Result<Settings, BadSetting> {
+        let section = Section(format!("client = 'web'\n{text}").parse().expect("TOML"));
+        Settings::read(&section, None).map(|settings| settings.expect("open"))
+    }
+
+    fn service(more: &str) -> String {
+        format!("[[service]]\npath = '/orders'\nupstream = 'http://orders.internal:9000'\n{more}\n")
+    }
+
+    #[test]
+    fn a_service_asks_for_somebody_who_is_signed_in_unless_it_is_told_otherwise() {
+        let settings = read(&service("")).expect("good");
+        let place = settings.services.find("", "/orders/5").expect("it is behind the gate");
+        let one = place.service;
+        assert_eq!((&*one.audience, one.backend.authority.as_str()), ("http://orders.internal:9000", "orders.internal:9000"));
+        assert!(VERBS.iter().all(|verb| !one.lets_anyone(verb)));
+        let backend = &one.backend;
+        assert_eq!((backend.connect, backend.answer), (Duration::from_secs(5), Duration::from_secs(60)));
+        assert_eq!((backend.idle, backend.max_body, backend.max_in_flight), (Duration::from_secs(120), 104_857_600, 256));
+        let open = read(&service("anyone = ['GET']\naudience = 'o'")).expect("good").services.find("", "/orders").expect("there");
+        assert!(open.service.lets_anyone(&Method::HEAD) && !open.service.lets_anyone(&Method::POST));
+        assert_eq!(open.service.audience, "o");
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        let rows = [
+            ("[[service]]\nupstream = 'http://x'".to_owned(), "service[0]"),
+            ("[[service]]\npath = 'orders'\nupstream = 'http://x'".to_owned(), "service[0].path"),
+            ("[[service]]\npath = '/orders/'\nupstream = 'http://x'".to_owned(), "service[0].path"),
+            ("[[service]]\npath = '/a/../b'\nupstream = 'http://x'".to_owned(), "service[0].path"),
+            ("[[service]]\npath = '/auth'\nupstream = 'http://x'".to_owned(), "service[0].path"),
+            ("[[service]]\npath = '/METADATA'\nupstream = 'http://x'".to_owned(), "service[0].path"),
+            ("[[service]]\npath = '/a'\nupstream = 'https://x'".to_owned(), "service[0].upstream"),
+            ("[[service]]\npath = '/a'\nupstream = 'x:80'".to_owned(), "service[0].upstream"),
+            ("[[service]]\npath = '/a'\nupstream = 'http://u@x'".to_owned(), "service[0].upstream"),
+            ("[[service]]\npath = '/a'\nupstream = 'http://x/?y'".to_owned(), "service[0].upstream"),
+            ("[[service]]\npath = '/a'\nupstream = 'http://x//y'".to_owned(), "service[0].upstream"),
+            ("[[service]]\npath = '/a'\nupstream = 'http://:80'".to_owned(), "service[0].upstream"),
+            (service("") + &service("").replace("orders'", "ORDERS'"), "service[1].path"),
+            (service("connect = '0s'"), "service[0].connect"),
+            (service("answer = 5"), "service[0].answer"),
+            (service("answer = '2h'"), "service[0].answer"),
+            (service("idle = '25h'"), "service[0].idle"),
+            (service("max_body = 2000000000000"), "service[0].max_body"),
+            (service("max_in_flight = 0"), "service[0].max_in_flight"),
+            (service("anyone = ['OPTIONS']"), "service[0].anyone[0]"),
+            (service("anyone = ['*']\nasks = [{ roles = ['x'] }]"), "service[0].asks[0].verbs"),
+            (service("anyone = ['GET']\nasks = [{ verbs = ['GET'], roles = ['x'] }]"), "service[0].asks[0].verbs"),
+            (service("asks = [{ verbs = ['get'], roles = ['x'] }]"), "service[0].asks[0].verbs[0]"),
+            (service("asks = [{ verbs = ['GET'] }]"), "service[0].asks[0].roles"),
+            (service("asks = [{ providers = ['jwt'] }]"), "service[0].asks[0].providers[0]"),
+            (service("asks = [{ role = ['x'] }]"), "service[0].asks[0].role"),
+            (service("timeout = '1s'"), "service[0].timeout"),
+        ];
+        for (text, key) in rows {
+            assert_eq!(read(&text).expect_err(&text).key, key, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_that_is_looked_at_is_the_one_that_goes_on() {
+        let settings = read(
+            "[[service]]\npath = '/'\nupstream = 'http://all'\n[[service]]\npath = '/orders'\nupstream = 'http://orders'\n\
+             [[service]]\npath = '/orders/old'\nupstream = 'http://old/v1/'\n[[service]]\npath = '/root'\nupstream = 'http://root/'\n",
+        )
+        .expect("good");
+        let check = |path: &str, expected: &str| {
+            let Place { service, target } = settings.services.find("/host", path).expect("something is");
+            let target = target.map_or("odd".to_owned(), |target| format!("{}{target}", service.backend.authority));
+            assert_eq!(target, expected, "{path}");
+        };
+        check("/", "all/host/");
+        check("", "all/host");
+        check("/x/", "all/host/x/");
+        check("/orders", "orders/host/orders");
+        check("/ORDERS/5", "orders/host/ORDERS/5");
+        check("/orders.json", "orders/host/orders.json");
+        check("/%6frders/5%20a", "orders/host/%6frders/5%20a");
+        check("/orders5", "all/host/orders5");
+        check("/orders.exe", "all/host/orders.exe");
+        check("/orders/old", "old/v1");
+        check("/orders/Old.xml", "old/v1.xml");
+        check("/orders/old/7?", "old/v1/7?");
+        check("/root", "root/");
+        check("/root/a/b", "root/a/b");
+        check("/root.json", "root/.json");
+        for odd in [
+            "/orders//5",
+            "//orders",
+            "/orders/./5",
+            "/orders/../x",
+            "/orders/%2e%2E/x",
+            "/orders/%252e%252e/x",
+            "/orders/..;a=b/x",
+            "/orders/..%3b/x",
+            "/orders%2f5",
+            "/orders/a%5cb",
+            "/orders/a\\b",
+            "/orders/a%00",
+            "/orders/%c0%ae%c0%ae/x",
+            "/orders/%zz",
+            "/orders/%2",
+            "/x%2f..%2forders",
+        ] {
+            check(odd, "odd");
+        }
+        let one = read(&service("")).expect("good");
+        for path in ["/", "/order", "/ordersx", "/x/../orders"] {
+            assert!(one.services.find("", path).is_none(), "{path}");
+        }
+    }
+
+    fn who(roles: &[&str], permissions: &[&str], method: Proved) -> Principal {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Principal {
+            session: None,
+            account: None::<Arc<AccountSummary>>,
+            client: None,
+            scopes: Default::default(),
+            rights: Rights { roles: names(roles), permissions: names(permissions) },
+            terminal: None,
+            provider: None,
+            method,
+            spelling: 0,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn every_line_for_a_verb_is_asked() {
+        let settings = read(&service(
+            "asks = [{ roles = ['A', 'B'] }, { verbs = ['PUT'], any_role = ['C', 'D'], any_permission = ['p', 'q'] },\n\
+             { verbs = ['GET'], providers = ['credentials', 'basic'] }, { verbs = ['DELETE'], permissions = ['p', 'q'] }]",
+        ))
+        .expect("good");
+        let one = settings.services.find("", "/orders").expect("there").service;
+        let check = |verb: Method, roles: &[&str], permissions: &[&str], method, expected| {
+            assert_eq!(
+                one.admits(&verb, &who(roles, permissions, method)),
+                expected,
+                "{verb} {roles:?} {permissions:?} {method:?}"
+            );
+        };
+        use Proved::{Access, ApiKey, Cookie, Password, Refresh};
+        check(Method::POST, &["A", "B"], &[], ApiKey, Ok(()));
+        check(Method::POST, &["A"], &[], ApiKey, Err(Lack::Role));
+        check(Method::POST, &["a", "B"], &[], ApiKey, Err(Lack::Role));
+        check(Method::PUT, &["A", "B", "D"], &["q"], Access, Ok(()));
+        check(Method::PUT, &["A", "B"], &["q"], Access, Err(Lack::Role));
+        check(Method::PUT, &["A", "B", "C"], &[], Access, Err(Lack::Permission));
+        check(Method::PUT, &["Admin"], &["p"], Access, Ok(()));
+        check(Method::PUT, &["Admin"], &[], Access, Err(Lack::Permission));
+        check(Method::GET, &["A", "B"], &[], Cookie, Ok(()));
+        check(Method::HEAD, &["A", "B"], &[], Password, Ok(()));
+        check(Method::HEAD, &[], &[], Refresh, Err(Lack::Provider(Provider::Credentials)));
+        check(Method::GET, &["A", "B"], &[], ApiKey, Err(Lack::Provider(Provider::Credentials)));
+        check(Method::DELETE, &["A", "B"], &["p"], Cookie, Err(Lack::Permission));
+        check(Method::DELETE, &["A", "B"], &["p", "q"], Cookie, Ok(()));
+    }
 }
