@@ -491,6 +491,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
                 scopes,
                 expires_at: expires_at.map(Timestamp::from_millis),
                 password: password.map(Told::secret),
+                password_hash: None,
                 signed_since: signed_since.map(Timestamp::from_millis),
             };
             Ok(user(&admin.add_user(new).await?))

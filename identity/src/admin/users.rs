@@ -39,6 +39,8 @@ pub struct NewUser {
     pub expires_at: Option<Timestamp>,
     /// The password; none: no password opens it.
     pub password: Option<Secret>,
+    /// In its place, a hash of it that others have made: see [`Passwords::check_stored`](crate::password::Passwords::check_stored).
+    pub password_hash: Option<String>,
     /// Since when what was signed for it counts; none: from now on. For somebody who comes from an application whose tokens
     /// shall go on.
     pub signed_since: Option<Timestamp>,
@@ -92,13 +94,19 @@ impl Admin<'_> {
         let profile_url = new.profile_url.and_then(|url| keep(picture(&url).map_err(|fault| fault.0), &mut faults));
         let rights = keep(Rights::parse(new.roles, new.permissions).map_err(|fault| fault.0), &mut faults);
         let scopes = keep(self.scopes(new.scopes), &mut faults);
+        if new.password.is_some() && new.password_hash.is_some() {
+            faults.push("give a password or its hash, not both".to_owned());
+        }
+        if let Some(hash) = &new.password_hash {
+            keep(self.core.passwords.check_stored(hash).map_err(|fault| format!("the hash of the password: {fault}")), &mut faults);
+        }
         let (Some(name), Some(subject), Some(rights), Some(scopes), true) = (name, subject, rights, scopes, faults.is_empty())
         else {
             return Err(Refusal::Invalid(faults));
         };
         let password = match &new.password {
             Some(password) => Some(self.core.passwords.hash(password).await?),
-            None => None,
+            None => new.password_hash,
         };
         let now = self.core.clock.now();
         let account = Account {

@@ -9,6 +9,7 @@ mod api_keys;
 mod borrowed;
 mod budgets;
 mod grants;
+mod imported;
 mod issue;
 mod register;
 mod requests;
@@ -118,7 +119,12 @@ impl Core {
         let scope =
             |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only, names: Vec::new() };
         let mut settings = Settings {
-            passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
+            passwords: PasswordSettings {
+                memory: 64,
+                iterations: 1,
+                max_wait: Duration::from_secs(60),
+                ..PasswordSettings::default()
+            },
             providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: vec!["Paritech".to_owned()] }],
             scopes: vec![scope("m", false), scope("t", true)],
             ..Settings::default()
