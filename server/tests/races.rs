@@ -30,8 +30,8 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
-    StoredSession, StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store,
+    StoreError, StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -92,6 +92,7 @@ handed_on! {
         account_known_as(subject: &str) -> Option<Account>;
         accounts(page: Page<NameKey>) -> Vec<Account>;
         add_account(account: Account, audit: AuditEntry) -> Placed;
+        add_accounts(new: Vec<NewAccount>, audit: AuditEntry) -> Vec<Placed>;
         change_account(account: Account, end: Option<Reason>, audit: AuditEntry) -> Placed;
         remove_account(id: AccountId, version: u64, audit: AuditEntry) -> Written;
         client(id: &ClientId) -> Option<Client>;

@@ -15,8 +15,8 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError,
-    StoredSession, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store,
+    StoreError, StoredSession, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -71,6 +71,22 @@ impl State {
         } else {
             None
         }
+    }
+
+    fn add(&mut self, NewAccount { account, api_keys }: NewAccount) -> Placed {
+        if let Some(field) = self.taken(&account) {
+            return Placed::Taken(field);
+        }
+        if self.accounts.contains_key(&account.id) {
+            return Placed::Taken("id");
+        }
+        let hashes: BTreeSet<TokenHash> = api_keys.iter().map(|key| key.hash).collect();
+        if hashes.len() < api_keys.len() || hashes.iter().any(|hash| self.api_keys.contains_key(hash)) {
+            return Placed::Taken("key");
+        }
+        self.accounts.insert(account.id, account);
+        self.api_keys.extend(api_keys.into_iter().map(|key| (key.hash, key)));
+        Placed::Done
     }
 
     fn as_decided(&self, session: &Session, account_version: Option<u64>, client_version: u64) -> Written {
@@ -271,15 +287,21 @@ impl Store for Memory {
 
     async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError> {
         let mut state = self.state();
-        if let Some(field) = state.taken(&account) {
-            return Ok(Placed::Taken(field));
+        let placed = state.add(NewAccount { account, api_keys: Vec::new() });
+        if placed == Placed::Done {
+            state.append(audit);
         }
-        if state.accounts.contains_key(&account.id) {
-            return Ok(Placed::Taken("id"));
+        Ok(placed)
+    }
+
+    async fn add_accounts(&self, new: Vec<NewAccount>, audit: AuditEntry) -> Result<Vec<Placed>, StoreError> {
+        let mut state = self.state();
+        let placed: Vec<Placed> = new.into_iter().map(|new| state.add(new)).collect();
+        let kept = placed.iter().filter(|placed| **placed == Placed::Done).count();
+        if kept > 0 {
+            state.append(AuditEntry { count: u32::try_from(kept).unwrap_or(u32::MAX), ..audit });
         }
-        state.accounts.insert(account.id, account);
-        state.append(audit);
-        Ok(Placed::Done)
+        Ok(placed)
     }
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {

@@ -14,6 +14,7 @@ mod grants;
 mod guesses;
 mod harness;
 mod keys;
+mod moving;
 mod operators;
 mod peer;
 mod persona;
