@@ -3,6 +3,8 @@
 //!
 //! One lock is one transaction. A verb looks first and changes then, so that nothing is left half done.
 
+mod accounts;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -54,41 +56,6 @@ impl Memory {
 }
 
 impl State {
-    fn account_named(&self, key: &NameKey) -> Option<&Account> {
-        self.accounts.values().find(|account| has_key(account, key))
-    }
-
-    /// As SQLite's: the name before the address, and both before the public id.
-    fn taken(&self, account: &Account) -> Option<&'static str> {
-        let others = || self.accounts.values().filter(|other| other.id != account.id);
-        let named = |key: &NameKey| others().any(|other| has_key(other, key));
-        if named(&account.name.key()) {
-            Some("name")
-        } else if account.email.as_ref().is_some_and(|email| named(&email.key())) {
-            Some("email")
-        } else if others().any(|other| other.subject == account.subject) {
-            Some("id")
-        } else {
-            None
-        }
-    }
-
-    fn add(&mut self, NewAccount { account, api_keys }: NewAccount) -> Placed {
-        if let Some(field) = self.taken(&account) {
-            return Placed::Taken(field);
-        }
-        if self.accounts.contains_key(&account.id) {
-            return Placed::Taken("id");
-        }
-        let hashes: BTreeSet<TokenHash> = api_keys.iter().map(|key| key.hash).collect();
-        if hashes.len() < api_keys.len() || hashes.iter().any(|hash| self.api_keys.contains_key(hash)) {
-            return Placed::Taken("key");
-        }
-        self.accounts.insert(account.id, account);
-        self.api_keys.extend(api_keys.into_iter().map(|key| (key.hash, key)));
-        Placed::Done
-    }
-
     fn as_decided(&self, session: &Session, account_version: Option<u64>, client_version: u64) -> Written {
         let of_account = match (session.account, account_version) {
             (None, None) => Written::Done,
@@ -220,10 +187,6 @@ impl State {
             hash,
         });
     }
-}
-
-fn has_key(account: &Account, key: &NameKey) -> bool {
-    account.name.key() == *key || account.email.as_ref().is_some_and(|email| email.key() == *key)
 }
 
 fn twice(what: &str) -> StoreError {

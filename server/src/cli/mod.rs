@@ -7,6 +7,7 @@ mod ask;
 mod keys;
 mod moving;
 mod print;
+mod servicestack;
 mod terminals;
 mod users;
 

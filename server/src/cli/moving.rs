@@ -18,7 +18,8 @@ use gatepost_identity::account::NameKey;
 use gatepost_identity::clock::system_instant;
 use serde_json::{Value, json};
 
-use super::{PAGE, ask, print, say};
+use super::servicestack::People;
+use super::{PAGE, ask, moment, print, say};
 use crate::config::Config;
 use crate::operator::{Operation, UserRow};
 
@@ -33,6 +34,17 @@ const TOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_s
 pub(super) enum Import {
     /// Take users from a file with one line of JSON for each
     Users(From),
+    /// Take users, rights and API keys from the SQLite database of a ServiceStack application; it is only read
+    Servicestack {
+        #[command(flatten)]
+        from: From,
+        /// A scope that each of them gets; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Let tokens go on that the application has signed since then; its key is taken over by `key import`
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        signed_since: Option<i64>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,9 +67,16 @@ pub(super) struct From {
 
 impl Import {
     pub(super) async fn run(self, config: Config, json: bool) -> Result<(), String> {
-        let Import::Users(From { file, dry_run }) = self;
-        let rows = Lines::open(&file)?;
-        Importing::open(config, json, dry_run).await?.run(rows).await
+        match self {
+            Import::Users(From { file, dry_run }) => {
+                let rows = Lines::open(&file)?;
+                Importing::open(config, json, dry_run).await?.run(rows).await
+            }
+            Import::Servicestack { from: From { file, dry_run }, scopes, signed_since } => {
+                let rows = People::open(&file, scopes, signed_since)?;
+                Importing::open(config, json, dry_run).await?.run(rows).await
+            }
+        }
     }
 }
 
@@ -69,12 +88,20 @@ impl Export {
 }
 
 /// A row of a file, or why it is none.
-struct Found {
-    /// Its place in the file.
-    line: u64,
+pub(super) struct Found {
+    /// Its place in the file, where that has lines.
+    pub(super) line: Option<u64>,
+    /// Its id, where it is known though the row cannot be read.
+    pub(super) id: Option<String>,
     /// About how many bytes it has.
-    size: usize,
-    row: Result<UserRow, String>,
+    pub(super) size: usize,
+    pub(super) row: Result<UserRow, String>,
+}
+
+/// Where rows come from.
+pub(super) trait Rows {
+    /// The next row; none at the end.
+    fn next(&mut self) -> Result<Option<Found>, String>;
 }
 
 /// The lines of a file. However long one is, no more than its bound is held.
@@ -89,8 +116,9 @@ impl Lines {
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Lines { file: path.to_owned(), reader: BufReader::with_capacity(256 * 1024, file), number: 0 })
     }
+}
 
-    /// The next row; none at the end.
+impl Rows for Lines {
     fn next(&mut self) -> Result<Option<Found>, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.file.display());
         let mut line = Vec::new();
@@ -105,13 +133,13 @@ impl Lines {
             if !line.ends_with(b"\n") && read > LONGEST_LINE {
                 self.reader.skip_until(b'\n').map_err(failed)?;
                 let fault = format!("the line has more than {LONGEST_LINE} bytes");
-                return Ok(Some(Found { line: self.number, size: 0, row: Err(fault) }));
+                return Ok(Some(Found { line: Some(self.number), id: None, size: 0, row: Err(fault) }));
             }
             let text = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
             if !text.trim_ascii().is_empty() {
                 let row = serde_json::from_slice(text.trim_ascii());
                 let row = row.map_err(|error| format!("no user in JSON: {}", without_values(&error.to_string())));
-                return Ok(Some(Found { line: self.number, size: text.len(), row }));
+                return Ok(Some(Found { line: Some(self.number), id: None, size: text.len(), row }));
             }
         }
     }
@@ -144,7 +172,7 @@ impl Importing {
         Ok(Importing { asker, dry_run, stopped, report, seen: HashSet::new(), hasher: RandomState::new() })
     }
 
-    async fn run(mut self, mut rows: Lines) -> Result<(), String> {
+    async fn run(mut self, mut rows: impl Rows) -> Result<(), String> {
         let result = self.all(&mut rows).await;
         self.asker.close().await;
         self.report.end(self.dry_run)?;
@@ -157,19 +185,19 @@ impl Importing {
     }
 
     /// Whether the end was reached.
-    async fn all(&mut self, rows: &mut Lines) -> Result<bool, String> {
+    async fn all(&mut self, rows: &mut impl Rows) -> Result<bool, String> {
         loop {
             let (mut batch, mut size) = (Vec::new(), 0);
             let mut ended = false;
             while batch.len() < BATCH.0 && size < BATCH.1 {
-                let Some(Found { line, size: bytes, row }) = rows.next()? else {
+                let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
                     ended = true;
                     break;
                 };
                 size += bytes;
                 match row {
                     Ok(row) => batch.push((line, row)),
-                    Err(fault) => self.report.left(line, None, &fault)?,
+                    Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
                 }
             }
             if !batch.is_empty() {
@@ -182,8 +210,8 @@ impl Importing {
         }
     }
 
-    async fn batch(&mut self, batch: Vec<(u64, UserRow)>) -> Result<(), String> {
-        let (lines, rows): (Vec<u64>, Vec<UserRow>) = batch.into_iter().unzip();
+    async fn batch(&mut self, batch: Vec<(Option<u64>, UserRow)>) -> Result<(), String> {
+        let (lines, rows): (Vec<Option<u64>>, Vec<UserRow>) = batch.into_iter().unzip();
         let kept = if self.dry_run { rows.clone() } else { Vec::new() };
         let ids: Vec<Option<String>> = rows.iter().map(|row| row.id.clone().or_else(|| row.name.clone())).collect();
         let answer = self.asker.ask(Operation::UserImport { rows, dry_run: self.dry_run }).await?;
@@ -232,14 +260,18 @@ struct Report {
 }
 
 impl Report {
-    fn left(&mut self, line: u64, id: Option<&str>, why: &str) -> Result<(), String> {
+    fn left(&mut self, line: Option<u64>, id: Option<&str>, why: &str) -> Result<(), String> {
         self.left += 1;
         if self.json {
             let before = if self.left == 1 { "{\"left\":[" } else { "," };
             return say(&format!("{before}{}", json!({ "line": line, "id": id, "why": why })));
         }
-        let of = id.map(|id| format!(" ({})", print::escaped(id))).unwrap_or_default();
-        say(&format!("line {line}{of}: left: {}", print::escaped(why)))
+        let of = match (line, id.map(print::escaped)) {
+            (Some(line), Some(id)) => format!("line {line} ({id})"),
+            (Some(line), None) => format!("line {line}"),
+            (None, id) => format!("id {}", id.as_deref().unwrap_or("unknown")),
+        };
+        say(&format!("{of}: left: {}", print::escaped(why)))
     }
 
     /// How far it has come, for whoever watches.

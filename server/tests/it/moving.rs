@@ -1,6 +1,8 @@
 //! Moving in and out on the command line: what is taken and left, beside a server that goes on, interrupted and begun again.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -253,4 +255,143 @@ fn whoever_is_interrupted_has_whole_rows_and_a_second_run_takes_the_rest() {
         }
     }
     assert!(stopped > 0, "none was interrupted before its end");
+}
+
+/// The status that a request is answered with.
+fn over_http(server: &Server, head: &str, body: &str) -> u16 {
+    let mut stream = TcpStream::connect(server.http()).expect("a connection");
+    let request = format!("{head}\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
+}
+
+/// An application's database: a renamed table of users with its own columns and without some, both forms of rights, keys.
+fn application(home: &Home) {
+    let database = rusqlite::Connection::open(home.file("app.sqlite")).expect("a database");
+    database
+        .execute_batch(
+            "CREATE TABLE AppUser (Id INTEGER PRIMARY KEY AUTOINCREMENT, UserName VARCHAR(8000), Email VARCHAR(8000), \
+             DisplayName VARCHAR(8000), Salt VARCHAR(8000), PasswordHash VARCHAR(8000), Roles VARCHAR(1000000), \
+             Permissions VARCHAR(1000000), CreatedDate VARCHAR(8000), LockedDate VARCHAR(8000), Shoe INTEGER);
+             CREATE TABLE UserAuthRole (Id INTEGER PRIMARY KEY, UserAuthId INTEGER, Role VARCHAR(8000), Permission VARCHAR(8000));
+             CREATE TABLE ApiKey (Id VARCHAR(8000) PRIMARY KEY, UserAuthId VARCHAR(8000), Environment VARCHAR(8000), \
+             KeyType VARCHAR(8000), CreatedDate VARCHAR(8000), ExpiryDate VARCHAR(8000), CancelledDate VARCHAR(8000));
+             CREATE TABLE UserAuthDetails (Id INTEGER PRIMARY KEY, UserAuthId INTEGER, Provider VARCHAR(8000), UserId VARCHAR(8000));
+             CREATE VIEW Trap AS SELECT Id, UserName, PasswordHash, Salt FROM AppUser;",
+        )
+        .expect("tables");
+    let user = "INSERT INTO AppUser (UserName, Email, DisplayName, Salt, PasswordHash, Roles, Permissions, CreatedDate, LockedDate) \
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let (identity, salted) = ("AQAAAAEAACcQAAAAEAABAgMEBQYHCAkKCwwNDg8MEcVEKt4ecR/YF/mYINH8m8S+hLwpYRIKZm/NePKWvQ==", BROUGHT[2].2);
+    let (_, hash) = salted.rsplit_once('$').expect("a hash");
+    type Cell = Option<&'static str>;
+    let when: Cell = Some("2019-08-07 06:05:04.1234567");
+    let rows: [[Cell; 4]; 7] = [
+        [Some("ada"), Some("ada@example.org"), Some(" Ada \u{f6}"), None],
+        [Some("bob"), None, Some(""), None],
+        [Some("cid@example.org"), Some("CID@example.org"), None, None],
+        [None, Some("dan@example.org"), None, None],
+        [Some("eve"), None, None, Some("2020-01-02T03:04:05Z")],
+        [Some("ADA"), None, None, None],
+        [Some("fay"), None, None, None],
+    ];
+    for (number, [name, email, shown, locked]) in rows.into_iter().enumerate() {
+        let old = number == 1;
+        let stored = if number == 6 { None } else { Some(if old { hash } else { identity }) };
+        let roles = [Some("[Admin,\"Odd, one\"]"), None, Some("[]"), Some(""), None, None, None][number];
+        let salt = old.then_some("AQIDBA==");
+        database
+            .execute(user, rusqlite::params![name, email, shown, salt, stored, roles, Some("[edit]"), when, locked])
+            .expect("a row");
+    }
+    database
+        .execute_batch(
+            "INSERT INTO UserAuthRole (UserAuthId, Role, Permission) VALUES (1, 'Editor', NULL), (1, NULL, 'print'), (2, 'Admin', NULL);
+             INSERT INTO ApiKey VALUES ('0123456789abcdefghijABCDEFGHIJ', '1', 'live', 'secret', '2019-08-07 06:05:04', NULL, NULL);
+             INSERT INTO UserAuthDetails (UserAuthId, Provider, UserId) VALUES (1, 'github', '42');",
+        )
+        .expect("rows");
+}
+
+#[test]
+fn the_people_of_a_servicestack_application_come_with_ids_rights_keys_and_lock_outs() {
+    let settings = format!("{CHEAP}[servicestack]\nclient = \"app\"\n");
+    let server = Server::with_ann(&settings);
+    application(&server);
+    let import = |more: &[&str]| {
+        let arguments = [&["import", "servicestack", "app.sqlite", "--scope", "Zenith/Market", "--json"], more].concat();
+        let output = server.operator(&arguments, "");
+        serde_json::from_str::<Value>(&output.out).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    };
+    let before = std::fs::read(server.file("app.sqlite")).expect("a file");
+    for more in [["--dry-run"].as_slice(), &[]] {
+        let report = import(more);
+        assert_eq!(counts(&report), (6, 0, 1), "{report}");
+        assert_eq!(report["left"][0]["id"], "6", "its name folds to one that is taken: {report}");
+    }
+    assert_eq!(std::fs::read(server.file("app.sqlite")).expect("a file"), before, "it is only read");
+    let found: Vec<Value> = users(&server).into_iter().filter(|user| user["name"] != "ann").collect();
+    let told: Vec<Value> = found
+        .iter()
+        .map(|user| json!([user["name"], user["id"], user["email"], user["status"], user["roles"], user["permissions"]]))
+        .collect();
+    let expected = json!([
+        ["3", "3", "CID@example.org", "active", [], ["edit"]],
+        ["4", "4", "dan@example.org", "active", [], ["edit"]],
+        ["ada", "1", "ada@example.org", "active", ["Admin", "Editor", "Odd, one"], ["edit", "print"]],
+        ["bob", "2", null, "active", ["Admin"], ["edit"]],
+        ["eve", "5", null, "disabled", [], ["edit"]],
+        ["fay", "7", null, "active", [], ["edit"]],
+    ]);
+    assert_eq!(Value::Array(told), expected);
+    assert_eq!((&found[2]["display_name"], &found[2]["created_at"]), (&json!("Ada \u{f6}"), &json!("2019-08-07T06:05:04.123Z")));
+    let keys = server.operator(&["apikey", "list", "ada", "--json"], "").json();
+    assert_eq!(
+        (&keys[0]["prefix"], &keys[0]["environment"], &keys[0]["kind"]),
+        (&json!("0123456"), &json!("live"), &json!("secret"))
+    );
+    for (name, id) in [("ada", "1"), ("ada@example.org", "1"), ("bob", "2"), ("cid@example.org", "3"), ("dan@example.org", "4")] {
+        for _ in 0..2 {
+            let answer = server.connect().login(name, "p@55w,rd:1");
+            assert_eq!((answer.outcome(), &answer.0["Data"]["UserID"]), ("Success", &json!(id)), "{name}");
+        }
+    }
+    for (name, status) in [("ada", 200), ("bob", 200), ("CID@example.org", 200), ("eve", 401), ("fay", 401)] {
+        let asked = json!({ "UserName": name, "Password": "p@55w,rd:1" }).to_string();
+        let length = asked.len();
+        let head = format!("POST /auth/credentials HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}");
+        assert_eq!(over_http(&server, &head, &asked), status, "{name}");
+    }
+    for (key, status) in [("0123456789abcdefghijABCDEFGHIJ", 200), ("0123456789abcdefghijABCDEFGHIK", 401)] {
+        assert_eq!(over_http(&server, &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {key}"), ""), status, "{key}");
+    }
+    for name in ["eve", "fay"] {
+        server.connect().login(name, "p@55w,rd:1").rejected();
+    }
+    assert_eq!(counts(&import(&[])), (0, 6, 1));
+}
+
+#[test]
+fn what_is_no_application_s_database_is_told_so() {
+    let home = Home::new(CHEAP);
+    let import = || home.operator(&["import", "servicestack", "app.sqlite"], "").complaint();
+    assert!(import().contains("app.sqlite"));
+    std::fs::write(home.file("app.sqlite"), "{\"name\":\"ann\"}\n".repeat(200)).expect("a file");
+    assert!(import().contains("is no SQLite database"), "{}", import());
+    std::fs::remove_file(home.file("app.sqlite")).expect("it is there");
+    application(&home);
+    let whole = std::fs::read(home.file("app.sqlite")).expect("a file");
+    std::fs::write(home.file("app.sqlite"), &whole[..whole.len() / 2]).expect("a file");
+    let output = home.operator(&["import", "servicestack", "app.sqlite"], "");
+    assert!(output.code == Some(1) && output.err.starts_with("gatepost: "), "half a file: {output:?}");
+    std::fs::remove_file(home.file("app.sqlite")).expect("it is there");
+    let other = rusqlite::Connection::open(home.file("app.sqlite")).expect("a database");
+    other.execute_batch("CREATE TABLE UserAuth (Id INTEGER, Name TEXT)").expect("a table");
+    assert!(import().contains("no table has the columns"), "{}", import());
+    other
+        .execute_batch("CREATE TABLE A (Id, UserName, PasswordHash, Salt); CREATE TABLE B (Id, UserName, PasswordHash, Salt)")
+        .expect("tables");
+    assert!(import().contains("A and B both look like users"), "{}", import());
 }
