@@ -29,7 +29,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 /// The longest request, in bytes.
-const LONGEST: u64 = 256 * 1024;
+const LONGEST: u64 = 1024 * 1024;
 /// How many rows of the audit are asked for at once while it is followed.
 const PAGE: usize = 500;
 

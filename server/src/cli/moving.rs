@@ -26,7 +26,7 @@ use crate::operator::{Operation, UserRow};
 /// The longest line of a file, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
 /// The most rows of a batch, and about how many bytes of the file it may hold: a login waits for one batch at most.
-const BATCH: (usize, usize) = (500, 96 * 1024);
+const BATCH: (usize, usize) = (2000, 512 * 1024);
 /// How often it is told how far it has come: where somebody watches, and where it goes into a log.
 const TOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
