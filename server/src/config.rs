@@ -7,6 +7,7 @@
 mod begun;
 mod behind;
 mod origins;
+mod password;
 mod providers;
 
 use std::ffi::OsString;
@@ -17,7 +18,6 @@ use std::time::Duration;
 
 use gatepost_identity::ServedTerminals;
 use gatepost_identity::access::AudienceSettings;
-use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::scope::ScopeDefinition;
 use gatepost_identity::session::{OnReuse, SessionSettings};
 use gatepost_identity::terminal::LockOut;
@@ -31,6 +31,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use crate::config::begun::Begun;
 use crate::config::origins::Origins;
+use crate::config::password::Password;
 use crate::config::providers::WrittenProvider;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files};
@@ -179,24 +180,6 @@ enum WrittenFields {
     None,
     XForwarded,
     Forwarded,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-struct Password {
-    memory_kib: u32,
-    iterations: u32,
-    lanes: u32,
-    threads: usize,
-    max_wait: Span,
-}
-
-impl Default for Password {
-    fn default() -> Password {
-        let PasswordSettings { memory, iterations, lanes, max_wait } = PasswordSettings::default();
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Password { memory_kib: memory, iterations, lanes, threads, max_wait: Span(max_wait) }
-    }
 }
 
 #[derive(Deserialize)]
@@ -440,12 +423,7 @@ impl Written {
         insecure_gates: Vec<&'static str>,
         origins: &Origins,
     ) -> Result<gatepost_identity::Settings, ConfigError> {
-        let passwords = PasswordSettings {
-            memory: self.password.memory_kib,
-            iterations: self.password.iterations,
-            lanes: self.password.lanes,
-            max_wait: self.password.max_wait.0,
-        };
+        let passwords = self.password.settings();
         passwords.check().map_err(|fault| origins.complain("password", &fault))?;
         let (throttle, session) = (&self.throttle, &self.session);
         let throttle_spans = [
@@ -572,6 +550,7 @@ mod tests {
         refused("\n\nhtpp = '127.0.0.1:1'", &[], "gatepost.toml:3: htpp: there is no such setting");
         refused("[password]\nmax_wait = '2 weeks'", &[], "gatepost.toml:2: password.max_wait: ");
         refused("[password]\nmemory_kib = 4294967295", &[], "gatepost.toml:1: password: the cost ");
+        refused("[password]\nimported_memory_kib = 4294967295", &[], "gatepost.toml:1: password: an imported hash ");
         refused("[password]\niterationz = 1", &[], "gatepost.toml:2: password.iterationz: there is no such setting");
         refused("[session]\non_reuse = 'end'\nunpresented = 0", &[], "gatepost.toml:3: session.unpresented: ");
         refused("[zenith]\nrequire_secure = 1", &[], "gatepost.toml:2: zenith.require_secure: ");

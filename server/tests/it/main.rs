@@ -19,6 +19,7 @@ mod harness;
 mod keys;
 mod lineage;
 mod mirror;
+mod moving;
 mod operators;
 mod passing;
 mod peer;
