@@ -121,6 +121,8 @@ pub trait Talk: Send + 'static {
     fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Command>;
     /// Answers the message that asked.
     fn answer(&mut self, now: Timestamp, reply: Reply, out: &mut Outbox);
+    /// Learns that the connection holds nothing any more, before it is told so.
+    fn unseat(&mut self, out: &mut Outbox);
     /// Learns an event.
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
     /// Learns what comes from the service behind the gate.
@@ -155,6 +157,10 @@ impl<C: Conversation> Talk for Talking<C> {
         if let Some(pending) = self.pending.take() {
             self.conversation.answer(now, pending, reply, out);
         }
+    }
+
+    fn unseat(&mut self, out: &mut Outbox) {
+        self.conversation.unseat(out);
     }
 
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox) {

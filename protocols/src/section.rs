@@ -3,9 +3,10 @@
 //! The gate reads it into a type of its own; keys that the type does not know are refused here, so that no gate can forget
 //! to. Which file and line a key stands in is the server's to add.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_ignored::Path;
 
@@ -46,6 +47,47 @@ impl Section {
             (Ok(_), Some(key)) => Err(BadSetting::new(key, "there is no such setting")),
             (Ok(settings), None) => Ok(settings),
         }
+    }
+}
+
+/// Reads a secret. Whatever else stands in its place is not repeated in the complaint, since it is likely to be the secret.
+pub(crate) fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    deserializer.deserialize_any(SecretText).map(Some)
+}
+
+struct SecretText;
+
+impl SecretText {
+    fn no<T, E: de::Error>() -> Result<T, E> {
+        Err(E::custom("must be text, in quotes"))
+    }
+}
+
+impl<'de> Visitor<'de> for SecretText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<String, E> {
+        SecretText::no()
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<String, E> {
+        SecretText::no()
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<String, E> {
+        SecretText::no()
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<String, E> {
+        SecretText::no()
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Each gate that is open, with its section.
     pub gates: Vec<(&'static Gate, Section)>,
+    /// What is likely to be a slip, and no reason not to begin.
+    pub warning: Option<String>,
 }
 
 /// A setting that cannot be used, and where it stands.
@@ -306,8 +308,8 @@ impl Config {
             let value = value.to_str().ok_or_else(|| ConfigError(format!("{variable}: is not UTF-8")))?;
             origins.overlay(&mut table, variable, value)?;
         }
-        sources.begun.overlay(&mut table);
-        Config::of(table, &origins, sources.data)
+        let warning = sources.begun.overlay(&mut table);
+        Ok(Config { warning, ..Config::of(table, &origins, sources.data)? })
     }
 
     fn of(mut table: toml::Table, origins: &Origins, data: Option<PathBuf>) -> Result<Config, ConfigError> {
@@ -379,6 +381,7 @@ impl Config {
             identity,
             public_url,
             gates,
+            warning: None,
         })
     }
 }
@@ -495,6 +498,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            serves: true,
             rotating_gates: Vec::new(),
             terminals: ServedTerminals::default(),
             audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },

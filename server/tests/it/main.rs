@@ -21,6 +21,7 @@ mod lineage;
 mod mirror;
 mod moving;
 mod operators;
+mod panels;
 mod passing;
 mod peer;
 mod persona;
