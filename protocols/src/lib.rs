@@ -4,6 +4,7 @@
 //! the [`Reply`] into what travels back. It may ask; it never decides who anybody is. Time and chance come in as data, so
 //! that a transcript is exact.
 
+pub mod forward;
 pub mod frame;
 pub mod http;
 pub mod listener;
@@ -13,6 +14,7 @@ pub mod section;
 pub mod servicestack;
 pub mod shared;
 pub mod trueconf;
+mod vouching;
 pub mod zenith;
 
 use std::ops::ControlFlow;
@@ -80,6 +82,11 @@ pub trait Exchange: Send + Sync + 'static {
     /// What a request is made of: itself, unless this gate knows of several requests in one.
     fn parts(&self, request: Request) -> Parts {
         Parts::One(request)
+    }
+    /// Whether the body of a request to this path is not for the exchange to read, since the request may go on to a service behind
+    /// the gate. Then the exchange is handed the request without it.
+    fn leaves_body(&self, _path: &str) -> bool {
+        false
     }
     /// Reads the request: answers it, or asks.
     fn receive(&self, now: Timestamp, seed: Seed, request: Request) -> Step<Self::Pending>;

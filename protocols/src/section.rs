@@ -4,9 +4,10 @@
 //! to. Which file and line a key stands in is the server's to add.
 
 use std::fmt;
+use std::time::Duration;
 
-use serde::Deserializer;
 use serde::de::{self, DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_ignored::Path;
 
 /// A table of settings.
@@ -101,9 +102,42 @@ fn written(path: &Path<'_>) -> String {
     }
 }
 
+/// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
+#[derive(Clone, Copy)]
+pub struct Span(pub Duration);
+
+/// Parses a span of time: a whole number and a unit, `ms`, `s`, `m`, `h` or `d`; at most 100 years.
+///
+/// # Errors
+/// One sentence for people.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    let complaint = || format!("{text:?} is no span of time; write a whole number and ms, s, m, h or d, as in \"15m\"");
+    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(complaint)?;
+    let number: u64 = text[..unit].parse().map_err(|_| complaint())?;
+    let millis = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(complaint()),
+    };
+    let span = number.checked_mul(millis).filter(|&span| span <= 100 * 366 * 86_400_000);
+    span.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is longer than 100 years"))
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_span(&text).map(Span).map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{BadSetting, Section};
+    use std::time::Duration;
+
+    use super::{BadSetting, Section, parse_span};
 
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Settings {
@@ -136,5 +170,15 @@ mod tests {
         check("inner.a = 3", Err(BadSetting::new("inner.a", "")));
         check("list = [{ number = 1 }, { number = 'x' }]", Err(BadSetting::new("list[1].number", "")));
         check("list = [{ number = 1 }, { number = 2, a.b = 3 }]", Err(BadSetting::new("list[1].a", "")));
+    }
+
+    #[test]
+    fn spans_are_whole_numbers_with_a_unit() {
+        for (text, millis) in [("200ms", 200), ("2s", 2000), ("15m", 900_000), ("4h", 14_400_000), ("30d", 2_592_000_000)] {
+            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "1.5s", "-1s", "1 s", "1w", "99999999999999999999s", "400000d"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
+use crate::forward::Ways;
 use crate::listen::strangers::Strangers;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
@@ -164,6 +165,7 @@ impl Server {
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
             services: Mutex::default(),
+            ways: Ways::default(),
         });
         let (listener, http) = listen(fixed(config.http)).await?;
         let mut secure = None;

@@ -215,7 +215,7 @@ mod tests {
     fn body(response: &Response) -> &[u8] {
         match &response.body {
             Body::Bytes(bytes) => bytes,
-            Body::Upgrade(_) => panic!("it is no socket"),
+            Body::Upgrade(_) | Body::Forward(_) => panic!("it is no socket, and nothing goes on"),
         }
     }
 

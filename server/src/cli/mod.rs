@@ -5,7 +5,9 @@
 
 mod ask;
 mod keys;
+mod moving;
 mod print;
+mod servicestack;
 mod terminals;
 mod users;
 
@@ -22,6 +24,7 @@ use gatepost_protocols::looks_like_a_terminals_token;
 use serde_json::Value;
 
 use self::keys::{ApiKey, Key, Token};
+use self::moving::{Export, Import};
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -67,6 +70,12 @@ enum Command {
     /// Users
     #[command(subcommand)]
     User(User),
+    /// Bring users in from elsewhere, with their ids, passwords and API keys
+    #[command(subcommand)]
+    Import(Import),
+    /// Write out what `import` takes
+    #[command(subcommand)]
+    Export(Export),
     /// Clients: the software that users log in through, and services that speak for themselves
     #[command(subcommand)]
     Client(Client),
@@ -356,6 +365,8 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
             Command::Session(Session::List { user }) => {
                 list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
             }
+            Command::Import(import) => import.run(config, json).await,
+            Command::Export(export) => export.run(config, json).await,
             Command::User(command) => answer(config, json, command.operation()?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
             Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
