@@ -1,25 +1,28 @@
 //! Access and refresh tokens: what we sign for an account, and know again when it is shown.
 //!
 //! A token carries its meaning in its claims, in its gate's spelling, and no record is kept of it: it is good while its account is
-//! in force, was not cut off since, and the token was not revoked, by itself or by its number. What is granted is what the account may do now,
+//! in force, was not cut off since, what it rests on stands, and the token was not revoked, by itself or by its number. What is granted is what the account may do now,
 //! whatever the claims say. A cause is named only once the signature has verified. One that was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
 //!
 //! ```text
-//! parts, type, algorithm -> signature -> end -> beginning -> revoked -> account's cut-off -> audience -> account in force
+//! parts, type, algorithm -> signature -> end -> beginning -> revoked -> account's cut-off -> audience -> account in force -> basis
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::Core;
-use crate::account::Account;
+use crate::account::{Account, AccountId};
 use crate::audit::AuditEntry;
+use crate::caller::Recognised;
 use crate::clock::Timestamp;
 use crate::command::{Context, GrantRequest};
 use crate::credential::{About, Credential};
+use crate::family::Family;
 use crate::jwt::{LONGEST, Moment, OneOrMany};
 use crate::keyring::{Keyring, Purpose};
 use crate::live::Known;
@@ -67,6 +70,52 @@ impl Use {
     }
 }
 
+/// What a token rests on beside its account, and ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// A family of refresh tokens that rotate, by its id.
+    Family(TokenHash),
+    /// The API key that it was had for, by its hash.
+    ApiKey(TokenHash),
+}
+
+impl Basis {
+    /// Its id. The feed says of it that it is no more.
+    const fn id(&self) -> &TokenHash {
+        match self {
+            Basis::Family(id) | Basis::ApiKey(id) => id,
+        }
+    }
+
+    /// As it stands in the claim `grant_id`.
+    fn text(&self) -> String {
+        let mark = match self {
+            Basis::Family(_) => 'f',
+            Basis::ApiKey(_) => 'k',
+        };
+        format!("{mark}{}", URL_SAFE_NO_PAD.encode(self.id()))
+    }
+
+    /// What a claim says. `None`: it is somebody else's, who had the key before us, and means nothing here.
+    fn parse(text: &str) -> Option<Basis> {
+        let id = URL_SAFE_NO_PAD.decode(text.get(1..)?).ok()?.try_into().ok()?;
+        match text.as_bytes().first()? {
+            b'f' => Some(Basis::Family(id)),
+            b'k' => Some(Basis::ApiKey(id)),
+            _ => None,
+        }
+    }
+}
+
+/// What stands behind somebody who was recognised, for tokens that are signed for them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Behind {
+    /// What further tokens rest on, too.
+    pub(crate) basis: Option<Basis>,
+    /// The refresh token, where one was shown.
+    pub(crate) refresh: Option<Arc<Signed>>,
+}
+
 /// What a token was found to say.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
@@ -83,6 +132,9 @@ pub(crate) struct Signed {
     message: TokenHash,
     /// What revokes it with all that bear its number. Whoever had the key before us may have counted anew for each account.
     number: Option<TokenHash>,
+    /// The number itself, where it is one.
+    counted: Option<i64>,
+    basis: Option<Basis>,
 }
 
 #[derive(Deserialize)]
@@ -95,11 +147,19 @@ struct Header {
 #[derive(Deserialize)]
 struct Claims {
     sub: NumberOrText,
-    iat: Moment,
-    exp: Option<Moment>,
-    nbf: Option<Moment>,
+    iat: MomentOrNot,
+    exp: Option<MomentOrNot>,
+    nbf: Option<MomentOrNot>,
     aud: Option<OneOrMany>,
     jti: Option<NumberOrText>,
+    grant_id: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MomentOrNot {
+    Moment(Moment),
+    Not(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -127,7 +187,8 @@ impl Signed {
     /// Reads a token that one of our keys has signed.
     ///
     /// # Errors
-    /// [`Refusal::InvalidCredentials`] for everything else, and where a claim is missing, doubled or odd.
+    /// [`Refusal::WrongAlgorithm`], [`Refusal::NoMoment`]; [`Refusal::InvalidCredentials`] for everything else, and where a claim is
+    /// missing, doubled or odd.
     fn read(keyring: &Keyring, what: Use, token: &[u8], now: Timestamp) -> Result<Signed, Refusal> {
         let no_good = Refusal::InvalidCredentials;
         let text = Some(token).filter(|token| token.len() <= LONGEST).and_then(|token| std::str::from_utf8(token).ok());
@@ -139,35 +200,69 @@ impl Signed {
         if parsed.typ != what.typ() || parsed.crit.is_some() {
             return Err(no_good);
         }
+        if let Some(expected) = keyring.expects_another(Purpose::Tokens, &parsed.alg, now) {
+            return Err(Refusal::WrongAlgorithm { shown: parsed.alg, expected });
+        }
         let message = &token[..header.len() + 1 + payload.len()];
         let verified = keyring.verifies(Purpose::Tokens, &parsed.alg, message, &bytes(signature)?, now);
         let verified_until = verified.ok_or(no_good.clone())?;
         let claims: Claims = serde_json::from_slice(&bytes(payload)?).map_err(|_| Refusal::InvalidCredentials)?;
         // Our numbers tell the two apart as well: those of refresh tokens are below zero.
-        if let Some(NumberOrText::Number(number)) = claims.jti
-            && (number < 0) != (what == Use::Refresh)
-        {
-            return Err(no_good);
-        }
-        let moment = |moment: Moment| moment.timestamp().ok_or(Refusal::InvalidCredentials);
+        let counted = match claims.jti {
+            Some(NumberOrText::Number(number)) if (number < 0) != (what == Use::Refresh) => return Err(no_good),
+            Some(NumberOrText::Number(number)) => Some(number),
+            Some(NumberOrText::Text(_)) | None => None,
+        };
+        let moment = |name, moment: MomentOrNot| match moment {
+            MomentOrNot::Moment(moment) => moment.timestamp().ok_or(Refusal::NoMoment(name)),
+            MomentOrNot::Not(_) => Err(Refusal::NoMoment(name)),
+        };
         let subject = claims.sub.text();
         Ok(Signed {
             what,
             // Some issuers write the name of a provider before the id.
             subject: subject.rsplit('|').next().unwrap_or_default().to_owned(),
-            issued_at: moment(claims.iat)?,
-            expires_at: moment(claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
-            begins_at: claims.nbf.map(moment).transpose()?,
+            issued_at: moment("iat", claims.iat)?,
+            expires_at: moment("exp", claims.exp.ok_or(Refusal::InvalidCredentials)?)?,
+            begins_at: claims.nbf.map(|begins_at| moment("nbf", begins_at)).transpose()?,
             audience: claims.aud.map(OneOrMany::list).unwrap_or_default(),
             verified_until,
             message: hash(&Secret::new(message)),
             number: claims.jti.map(|number| revocation_of(&number.text())),
+            counted,
+            basis: claims.grant_id.as_ref().and_then(serde_json::Value::as_str).and_then(Basis::parse),
         })
     }
 
-    /// Whatever revokes it.
-    fn revocations(&self) -> Vec<TokenHash> {
-        [Some(self.message), self.number].into_iter().flatten().collect()
+    /// What is revoked where it is.
+    fn revocations(&self) -> impl Iterator<Item = TokenHash> {
+        [Some(self.message), self.number].into_iter().flatten()
+    }
+
+    /// The family that it is of, or would begin, and its number there.
+    pub(crate) fn place(&self) -> (TokenHash, i64) {
+        match self.basis {
+            Some(Basis::Family(id)) => (id, self.counted.unwrap_or_default()),
+            Some(Basis::ApiKey(_)) | None => (self.message, 0),
+        }
+    }
+
+    /// Whether it was signed for a family.
+    pub(crate) fn has_family(&self) -> bool {
+        matches!(self.basis, Some(Basis::Family(_)))
+    }
+
+    /// The family that it begins, where it was not signed for one.
+    pub(crate) fn adopted(&self, account: AccountId) -> Family {
+        Family {
+            id: self.message,
+            account,
+            adopted: true,
+            current: 0,
+            issued_at: self.issued_at,
+            previous: None,
+            expires_at: self.expires_at,
+        }
     }
 
     /// Whether its time is now.
@@ -202,7 +297,15 @@ impl Signed {
 
 impl Core {
     /// Whom a token speaks for.
-    pub(crate) async fn recognise_signed(&self, any_of: &[Secret], what: Use, context: &Context) -> Result<Principal, Refusal> {
+    ///
+    /// `kept`: a browser sends it along unasked, and will do so until it is told to forget it, so it is no guess.
+    pub(crate) async fn recognise_signed(
+        &self,
+        any_of: &[Secret],
+        what: Use,
+        kept: bool,
+        context: &Context,
+    ) -> Result<(Principal, Behind), Refusal> {
         may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
         self.by(context, self.fresh()).await?;
@@ -215,14 +318,19 @@ impl Core {
             }
         }
         // One that we have signed and that is over is no guess: clients show it until they are told.
-        if result == Err(Refusal::InvalidCredentials) {
+        if matches!(result, Err(Refusal::InvalidCredentials | Refusal::WrongAlgorithm { .. })) && !kept {
             // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a signature.
             self.throttle.check(now, &source)?;
             self.throttle.count(now, &source);
         }
         let (signed, account) = result?;
+        if what == Use::Refresh {
+            self.by(context, self.stands_in_family(&signed, context)).await?;
+        }
         let ends = [Some(signed.expires_at), account.expires_at].into_iter().flatten().min();
-        Ok(self.by_itself(&account, None, what.method(), ends, context))
+        let principal = self.by_itself(&account, None, what.method(), ends, context);
+        let behind = Behind { basis: signed.basis, refresh: Some(signed).filter(|_| what == Use::Refresh) };
+        Ok((principal, behind))
     }
 
     /// A good token and its account, from memory, or verified now.
@@ -236,24 +344,42 @@ impl Core {
             return Ok((signed, account));
         }
         loop {
+            // What has ended meanwhile has ended before now.
+            let now = self.clock.now();
             let before = *self.feed.lock().await;
             let signed = Arc::new(Signed::read(&self.keyring(), what, token.expose(), now)?);
             signed.timely(now)?;
-            let revocations = signed.revocations();
-            for revocation in &revocations {
-                if self.store.is_revoked(revocation).await? {
+            for revocation in signed.revocations() {
+                if self.store.is_revoked(&revocation).await? {
                     return Err(Refusal::Revoked);
                 }
             }
-            let account = self.store.account_known_as(&signed.subject).await?.ok_or(Refusal::AccountUnavailable)?;
+            // Whoever holds a refresh token that we have signed may know that there is nobody any more whom it is for.
+            let gone = if what == Use::Refresh { Refusal::AccountGone } else { Refusal::AccountUnavailable };
+            let account = self.store.account_known_as(&signed.subject).await?.ok_or(gone)?;
             let account = Arc::new(Account { password: None, ..account });
             signed.good(&account, &self.settings.audience, now)?;
+            self.basis_stands(&signed, &account, now).await?;
             let feed = self.feed.lock().await;
             if *feed == before {
+                let revocations = signed.revocations().chain(signed.basis.map(|basis| *basis.id())).collect();
                 self.live.know(shown, revocations, Known::Signed(Arc::clone(&signed)), Arc::clone(&account));
                 return Ok((signed, account));
             }
         }
+    }
+
+    /// Whether what a token rests on is there. What ends it later is told by the feed.
+    async fn basis_stands(&self, signed: &Signed, account: &Account, now: Timestamp) -> Result<(), Refusal> {
+        let owner = match signed.basis {
+            None => return Ok(()),
+            Some(Basis::Family(id)) => self.store.family(&id).await?.map(|family| family.account),
+            Some(Basis::ApiKey(hash)) => match self.store.api_key(&hash).await? {
+                Some(key) => key.standing(now).map(|()| Some(key.account))?,
+                None => None,
+            },
+        };
+        if owner == Some(account.id) { Ok(()) } else { Err(Refusal::Revoked) }
     }
 
     /// Tokens for whoever speaks. Where that is a session's cookie and the request is for token cookies, they take its place.
@@ -264,12 +390,12 @@ impl Core {
         request: &GrantRequest,
         context: &Context,
     ) -> Outcome {
-        let caller = match self.recognise(presented, context).await {
-            Ok(caller) => caller,
+        let Recognised { caller, behind } = match self.recognise(presented, context).await {
+            Ok(recognised) => recognised,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
         let result = match Core::somebody(&caller, presented) {
-            Ok(principal) => self.issue_and_replace(principal, presented, kinds, request, context).await,
+            Ok(principal) => self.issue_and_replace(principal, &behind, presented, kinds, request, context).await,
             Err(refusal) => Err(refusal),
         };
         Outcome::told(caller, result.map(Answer::Granted))
@@ -278,12 +404,13 @@ impl Core {
     pub(crate) async fn issue_and_replace(
         self: &Arc<Core>,
         principal: Principal,
+        behind: &Behind,
         presented: &[Credential],
         kinds: Vec<TokenKind>,
         request: &GrantRequest,
         context: &Context,
     ) -> Result<Granted, Refusal> {
-        let tokens = self.issue_tokens(&principal, kinds, context).await?;
+        let tokens = self.issue_tokens(&principal, behind, kinds, context).await?;
         if request.binding.replaces_cookie() {
             self.end_cookies(presented, "replace", context).await?;
         }
@@ -291,58 +418,119 @@ impl Core {
     }
 
     /// Signs tokens about somebody. No refresh token is had for an access token or an API key: it would outlive by far what can be
-    /// taken from whoever holds them, so whoever asks for one goes without.
+    /// taken from whoever holds them; nor for a refresh token, which would never end, unless it rotates, and its family ends with
+    /// its first one. So whoever asks for one goes without. What is had for something rests on what that rests on.
     pub(crate) async fn issue_tokens(
         &self,
         principal: &Principal,
-        kinds: Vec<TokenKind>,
+        behind: &Behind,
+        mut kinds: Vec<TokenKind>,
         context: &Context,
     ) -> Result<Vec<IssuedToken>, Refusal> {
+        let rotates = self.settings.rotates_refresh(context.gate);
+        let renews = match principal.method {
+            Method::Access | Method::ApiKey | Method::OperatorSecret => false,
+            Method::Refresh => rotates,
+            Method::Password
+            | Method::ClientSecret
+            | Method::Code
+            | Method::Token
+            | Method::Cookie
+            | Method::Pin
+            | Method::Unsecured => true,
+        };
+        kinds.retain(|kind| renews || *kind != TokenKind::Refresh);
+        let family = match (rotates && kinds.contains(&TokenKind::Refresh), &behind.refresh) {
+            (false, _) => None,
+            (true, Some(shown)) => Some(self.by(context, self.present_in_family(shown, principal, context)).await?),
+            (true, None) => Some(self.by(context, self.begin_family(principal)).await?),
+        };
+        let basis = family.as_ref().map(|family| Basis::Family(family.id)).or(behind.basis);
         let mut tokens = Vec::with_capacity(kinds.len());
-        let renews = !matches!(principal.method, Method::Access | Method::ApiKey);
-        for kind in kinds.into_iter().filter(|kind| renews || *kind != TokenKind::Refresh) {
-            tokens.push(match kind {
-                TokenKind::Access => self.by(context, self.sign_for(principal, Use::Access, context)).await?,
-                TokenKind::Refresh => self.by(context, self.sign_for(principal, Use::Refresh, context)).await?,
-                other => self.issue_signed(other, principal, context, self.clock.now())?,
+        for kind in kinds {
+            tokens.push(match (kind, &family) {
+                (TokenKind::Access, _) => self.by(context, self.sign_for(principal, Use::Access, basis, context)).await?,
+                (TokenKind::Refresh, Some(family)) => self.by(context, self.sign_present(principal, family, context)).await?,
+                (TokenKind::Refresh, None) => self.by(context, self.sign_for(principal, Use::Refresh, basis, context)).await?,
+                (other, _) => self.issue_signed(other, principal, context, self.clock.now())?,
             });
         }
         Ok(tokens)
     }
 
-    async fn sign_for(&self, principal: &Principal, what: Use, context: &Context) -> Result<IssuedToken, Refusal> {
+    /// The account that tokens are signed for, if what was proved still holds, and the moment that they bear: a whole second, as it
+    /// is written, and none that a cut-off has left behind. It was taken before the account was read, so that a cut-off that is
+    /// written meanwhile lies behind it.
+    pub(crate) async fn to_be_signed_for(&self, principal: &Principal) -> Result<(Account, Timestamp), Refusal> {
+        let now = self.clock.now();
         let id = principal.account.as_ref().and_then(|account| account.id).ok_or(Refusal::NotPermitted)?;
         let account = self.store.account(id).await?.ok_or(Refusal::Revoked)?;
         self.still_proved(principal, &account).await?;
-        let now = self.clock.now();
         may_enter(Some(&account), None, now)?;
         if account.subject.contains('|') {
             tracing::error!(account = %id.0, "an id with a `|` in it is read back as another one, so no token is signed for it");
             return Err(Refusal::Unavailable);
         }
-        let sessions = &self.settings.sessions;
-        let (kind, life) = match what {
-            Use::Access => (TokenKind::Access, sessions.access_life),
-            Use::Refresh => (TokenKind::Refresh, sessions.refresh_life),
-        };
-        // Whole seconds, as they are written; and none that a cut-off has left behind.
         let issued_at = Timestamp::from_millis(now.millis().div_euclid(1000) * 1000).max(account.cut_off);
-        // Never later than what it was had for.
+        Ok((account, issued_at))
+    }
+
+    /// When a token of this life ends: never later than what it was had for.
+    pub(crate) fn signed_ends(&self, life: Duration, principal: &Principal, account: &Account) -> Timestamp {
         let ends = [account.expires_at, principal.expires_at];
-        let expires_at = ends.into_iter().flatten().fold(now.after(life), Timestamp::min);
-        let number = i64::try_from(self.next_number().await?).map_err(|_| Refusal::Unavailable)?;
-        let audience = &self.settings.audience.audiences;
-        let new = match what {
-            Use::Access => NewToken::Access { principal, audience, number, issued_at, expires_at },
-            Use::Refresh => NewToken::Refresh { principal, audience, number: -number, issued_at, expires_at },
+        ends.into_iter().flatten().fold(self.clock.now().after(life), Timestamp::min)
+    }
+
+    async fn sign_for(
+        &self,
+        principal: &Principal,
+        what: Use,
+        basis: Option<Basis>,
+        context: &Context,
+    ) -> Result<IssuedToken, Refusal> {
+        let (account, issued_at) = self.to_be_signed_for(principal).await?;
+        let sessions = &self.settings.sessions;
+        let life = match what {
+            Use::Access => sessions.access_life,
+            Use::Refresh => sessions.refresh_life,
         };
-        let (typ, claims) = self.spell(context.gate, &new)?.signed()?;
+        let expires_at = self.signed_ends(life, principal, &account);
+        let number = self.next_number().await?;
+        let basis = basis.map(|basis| basis.text());
+        let (audience, basis) = (&*self.settings.audience.audiences, basis.as_deref());
+        let new = match what {
+            Use::Access => NewToken::Access { principal, audience, number, issued_at, expires_at, basis },
+            Use::Refresh => NewToken::Refresh { principal, audience, number: -number, issued_at, expires_at, basis },
+        };
+        self.sign(&new, what, expires_at, context).await
+    }
+
+    /// The present token of a family: the same text each time, while the same key signs.
+    async fn sign_present(&self, principal: &Principal, family: &Family, context: &Context) -> Result<IssuedToken, Refusal> {
+        let basis = Basis::Family(family.id).text();
+        let new = NewToken::Refresh {
+            principal,
+            audience: &self.settings.audience.audiences,
+            number: family.current,
+            issued_at: family.issued_at,
+            expires_at: family.expires_at,
+            basis: Some(&basis),
+        };
+        self.sign(&new, Use::Refresh, family.expires_at, context).await
+    }
+
+    async fn sign(&self, new: &NewToken<'_>, what: Use, expires_at: Timestamp, context: &Context) -> Result<IssuedToken, Refusal> {
+        let (typ, claims) = self.spell(context.gate, new)?.signed()?;
         if typ != what.typ() {
             tracing::error!(typ, "a gate has spelled a token of another type than it is");
             return Err(Refusal::Unavailable);
         }
         let keyring = self.keyring_for_tokens().await?;
         let secret = keyring.sign(Purpose::Tokens, typ, &claims).ok_or(Refusal::Unavailable)?;
+        let kind = match what {
+            Use::Access => TokenKind::Access,
+            Use::Refresh => TokenKind::Refresh,
+        };
         Ok(IssuedToken { kind, secret, expires_at: Some(expires_at) })
     }
 
@@ -357,13 +545,13 @@ impl Core {
     }
 
     /// A number that no token has had, not even before a restart.
-    async fn next_number(&self) -> Result<u64, Refusal> {
+    pub(crate) async fn next_number(&self) -> Result<i64, Refusal> {
         let mut numbers = self.numbers.lock().await;
         if numbers.is_empty() {
             let first = self.store.reserve("tokens", BLOCK).await?;
             *numbers = first..first.saturating_add(BLOCK);
         }
-        numbers.next().ok_or(Refusal::Unavailable)
+        numbers.next().and_then(|number| i64::try_from(number).ok()).ok_or(Refusal::Unavailable)
     }
 
     /// Says of a signed token that is shown that it is no longer good. One that is not ours is left as it is.
@@ -377,7 +565,14 @@ impl Core {
             let now = self.clock.now();
             let about = About { account: Some(account.id), ..About::default() };
             let entry: AuditEntry = self.entry(now, "logout", context, &about);
-            self.store.revoke_signed(signed.message, signed.expires_at, entry).await?;
+            let (family, _) = signed.place();
+            if !signed.has_family() {
+                self.store.revoke_signed(signed.message, signed.expires_at, entry.clone()).await?;
+            }
+            // Whoever signs out ends all that grew from the login, or the token before this one would bring another.
+            if signed.has_family() || what == Use::Refresh {
+                self.store.end_family(family, entry).await?;
+            }
             self.changed().await;
         }
         Ok(())
@@ -425,11 +620,9 @@ mod tests {
             r#"{"sub":"a","exp":2}"#,
             r#"{"sub":"a","iat":1}"#,
             r#"{"sub":"a","iat":1,"exp":null}"#,
-            r#"{"sub":"a","iat":1,"exp":"2"}"#,
             r#"{"sub":"a","sub":"b","iat":1,"exp":2}"#,
             r#"{"sub":"a","iat":1,"exp":2,"exp":3}"#,
             r#"{"sub":["a"],"iat":1,"exp":2}"#,
-            r#"{"sub":"a","iat":1,"exp":1e300}"#,
             r#"{"sub":"a","iat":1,"exp":2,"jti":-1}"#,
             r#"[]"#,
             "",
@@ -449,6 +642,19 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_says_no_moment_is_named() {
+        for (claims, name) in [
+            (r#"{"sub":"a","iat":1,"exp":"2"}"#, "exp"),
+            (r#"{"sub":"a","iat":1,"exp":1e300}"#, "exp"),
+            (r#"{"sub":"a","iat":true,"exp":2}"#, "iat"),
+            (r#"{"sub":"a","iat":"now","exp":"then"}"#, "iat"),
+            (r#"{"sub":"a","iat":1,"exp":2,"nbf":{}}"#, "nbf"),
+        ] {
+            assert_eq!(read("JWT", Use::Access, claims).err(), Some(Refusal::NoMoment(name)), "{claims}");
+        }
+    }
+
+    #[test]
     fn what_our_token_keys_have_not_signed_is_refused() {
         let (ring, other) = (keyring(), keyring());
         let claims = br#"{"sub":"a","iat":1,"exp":2}"#;
@@ -462,9 +668,7 @@ mod tests {
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
         let unsigned = format!("{none}.{}.", message.split_once('.').expect("two parts").1);
         for token in [
-            own.expose_text().expect("text"),
             foreign.expose_text().expect("text"),
-            &unsigned,
             message,
             &format!("{message}."),
             &format!("{text}."),
@@ -477,8 +681,28 @@ mod tests {
         ] {
             assert_eq!(check(token), Err(Refusal::InvalidCredentials), "{token}");
         }
+        for (token, shown) in [(own.expose_text().expect("text"), "EdDSA"), (&unsigned, "none")] {
+            let wrong = Refusal::WrongAlgorithm { shown: shown.to_owned(), expected: "HS256" };
+            assert_eq!(check(token), Err(wrong), "{token}");
+        }
+        let own_only = Keyring::of(&[draw_key(KeyAlgorithm::EdDSA, NOW, &SystemEntropy).expect("a key")]).expect("keys");
+        let nobodys = Signed::read(&own_only, Use::Access, text.as_bytes(), NOW);
+        assert_eq!(nobodys.err(), Some(Refusal::InvalidCredentials), "where there is no key, none is expected");
         for cut in 1..40 {
             assert_eq!(check(&text[..text.len() - cut]), Err(Refusal::InvalidCredentials), "cut by {cut}");
+        }
+    }
+
+    #[test]
+    fn what_a_token_rests_on_reads_back_and_anything_else_in_its_place_means_nothing() {
+        for basis in [Basis::Family([7; 32]), Basis::ApiKey([255; 32])] {
+            assert_eq!(Basis::parse(&basis.text()), Some(basis));
+        }
+        let family = Basis::Family([7; 32]).text();
+        for text in
+            ["", "f", "x", &family[1..], &family[..family.len() - 1], &format!("x{}", &family[1..]), &format!("{family}A"), "ä"]
+        {
+            assert_eq!(Basis::parse(text), None, "{text:?}");
         }
     }
 
@@ -495,6 +719,8 @@ mod tests {
             verified_until: NOW,
             message: [0; 32],
             number: None,
+            counted: None,
+            basis: None,
         };
         let check = |audience: &str, ours: &str, required: bool| {
             let settings = AudienceSettings { audiences: words(ours), required };

@@ -5,6 +5,7 @@
 //! to whoever holds it only: to everybody else it is one that nobody made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,10 +13,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::Core;
 use crate::account::{Account, AccountId, label};
 use crate::admin::{Admin, Operator};
+use crate::caller::Recognised;
 use crate::clock::{Entropy, Timestamp, draw};
 use crate::command::{Context, ProviderName};
 use crate::credential::Credential;
-use crate::live::Known;
+use crate::live::{Known, MOST_MARKS};
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::ProviderKind;
 use crate::refusal::Refusal;
@@ -34,6 +36,12 @@ pub const SECRET: &str = "secret";
 /// How many keys of one account may be in force. Of these none may be out of an operator's sight, so they are fewer than are
 /// listed.
 pub const MOST_API_KEYS: usize = 100;
+
+/// How many keys an owner may have made within [`RENEWAL_SPAN`] and still renew theirs: each renewal is a write, and leaves a key
+/// behind that is told to be cancelled.
+const MOST_RENEWALS: usize = 20;
+/// See [`MOST_RENEWALS`].
+const RENEWAL_SPAN: Duration = Duration::from_secs(60 * 60);
 
 /// A key, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +168,9 @@ impl Core {
         if let Some((Known::ApiKey(key), account)) = self.live.known(hash) {
             return Ok(Some((key, account)));
         }
+        if !self.may_be_api_key(hash).await? {
+            return Ok(None);
+        }
         loop {
             let before = *self.feed.lock().await;
             let Some(key) = self.store.api_key(hash).await? else { return Ok(None) };
@@ -175,6 +186,19 @@ impl Core {
         }
     }
 
+    /// Whether there may be such a key, as far as memory can tell: whoever tries texts that nobody made costs no look at the store.
+    async fn may_be_api_key(&self, hash: &TokenHash) -> Result<bool, Refusal> {
+        if let Some(may_be) = self.live.may_be_api_key(hash) {
+            return Ok(may_be);
+        }
+        // A key that is made meanwhile is told by the feed, which stands until this was taken in.
+        let _feed = self.feed.lock().await;
+        if self.live.may_be_api_key(hash).is_none() {
+            self.live.know_marks(self.store.api_key_marks(MOST_MARKS + 1).await?);
+        }
+        Ok(self.live.may_be_api_key(hash).unwrap_or(true))
+    }
+
     /// The keys of whoever speaks; or others in their place.
     pub(crate) async fn api_keys_of_caller(
         self: &Arc<Core>,
@@ -184,7 +208,7 @@ impl Core {
         context: &Context,
     ) -> Outcome {
         let caller = match self.recognise(presented, context).await {
-            Ok(caller) => caller,
+            Ok(Recognised { caller, .. }) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
         let result = match Core::somebody(&caller, presented) {
@@ -246,6 +270,18 @@ impl Admin<'_> {
         Ok(ApiKey { cancelled_at: Some(now), ..key.clone() })
     }
 
+    /// Cancels all keys of a user. Answers how many there were.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub async fn cancel_api_keys(&self, user: &str) -> Result<usize, Refusal> {
+        let account = self.user(user).await?.id;
+        let entry = crate::audit::AuditEntry { account: Some(account), ..self.entry("apikey_cancel") };
+        let cancelled = self.core.store.cancel_api_keys(account, self.core.clock.now(), entry).await?;
+        self.core.changed().await;
+        Ok(cancelled)
+    }
+
     /// The keys in force of somebody for an environment, newest first; or, with `renew`, a new one in the place of all of them.
     async fn own_api_keys(&self, who: &Principal, environment: &str, renew: bool) -> Result<Vec<ToldApiKey>, Refusal> {
         let account = who.account.as_ref().and_then(|account| account.id).ok_or(Refusal::NotPermitted)?;
@@ -256,10 +292,26 @@ impl Admin<'_> {
             let stand = |key: &&ApiKey| key.environment == environment && key.standing(now).is_ok();
             return Ok(keys.iter().filter(stand).map(|key| key.told(None)).collect());
         }
+        // One after the other, so that a hundred at once are counted, too.
+        let mut place = TokenHash::default();
+        place[0] = account.0.as_bytes()[15];
+        let _turn = self.core.turn(&place).await?;
+        self.may_renew(account, now).await?;
         let (text, key) = ApiKey::draw(account, &environment, None, now, &*self.core.entropy);
         let new = NewApiKeys { account, keys: vec![key.clone()], in_place_of: Some(environment), at: now };
         self.add_api_keys(new).await?;
         Ok(vec![key.told(Some(text))])
+    }
+
+    /// Whether an owner may renew keys again so soon.
+    async fn may_renew(&self, account: AccountId, now: Timestamp) -> Result<(), Refusal> {
+        let mut made: Vec<Timestamp> = self.core.store.api_keys(account).await?.iter().map(|key| key.created_at).collect();
+        made.sort_unstable();
+        let oldest = made.len().checked_sub(MOST_RENEWALS).and_then(|index| made.get(index));
+        match oldest.map(|oldest| oldest.after(RENEWAL_SPAN).since(now)) {
+            Some(retry_after) if !retry_after.is_zero() => Err(Refusal::TooManyAttempts { retry_after }),
+            _ => Ok(()),
+        }
     }
 
     async fn add_api_keys(&self, new: NewApiKeys) -> Result<(), Refusal> {

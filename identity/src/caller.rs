@@ -10,7 +10,8 @@
 use std::sync::Arc;
 
 use crate::Core;
-use crate::access::Use;
+use crate::access::{Basis, Behind, Use};
+use crate::account::{Client, ClientId};
 use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
 use crate::credential::{About, Credential, Proof};
@@ -22,21 +23,28 @@ use crate::scope::ScopeRequest;
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::{Rehashed, Which};
+use crate::token::hash;
 
 /// What a request that proves itself asks for: all that it can have, and nothing that lasts.
 const FOR_ONCE: GrantRequest = GrantRequest { scope: ScopeRequest::Maximum, role: None, binding: Binding::Request, spelling: None };
 
+/// Who speaks, and what stands behind them.
+pub(crate) struct Recognised {
+    pub(crate) caller: Caller,
+    pub(crate) behind: Behind,
+}
+
 impl Core {
     /// Answers who speaks.
     pub(crate) async fn who_am_i(self: &Arc<Core>, presented: &[Credential], context: &Context) -> Outcome {
-        let caller = match self.recognise(presented, context).await {
-            Ok(caller) => caller,
+        let Recognised { mut caller, behind } = match self.recognise(presented, context).await {
+            Ok(recognised) => recognised,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
-        let mut caller = caller;
-        // Who comes with a refresh token alone goes with an access token: the next request need not prove as much.
+        // Who comes with a refresh token alone goes with an access token: the next request need not prove as much. And with its
+        // successor, where they rotate.
         if let Some(principal) = caller.principal.as_ref().filter(|principal| principal.method == Method::Refresh) {
-            match self.issue_tokens(principal, vec![TokenKind::Access], context).await {
+            match self.issue_tokens(principal, &behind, vec![TokenKind::Access, TokenKind::Refresh], context).await {
                 Ok(renewed) => caller.renewed = renewed,
                 Err(refusal) => return Outcome::told(caller, Err(refusal)),
             }
@@ -54,7 +62,10 @@ impl Core {
         for shown in presented {
             let (any_of, what) = match shown {
                 Credential::Token { any_of, kind: TokenKind::Access } => (any_of.as_slice(), Use::Access),
-                Credential::Refresh(token) => (std::slice::from_ref(token), Use::Refresh),
+                Credential::Kept { token, kind: TokenKind::Access } => (std::slice::from_ref(token), Use::Access),
+                Credential::Refresh(token) | Credential::Kept { token, kind: TokenKind::Refresh } => {
+                    (std::slice::from_ref(token), Use::Refresh)
+                }
                 _ => continue,
             };
             self.by(context, self.revoke_shown(any_of, what, context)).await?;
@@ -105,38 +116,57 @@ impl Core {
         self: &Arc<Core>,
         presented: &[Credential],
         context: &Context,
-    ) -> Result<Caller, (Caller, Refusal)> {
+    ) -> Result<Recognised, (Caller, Refusal)> {
         let mut caller = Caller::default();
+        let mut behind = Behind::default();
         for (index, shown) in presented.iter().enumerate() {
             let known = caller.principal.is_some();
             let mut about = About::default();
             let found = match shown {
                 // It says through what the others come, not who speaks.
                 Credential::Client { .. } => continue,
-                Credential::Cookie(_) | Credential::Refresh(_) if known => continue,
-                Credential::Cookie(cookie) => self.recognise_cookie(cookie, context).await,
+                Credential::Cookie(_) | Credential::Refresh(_) | Credential::Kept { .. } if known => continue,
+                Credential::Cookie(cookie) => self.recognise_cookie(cookie, context).await.map(with_nothing),
                 Credential::Password { .. } => {
                     let proof = self.prove(None, presented, shown, context, &mut about);
                     match self.by(context, proof).await {
-                        Ok(proof) => self.once(proof, &FOR_ONCE, "request", context, &mut about).await,
+                        Ok(proof) => self.once(proof, &FOR_ONCE, "request", context, &mut about).await.map(with_nothing),
                         Err(refusal) => Err(refusal),
                     }
                 }
-                Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of),
-                Credential::ApiKey(key) => self.recognise_api_key(key, context).await,
-                Credential::Token { any_of, kind: TokenKind::Access } => self.recognise_signed(any_of, Use::Access, context).await,
-                Credential::Refresh(token) => self.recognise_signed(std::slice::from_ref(token), Use::Refresh, context).await,
-                // These begin or restore a session, and are worth nothing beside another question.
-                Credential::Token { .. } | Credential::Code { .. } | Credential::Terminal { .. } | Credential::Unsecured => {
-                    Err(Refusal::InvalidCredentials)
+                Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of).map(with_nothing),
+                Credential::OperatorSecret(_) if !self.has_operator_secret() => continue,
+                Credential::OperatorSecret(secret) => self.recognise_operator_secret(secret, context).map(with_nothing),
+                Credential::ApiKey(key) => {
+                    let basis = Some(Basis::ApiKey(hash(key)));
+                    self.recognise_api_key(key, context).await.map(|who| (who, Behind { basis, refresh: None }))
                 }
+                Credential::Token { any_of, kind: TokenKind::Access } => {
+                    self.by_signed(presented, any_of, (Use::Access, false), context).await
+                }
+                Credential::Kept { token, kind: TokenKind::Access } => {
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Access, true), context).await
+                }
+                Credential::Refresh(token) => {
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, false), context).await
+                }
+                Credential::Kept { token, kind: TokenKind::Refresh } => {
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, true), context).await
+                }
+                // These begin or restore a session, and are worth nothing beside another question.
+                Credential::Token { .. }
+                | Credential::Kept { .. }
+                | Credential::Code { .. }
+                | Credential::Terminal { .. }
+                | Credential::Unsecured => Err(Refusal::InvalidCredentials),
             };
             let refusal = match (found, &caller.principal) {
-                (Ok(principal), None) => {
+                (Ok((principal, rest)), None) => {
                     caller.principal = Some(principal);
+                    behind = rest;
                     continue;
                 }
-                (Ok(principal), Some(first)) if is_same(first, &principal) => continue,
+                (Ok((principal, _)), Some(first)) if is_same(first, &principal) => continue,
                 (Ok(_), Some(_)) => {
                     caller.principal = None;
                     Refusal::InvalidCredentials
@@ -160,7 +190,42 @@ impl Core {
             let now = self.clock.now();
             caller.principal = context.connection.and_then(|connection| self.live.principal_of(connection, now));
         }
-        Ok(caller)
+        Ok(Recognised { caller, behind })
+    }
+
+    /// Whom a signed token speaks for, if the client that it came through may still come in: what was had through a client ends
+    /// with it.
+    async fn by_signed(
+        &self,
+        presented: &[Credential],
+        any_of: &[Secret],
+        (what, kept): (Use, bool),
+        context: &Context,
+    ) -> Result<(Principal, Behind), Refusal> {
+        let found = self.recognise_signed(any_of, what, kept, context).await?;
+        for shown in presented {
+            if let Credential::Client { id: Some(id), .. } = shown {
+                let client = self.by(context, self.client_in_force(id)).await?.ok_or(Refusal::InvalidClient)?;
+                may_enter(None, Some(&client), self.clock.now())?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// A client, from memory, where it is kept up by the feed, or from the store. As for sessions, what was read is taken in only
+    /// while the feed stands where it stood before.
+    async fn client_in_force(&self, id: &ClientId) -> Result<Option<Arc<Client>>, Refusal> {
+        loop {
+            if let Some(client) = self.live.client(id) {
+                return Ok(Some(client));
+            }
+            let before = *self.feed.lock().await;
+            let Some(client) = self.store.client(id).await? else { return Ok(None) };
+            let feed = self.feed.lock().await;
+            if *feed == before {
+                return Ok(Some(self.live.keep_client(client)));
+            }
+        }
     }
 
     /// Who speaks; or why nobody does: what the first proof that failed was refused for. A cookie that is no good is no claim.
@@ -266,6 +331,10 @@ impl Core {
         tracing::warn!("an account or client changed while somebody proved themselves with it; the request was not let in");
         Err(Refusal::Unavailable)
     }
+}
+
+fn with_nothing(principal: Principal) -> (Principal, Behind) {
+    (principal, Behind::default())
 }
 
 /// Whether both are one person, or one client that speaks for itself.

@@ -44,10 +44,20 @@ pub enum Credential {
     },
     /// A refresh token: says who speaks where nothing before it does.
     Refresh(Secret),
+    /// A signed token that a browser has kept, of kind [`TokenKind::Access`] or [`TokenKind::Refresh`]. It comes along unasked: where
+    /// it is no good, nobody has tried anything.
+    Kept {
+        /// As it was sent.
+        token: Secret,
+        /// Which of the two it is to be.
+        kind: TokenKind,
+    },
     /// The cookie of a session.
     Cookie(Secret),
     /// A key that speaks for an account by itself.
     ApiKey(Secret),
+    /// A text that the operator has set, and that stands for no account.
+    OperatorSecret(Secret),
     /// A string that only a terminal can make sense of: a token, a password or a PIN.
     Terminal {
         /// As it was sent.
@@ -140,11 +150,13 @@ impl Core {
                 result
             }
             // These are looked up, not compared: `grant.rs`, `caller.rs` and `api_key.rs` follow them.
-            // A terminal's are `panel.rs`'s.
+            // A terminal's are `panel.rs`'s, and the operator's own is `operator_secret.rs`'s.
             Credential::Token { .. }
             | Credential::Refresh(_)
+            | Credential::Kept { .. }
             | Credential::Cookie(_)
             | Credential::ApiKey(_)
+            | Credential::OperatorSecret(_)
             | Credential::Terminal { .. }
             | Credential::TerminalToken { .. }
             | Credential::Unsecured => Err(Refusal::InvalidCredentials),

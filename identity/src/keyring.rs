@@ -254,6 +254,15 @@ impl Keyring {
         Some(signed.retired.map_or(Timestamp::from_millis(i64::MAX), |retired| retired.until))
     }
 
+    /// An algorithm that keys for this have at `now`, the signing one's first; unless one of them has the one that is named.
+    pub(crate) fn expects_another(&self, purpose: Purpose, algorithm: &str, now: Timestamp) -> Option<&'static str> {
+        let fits = |key: &&Key| key.purpose == purpose && key.verifies_at(now);
+        if self.keys.iter().filter(fits).any(|key| key.algorithm.word() == algorithm) {
+            return None;
+        }
+        self.signing(purpose).or_else(|| self.keys.iter().rev().find(fits)).map(|key| key.algorithm.word())
+    }
+
     /// The keys with which others verify: a JWK set (RFC 7517 section 5), as JSON.
     pub(crate) fn public_keys(&self, now: Timestamp) -> String {
         let keys: Vec<_> =

@@ -16,10 +16,12 @@ mod caller;
 pub mod clock;
 pub mod command;
 pub mod credential;
+pub mod family;
 pub mod grant;
 pub mod jwt;
 pub mod keyring;
 pub mod live;
+pub mod operator_secret;
 mod panel;
 pub mod password;
 pub mod policy;
@@ -44,7 +46,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use crate::access::AudienceSettings;
+use crate::access::{AudienceSettings, Behind};
 use crate::admin::{Admin, Operator};
 use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, draw};
@@ -83,6 +85,8 @@ pub struct Settings {
     /// Gates on which passwords and secure-only scopes may travel where others could read them. A weaker switch: whoever
     /// listens on the way learns passwords and tokens.
     pub insecure_gates: Vec<&'static str>,
+    /// Gates whose refresh tokens rotate.
+    pub rotating_gates: Vec<&'static str>,
     /// The terminals that are served.
     pub terminals: ServedTerminals,
     /// Whom access and refresh tokens are for.
@@ -100,6 +104,7 @@ impl Default for Settings {
             providers: Vec::new(),
             scopes: Vec::new(),
             insecure_gates: Vec::new(),
+            rotating_gates: Vec::new(),
             terminals: ServedTerminals::default(),
             audience: AudienceSettings::default(),
             issuer: "gatepost".to_owned(),
@@ -127,6 +132,10 @@ impl Default for ServedTerminals {
 impl Settings {
     fn requires_secure(&self, gate: &str) -> bool {
         !self.insecure_gates.contains(&gate)
+    }
+
+    fn rotates_refresh(&self, gate: &str) -> bool {
+        self.rotating_gates.contains(&gate)
     }
 }
 
@@ -347,7 +356,8 @@ impl Core {
             Binding::Request => self.once(proof, request, action, context, about).await.map(Grant::for_once),
             Binding::TokenCookies => {
                 let principal = self.once(proof, request, action, context, about).await?;
-                let granted = self.issue_and_replace(principal, presented, PAIR.into(), request, context).await?;
+                let granted =
+                    self.issue_and_replace(principal, &Behind::default(), presented, PAIR.into(), request, context).await?;
                 Ok(Grant::without_session(granted))
             }
             Binding::Tokens { .. } => {
@@ -356,7 +366,7 @@ impl Core {
                 // They rest on what was proved, and not on the session beside them, which may end long before.
                 let proved = Principal { expires_at: ends.into_iter().flatten().min(), ..grant.granted.principal.clone() };
                 // Where these cannot be had, the grant is dropped, and so the session is taken back.
-                let tokens = self.issue_tokens(&proved, PAIR.into(), context).await?;
+                let tokens = self.issue_tokens(&proved, &Behind::default(), PAIR.into(), context).await?;
                 grant.granted.tokens.extend(tokens);
                 Ok(grant)
             }

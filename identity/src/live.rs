@@ -13,6 +13,7 @@
 
 mod attachment;
 mod known;
+mod marks;
 pub(crate) mod served;
 mod tables;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use self::attachment::Attachment;
 use self::attachment::{Mailbox, Place};
 pub(crate) use self::known::Known;
+pub(crate) use self::marks::MOST_MARKS;
 use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
@@ -345,7 +347,20 @@ impl Live {
 
     /// Whether anything here depends on this client.
     pub(crate) fn knows_client(&self, id: &ClientId) -> bool {
-        self.tables().clients.contains_key(id)
+        let tables = self.tables();
+        tables.clients.contains_key(id) || tables.kept_clients.contains_key(id)
+    }
+
+    /// A client that signed tokens have come through, if it is in memory.
+    pub(crate) fn client(&self, id: &ClientId) -> Option<Arc<Client>> {
+        self.tables().kept_clients.get(id).cloned()
+    }
+
+    /// Keeps a client that signed tokens come through. To be called as [`Live::load`] is.
+    pub(crate) fn keep_client(&self, client: Client) -> Arc<Client> {
+        let client = without_secret(client);
+        self.tables().kept_clients.insert(client.id.clone(), Arc::clone(&client));
+        client
     }
 
     /// Follows the feed: an account is as it is here now, or gone. `anew` says what a connection of it now is.
@@ -368,10 +383,15 @@ impl Live {
     /// Follows the feed: as [`Live::account_changed`], for a client.
     pub(crate) fn client_changed(&self, id: &ClientId, client: Option<Client>, anew: &Anew<'_>) {
         let mut tables = self.tables();
+        let client = client.map(without_secret);
+        match &client {
+            Some(client) => tables.kept_clients.get_mut(id).into_iter().for_each(|kept| *kept = Arc::clone(client)),
+            None => drop(tables.kept_clients.remove(id)),
+        }
         match client {
             Some(client) => {
                 if let Some((known, _)) = tables.clients.get_mut(id) {
-                    *known = without_secret(client);
+                    *known = client;
                 }
                 tables.reconsider(|session| session.client == *id, anew);
             }
@@ -384,6 +404,8 @@ impl Live {
         let mut tables = self.tables();
         tables.lose(|_| true);
         tables.unknow_of(|_| true);
+        tables.kept_clients.clear();
+        tables.marks = marks::Marks::Unread;
     }
 
     /// Detaches what has expired.

@@ -6,6 +6,7 @@
 use crate::account::NameKey;
 use crate::command::ProviderName;
 use crate::jwt::Issuer;
+use crate::operator_secret::OperatorSecret;
 use crate::refusal::Refusal;
 
 /// What a provider takes as proof.
@@ -17,6 +18,8 @@ pub enum ProviderKind {
     Token(Vec<Issuer>),
     /// Keys that we made for our own accounts.
     ApiKey,
+    /// One text that the operator has set, and nobody's account.
+    Secret(OperatorSecret),
 }
 
 /// One provider.

@@ -15,6 +15,9 @@ pub enum Refusal {
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
+    /// The account of a refresh token that we have signed is there no more. Said by `access.rs` (`Core::signed`), only after its
+    /// signature has verified.
+    AccountGone,
     /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
@@ -25,6 +28,17 @@ pub enum Refusal {
     NotYetValid,
     /// A signed token is meant for somebody else. Said by `jwt.rs` (`judge`), only after its signature has verified.
     WrongAudience,
+    /// A signed token names a way to sign that no key of ours has. Said by `access.rs` (`Signed::read`); there is nothing that a
+    /// signature could prove.
+    WrongAlgorithm {
+        /// As the token has it.
+        shown: String,
+        /// As ours have it.
+        expected: &'static str,
+    },
+    /// This claim of a signed token must say when, and does not. Said by `access.rs` (`Signed::read`), only after its signature has
+    /// verified.
+    NoMoment(&'static str),
     /// No provider has that name, or it takes no such credential. Said by `provider.rs` (`Providers::find`).
     UnknownProvider,
     /// No attempt of this kind can succeed, whatever is shown. Said by `terminal.rs` (`Facts::consider`).
@@ -80,10 +94,13 @@ impl Refusal {
             Refusal::InvalidCredentials
             | Refusal::InvalidClient
             | Refusal::AccountUnavailable
+            | Refusal::AccountGone
             | Refusal::Expired
             | Refusal::Revoked
             | Refusal::NotYetValid
             | Refusal::WrongAudience
+            | Refusal::WrongAlgorithm { .. }
+            | Refusal::NoMoment(_)
             | Refusal::UnknownProvider
             | Refusal::MethodNotAllowed
             | Refusal::PlanRequired
@@ -110,10 +127,13 @@ impl Refusal {
             Refusal::InvalidCredentials => "invalid_credentials",
             Refusal::InvalidClient => "invalid_client",
             Refusal::AccountUnavailable => "account_unavailable",
+            Refusal::AccountGone => "account_gone",
             Refusal::Expired => "expired",
             Refusal::Revoked => "revoked",
             Refusal::NotYetValid => "not_yet_valid",
             Refusal::WrongAudience => "wrong_audience",
+            Refusal::WrongAlgorithm { .. } => "wrong_algorithm",
+            Refusal::NoMoment(_) => "no_moment",
             Refusal::UnknownProvider => "unknown_provider",
             Refusal::MethodNotAllowed => "method_not_allowed",
             Refusal::PlanRequired => "plan_required",

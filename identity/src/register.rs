@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::Core;
 use crate::account::{Account, Rights};
 use crate::admin::{Admin, NewUser, Operator};
+use crate::caller::Recognised;
 use crate::command::{Context, GrantRequest};
 use crate::credential::Credential;
 use crate::policy::may_try_password;
@@ -46,7 +47,7 @@ impl Core {
         context: &Context,
     ) -> Outcome {
         let caller = match self.recognise(presented, context).await {
-            Ok(caller) => caller,
+            Ok(Recognised { caller, .. }) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
         let password = profile.password.clone();
@@ -111,7 +112,7 @@ impl Core {
         context: &Context,
     ) -> Outcome {
         let caller = match self.recognise(presented, context).await {
-            Ok(caller) => caller,
+            Ok(Recognised { caller, .. }) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
         let allowed = Core::somebody(&caller, presented).and_then(|who| who.may(right).map(|()| who));

@@ -105,6 +105,8 @@ pub enum Method {
     Cookie,
     /// By an API key.
     ApiKey,
+    /// By the operator's own secret, which is nobody's account.
+    OperatorSecret,
     /// By a short secret that opens a terminal.
     Pin,
     /// By nothing: a terminal is open to whoever reaches it.
@@ -165,7 +167,7 @@ pub enum NewToken<'a> {
     /// Of kind [`TokenKind::Terminal`]. As one that restores.
     Terminal(NewTerminalToken<'a>),
     /// Of kind [`TokenKind::Access`]. It carries its meaning, and the core signs it, as `JWT`. When it is shown, the core reads
-    /// `sub` (the account's subject), `iat`, `exp`, `nbf`, `aud` and `jti`, and no more.
+    /// `sub` (the account's subject), `iat`, `exp`, `nbf`, `aud`, `jti` and `grant_id`, and no more.
     Access {
         /// Whom it speaks for.
         principal: &'a Principal,
@@ -177,6 +179,8 @@ pub enum NewToken<'a> {
         issued_at: Timestamp,
         /// When it ends.
         expires_at: Timestamp,
+        /// What it rests on, where it ends with something: `grant_id`, which the core reads back.
+        basis: Option<&'a str>,
     },
     /// Of kind [`TokenKind::Refresh`]. As an access token, but signed as `JWTR`, and its number is below zero.
     Refresh {
@@ -190,6 +194,8 @@ pub enum NewToken<'a> {
         issued_at: Timestamp,
         /// When it ends.
         expires_at: Timestamp,
+        /// As of an access token.
+        basis: Option<&'a str>,
     },
     /// Of kind [`TokenKind::Upstream`]. It carries its meaning, and the core signs it.
     Upstream {

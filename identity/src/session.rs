@@ -74,6 +74,8 @@ pub struct SessionSettings {
     pub access_life: Duration,
     /// See `access_life`.
     pub refresh_life: Duration,
+    /// Where refresh tokens rotate: how long one that was shown is answered with the same successor.
+    pub refresh_overlap: Duration,
     /// How long a token stays good after its successor was first presented.
     pub overlap: Duration,
     /// What happens when a token is presented after that.
@@ -117,6 +119,7 @@ impl Default for SessionSettings {
             remembered_life: 28 * DAY,
             access_life: 14 * DAY,
             refresh_life: 365 * DAY,
+            refresh_overlap: Duration::from_secs(10),
             overlap: Duration::from_secs(60),
             on_reuse: OnReuse::End,
             unpresented: 64,

@@ -11,6 +11,7 @@ use crate::account::{Account, AccountId, Client, ClientId, NameKey, Status};
 use crate::api_key::ApiKey;
 use crate::audit::{AuditEntry, AuditRow};
 use crate::clock::Timestamp;
+use crate::family::Family;
 use crate::keyring::{Retired, SigningKey};
 use crate::refusal::Refusal;
 use crate::reply::Reason;
@@ -226,8 +227,9 @@ pub struct Roll {
 }
 
 /// Which sessions. Those of an account or a client are ended together with the grants for it that were not redeemed: they are
-/// sessions to come. Where those of an account end, all of them, its cut-off moves
-/// ([`cut_off_after`](crate::account::cut_off_after)), so that nothing signed for it before stands either.
+/// sessions to come. Where those of an account end, all of them, its families go and
+/// its cut-off moves ([`cut_off_after`](crate::account::cut_off_after)), so that nothing signed for it before stands either. The
+/// moment is that of the write, and not the earlier one at which somebody asked for it: what was signed in between is cut off, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     /// This one.
@@ -264,6 +266,8 @@ pub enum Change {
     Client(ClientId),
     /// The keys that sign, or verify, are others now.
     Keys,
+    /// An API key of this hash was made.
+    ApiKeyMade(TokenHash),
     /// What has this hash, and speaks for an account by itself, is no longer good.
     Revoked(TokenHash),
 }
@@ -348,21 +352,36 @@ pub trait Store: Send + Sync + 'static {
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
     /// As [`Store::revoke`], of what rests on no session: of a token of ours, by itself or by its number. Appends `Change::Revoked`.
     async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
+    /// Keeps a new family, or, with `was`, its next state in the place of the one whose present token has that number. Where the
+    /// account has [`MOST_FAMILIES`](crate::family::MOST_FAMILIES) others, those used longest ago end, as in [`Store::end_family`].
+    /// Writes nothing where the account's cut-off is no longer `cut_off`, the family is there already, is gone, or has another
+    /// present token.
+    async fn put_family(&self, family: Family, was: Option<i64>, cut_off: Timestamp) -> Result<Written, StoreError>;
+    /// The family with this id.
+    async fn family(&self, id: &TokenHash) -> Result<Option<Family>, StoreError>;
+    /// Ends a family, if it is there: its record goes, and where it was adopted, its id is revoked for as long as it would have
+    /// lived. Appends `Change::Revoked` with its id.
+    async fn end_family(&self, id: TokenHash, audit: AuditEntry) -> Result<(), StoreError>;
     /// Reserves `count` numbers that nobody has had, and answers the first; they begin with 1.
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError>;
-    /// Forgets tokens that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
+    /// Forgets tokens and families that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
     /// before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
 
-    /// Keeps new API keys. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
-    /// account that is full still takes new ones in the place of as many.
+    /// Keeps new API keys, each with `Change::ApiKeyMade`. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
+    /// account that is full still takes new ones in the place of as many. Of those that were cancelled, as many are kept as may be in
+    /// force, so that whoever renews theirs all day fills no disk.
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError>;
+    /// The first four bytes of the hash of every API key there is, in any order; at most `limit`.
+    async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError>;
     /// The API key with this hash.
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
     /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first. They go with it.
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
     /// Cancels an API key that was not. Appends `Change::Revoked`.
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
+    /// Cancels all API keys of an account that were not, each with `Change::Revoked`. Answers how many there were.
+    async fn cancel_api_keys(&self, of: AccountId, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
 
     /// All terminals, by name.
     async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError>;

@@ -213,6 +213,7 @@ impl Core {
                 self.live.keys_changed();
             }
             Change::Revoked(hash) => self.live.revoked(&hash),
+            Change::ApiKeyMade(hash) => self.live.api_key_made(&hash),
             Change::Account(_) | Change::Client(_) => {}
         }
         Ok(())

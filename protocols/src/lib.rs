@@ -26,7 +26,7 @@ use gatepost_identity::scope::ScopeDefinition;
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
 use crate::listener::Own;
-use crate::mount::Mount;
+use crate::mount::{Mount, Parts};
 use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
@@ -44,6 +44,8 @@ pub struct Gate {
     /// Where its exchanges attach on the common listeners. Beside its section it is told where others find this server, where that is
     /// known: an origin in lower case.
     pub mounts: fn(&Section, Option<&str>) -> Result<Vec<Mount>, BadSetting>,
+    /// Whether its refresh tokens rotate.
+    pub rotates_refresh: fn(&Section) -> Result<bool, BadSetting>,
     /// Whether its peers can speak TLS. Where they cannot, nothing is weaker for passwords that others could read.
     pub knows_tls: bool,
     /// What it needs beside those; none, where it needs nothing or nobody has asked for it.
@@ -69,6 +71,10 @@ pub type Seed = [u8; 16];
 pub trait Exchange: Send + Sync + 'static {
     /// What the answer must quote.
     type Pending: Send + 'static;
+    /// What a request is made of: itself, unless this gate knows of several requests in one.
+    fn parts(&self, request: Request) -> Parts {
+        Parts::One(request)
+    }
     /// Reads the request: answers it, or asks.
     fn receive(&self, now: Timestamp, seed: Seed, request: Request) -> Step<Self::Pending>;
     /// Answers the request that asked.

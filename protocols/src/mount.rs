@@ -62,6 +62,18 @@ impl Mount {
     }
 }
 
+/// What a request is made of.
+pub enum Parts {
+    /// Itself.
+    One(Request),
+    /// Several, to be served one after the other up to the first whose answer is no success; the closure makes one response of
+    /// theirs.
+    Several(Vec<Request>, Joining),
+}
+
+/// Makes one response of several.
+pub type Joining = Box<dyn FnOnce(Vec<Response>) -> Response + Send>;
+
 /// What became of a request so far.
 pub enum Served {
     /// Answered by the gate alone.
@@ -75,11 +87,17 @@ pub type Answering = Box<dyn FnOnce(Timestamp, Reply) -> Response + Send>;
 
 /// [`Exchange`] without its types.
 pub trait Serve: Send + Sync + 'static {
+    /// What a request is made of.
+    fn parts(&self, request: Request) -> Parts;
     /// Reads a request.
     fn receive(self: Arc<Self>, now: Timestamp, seed: Seed, request: Request) -> Served;
 }
 
 impl<E: Exchange> Serve for E {
+    fn parts(&self, request: Request) -> Parts {
+        Exchange::parts(self, request)
+    }
+
     fn receive(self: Arc<Self>, now: Timestamp, seed: Seed, request: Request) -> Served {
         match Exchange::receive(&*self, now, seed, request) {
             std::ops::ControlFlow::Break(response) => Served::Response(response),

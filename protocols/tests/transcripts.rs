@@ -25,9 +25,9 @@ use gatepost_identity::reply::{
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
-use gatepost_protocols::http::{Body, Response};
-use gatepost_protocols::mount::{Mount, Served, Talk};
-use gatepost_protocols::{Gate, servicestack, zenith};
+use gatepost_protocols::http::{Body, Request, Response};
+use gatepost_protocols::mount::{Mount, Parts, Served, Talk};
+use gatepost_protocols::{Gate, Seed, servicestack, zenith};
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 
 /// The gates whose wires have transcripts.
@@ -82,10 +82,11 @@ impl Open {
 fn method_of(credential: &Credential) -> Option<Method> {
     match credential {
         Credential::Password { .. } => Some(Method::Password),
-        Credential::Token { .. } => Some(Method::Access),
-        Credential::Refresh(_) => Some(Method::Refresh),
+        Credential::Token { .. } | Credential::Kept { kind: TokenKind::Access, .. } => Some(Method::Access),
+        Credential::Refresh(_) | Credential::Kept { .. } => Some(Method::Refresh),
         Credential::Cookie(_) => Some(Method::Cookie),
         Credential::ApiKey(_) => Some(Method::ApiKey),
+        Credential::OperatorSecret(_) => Some(Method::OperatorSecret),
         Credential::Client { .. } | Credential::Code { .. } => None,
         Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => None,
     }
@@ -144,7 +145,8 @@ impl Codec {
         };
         // What was shown and is no good has a place, but for a cookie, which is no claim.
         let is_claim = |shown: &Credential| {
-            matches!(shown, Credential::Password { .. } | Credential::ApiKey(_) | Credential::Token { .. } | Credential::Refresh(_))
+            use Credential::{ApiKey, Kept, OperatorSecret, Password, Refresh, Token};
+            matches!(shown, Password { .. } | ApiKey(_) | OperatorSecret(_) | Token { .. } | Refresh(_) | Kept { .. })
         };
         let place = command.presented.iter().position(is_claim);
         let despite = matches!(says, Says::Yes { despite: true, .. });
@@ -318,17 +320,30 @@ impl Codec {
             }
             Credential::Cookie(cookie) => format!("cookie {}", text(cookie)),
             Credential::ApiKey(key) => format!("API key {}", text(key)),
+            Credential::OperatorSecret(secret) => format!("operator secret {}", text(secret)),
             Credential::Code { code } => format!("code {}", text(code)),
             Credential::Terminal { .. } | Credential::TerminalToken { .. } | Credential::Unsecured => {
                 "a terminal, which there is none of here".to_owned()
             }
             Credential::Refresh(token) => format!("refresh token {}", text(token)),
+            Credential::Kept { token, kind: TokenKind::Refresh } => format!("kept refresh token {}", text(token)),
+            Credential::Kept { token, .. } => format!("kept token {}", text(token)),
             Credential::Token { any_of, .. } => {
                 let issued = any_of.first().and_then(|first| self.issued.iter().position(|own| own.matches(first.expose())));
                 match issued {
                     Some(number) => format!("issued token {}", number + 1),
                     None => format!("token {}", any_of.iter().map(text).collect::<Vec<_>>().join(" or ")),
                 }
+            }
+        }
+    }
+
+    fn served(&mut self, seed: Seed, request: Request) -> Result<Response, String> {
+        match scripted::serve(&self.mounts, self.now, seed, request) {
+            Served::Response(response) => Ok(response),
+            Served::Question(command, answer) => {
+                let reply = self.reply(command)?;
+                Ok(answer(self.now, reply))
             }
         }
     }
@@ -427,10 +442,13 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InvalidCredentials" => Refusal::InvalidCredentials,
         "InvalidClient" => Refusal::InvalidClient,
         "AccountUnavailable" => Refusal::AccountUnavailable,
+        "AccountGone" => Refusal::AccountGone,
         "Expired" => Refusal::Expired,
         "Revoked" => Refusal::Revoked,
         "NotYetValid" => Refusal::NotYetValid,
         "WrongAudience" => Refusal::WrongAudience,
+        "WrongAlgorithm" => Refusal::WrongAlgorithm { shown: "RS256".to_owned(), expected: "HS256" },
+        "NoMoment" => Refusal::NoMoment("exp"),
         "UnknownProvider" => Refusal::UnknownProvider,
         "ScopeNotGranted" => Refusal::ScopeNotGranted,
         "InsecureTransport" => Refusal::InsecureTransport,
@@ -476,11 +494,23 @@ impl Stage for Codec {
                 }
             }),
         };
-        let response = match scripted::send(&self.mounts, self.now, sent)? {
-            Served::Response(response) => response,
-            Served::Question(command, answer) => {
-                let reply = self.reply(command)?;
-                answer(self.now, reply)
+        let seed = sent.seed;
+        let request = scripted::arrived(sent)?;
+        let parts = match Mount::find(&self.mounts, &request.path, |mount| mount) {
+            Some(mount) => mount.exchange.parts(request),
+            None => Parts::One(request),
+        };
+        let response = match parts {
+            Parts::One(request) => self.served(seed, request)?,
+            Parts::Several(requests, joining) => {
+                let mut responses: Vec<Response> = Vec::new();
+                for request in requests {
+                    responses.push(self.served(seed, request)?);
+                    if responses.last().is_some_and(|response| !response.status.is_success()) {
+                        break;
+                    }
+                }
+                joining(responses)
             }
         };
         let Response { status, reason, headers, body } = response;

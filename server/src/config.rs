@@ -7,6 +7,7 @@
 mod begun;
 mod behind;
 mod origins;
+mod providers;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,9 +17,7 @@ use std::time::Duration;
 
 use gatepost_identity::ServedTerminals;
 use gatepost_identity::access::AudienceSettings;
-use gatepost_identity::jwt::Issuer;
 use gatepost_identity::password::PasswordSettings;
-use gatepost_identity::provider::{Provider, ProviderKind};
 use gatepost_identity::scope::ScopeDefinition;
 use gatepost_identity::session::{OnReuse, SessionSettings};
 use gatepost_identity::terminal::LockOut;
@@ -31,8 +30,9 @@ use serde::{Deserialize, Deserializer};
 
 pub use crate::config::begun::Begun;
 use crate::config::origins::Origins;
+use crate::config::providers::WrittenProvider;
 use crate::listen::peer::{Fields, Proxies};
-use crate::listen::tls::{Certificates, Culprit, Files, closed_to_others as closed_file};
+use crate::listen::tls::{Certificates, Culprit, Files};
 
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
@@ -112,15 +112,7 @@ impl Default for Written {
             throttle: Throttle::default(),
             session: Session::default(),
             token: Token::default(),
-            provider: vec![
-                WrittenProvider {
-                    name: "local".to_owned(),
-                    kind: Kind::Local,
-                    aliases: ["Paritech", "BasicAuth", "credentials"].map(str::to_owned).into(),
-                    issuers: Vec::new(),
-                },
-                WrittenProvider { name: "apikey".to_owned(), kind: Kind::ApiKey, aliases: Vec::new(), issuers: Vec::new() },
-            ],
+            provider: providers::usual(),
         }
     }
 }
@@ -247,6 +239,7 @@ struct Session {
     remembered_life: Span,
     access_life: Span,
     refresh_life: Span,
+    refresh_overlap: Span,
     overlap: Span,
     on_reuse: WrittenOnReuse,
     unpresented: usize,
@@ -268,6 +261,7 @@ impl Default for Session {
             remembered_life: Span(default.remembered_life),
             access_life: Span(default.access_life),
             refresh_life: Span(default.refresh_life),
+            refresh_overlap: Span(default.refresh_overlap),
             overlap: Span(default.overlap),
             on_reuse: WrittenOnReuse::End,
             unpresented: default.unpresented,
@@ -292,40 +286,6 @@ struct Token {
 enum WrittenOnReuse {
     End,
     Refuse,
-}
-
-#[derive(Deserialize)]
-struct WrittenProvider {
-    name: String,
-    kind: Kind,
-    #[serde(default)]
-    aliases: Vec<String>,
-    /// Of kind `token`: whose tokens are taken.
-    #[serde(default)]
-    issuers: Vec<WrittenIssuer>,
-}
-
-#[derive(Deserialize)]
-struct WrittenIssuer {
-    issuer: String,
-    audience: Vec<String>,
-    /// A file with a JWK set.
-    keys: PathBuf,
-    #[serde(default = "usual_algorithms")]
-    algorithms: Vec<String>,
-}
-
-/// Those with a key pair, so that whoever can verify cannot sign.
-fn usual_algorithms() -> Vec<String> {
-    ["RS256", "ES256", "EdDSA"].map(str::to_owned).into()
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Local,
-    Token,
-    ApiKey,
 }
 
 /// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
@@ -418,7 +378,7 @@ impl Config {
         closed_to_others(&data).map_err(|fault| ConfigError(format!("--data: {fault}")))?;
 
         let public_url = written.public_url.as_ref().map(|url| url.0.clone());
-        let mut insecure_gates = Vec::new();
+        let (mut insecure_gates, mut rotating_gates) = (Vec::new(), Vec::new());
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
         let (mut terminals, mut lock_out) = (ServedTerminals::default(), LockOut::default());
@@ -436,6 +396,9 @@ impl Config {
             if !require_secure && gate.spell.is_some() && gate.knows_tls {
                 insecure_gates.push(gate.name);
             }
+            if (gate.rotates_refresh)(&section).map_err(bad)? {
+                rotating_gates.push(gate.name);
+            }
             if let Some(own) = (gate.own)(&section).map_err(bad)? {
                 if own.listeners.iter().any(|listener| listener.encrypted) && written.tls.is_none() {
                     return Err(bad(BadSetting::new("tls", "needs a certificate and a key below [tls]")));
@@ -447,6 +410,7 @@ impl Config {
         }
         let mut identity = written.identity(scopes, insecure_gates, origins)?;
         (identity.terminals, identity.throttle.terminals) = (terminals, lock_out);
+        identity.rotating_gates = rotating_gates;
         crate::telemetry::filter(&written.log).map_err(|fault| origins.complain("log", &fault))?;
         if !(1..=1024).contains(&written.password.threads) {
             return Err(origins.complain("password.threads", "must be 1 to 1024"));
@@ -544,26 +508,7 @@ impl Written {
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0 || *count > 10_000_000) {
             return Err(origins.complain(key, "must be 1 to 10000000"));
         }
-        let mut providers = Vec::new();
-        for (index, provider) in self.provider.iter().enumerate() {
-            let place = format!("provider[{index}]");
-            let kind = match provider.kind {
-                Kind::Local if !provider.issuers.is_empty() => {
-                    return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind local has none"));
-                }
-                Kind::ApiKey if !provider.issuers.is_empty() => {
-                    return Err(origins.complain(&format!("{place}.issuers"), "a provider of kind apikey has none"));
-                }
-                Kind::ApiKey => ProviderKind::ApiKey,
-                Kind::Local => ProviderKind::Local,
-                Kind::Token => ProviderKind::Token(provider.issuers(&place, origins)?),
-            };
-            providers.push(Provider { name: provider.name.clone(), kind, aliases: provider.aliases.clone() });
-        }
-        if providers.is_empty() {
-            return Err(origins.complain("provider", "names no provider, so nobody could log in"));
-        }
-        gatepost_identity::provider::Providers::new(providers.clone()).map_err(|fault| origins.complain("provider", &fault))?;
+        let providers = providers::read(&self.provider, origins)?;
         Ok(gatepost_identity::Settings {
             passwords,
             throttle: ThrottleSettings {
@@ -586,6 +531,7 @@ impl Written {
                 remembered_life: session.remembered_life.0,
                 access_life: session.access_life.0,
                 refresh_life: session.refresh_life.0,
+                refresh_overlap: session.refresh_overlap.0,
                 overlap: session.overlap.0,
                 on_reuse: match session.on_reuse {
                     WrittenOnReuse::End => OnReuse::End,
@@ -601,31 +547,11 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            rotating_gates: Vec::new(),
             terminals: ServedTerminals::default(),
             audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
             issuer: self.public_url.as_ref().map_or(gatepost_identity::Settings::default().issuer, |url| url.0.clone()),
         })
-    }
-}
-
-impl WrittenProvider {
-    fn issuers(&self, place: &str, origins: &Origins) -> Result<Vec<Issuer>, ConfigError> {
-        if self.issuers.is_empty() {
-            return Err(origins.complain(place, "a provider of kind token needs `issuers`"));
-        }
-        let read = |(index, written): (usize, &WrittenIssuer)| {
-            let place = format!("{place}.issuers[{index}]");
-            let file = written.keys.display();
-            let keys = std::fs::read_to_string(&written.keys)
-                .map_err(|error| origins.complain(&format!("{place}.keys"), &format!("{file} cannot be read: {error}")))?;
-            let issuer = Issuer::new(&written.issuer, written.audience.clone(), &keys, &written.algorithms);
-            let issuer = issuer.map_err(|fault| origins.complain(&place, &fault))?;
-            if issuer.has_shared_secret() {
-                closed_file(&written.keys).map_err(|fault| origins.complain(&format!("{place}.keys"), &fault))?;
-            }
-            Ok(issuer)
-        };
-        self.issuers.iter().enumerate().map(read).collect()
     }
 }
 

@@ -27,7 +27,7 @@ use gatepost_identity::reply::Outcome;
 use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::frame::{CloseCode, Frame, Outbox, Outgoing, Relayed, Upward};
 use gatepost_protocols::http::{Request, Response};
-use gatepost_protocols::mount::{Serve, Served, Talk};
+use gatepost_protocols::mount::{Parts, Serve, Served, Talk};
 use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
@@ -74,9 +74,26 @@ pub struct Arrived<'a> {
     pub peer: Peer,
 }
 
-/// One request, one response. `None`: the core went away under it.
+/// One request, one response, also where a gate finds several in it. `None`: the core went away under it.
 pub async fn exchange(world: &Arc<World>, arrived: Arrived<'_>, serve: Arc<dyn Serve>, request: Request) -> Option<Turn> {
-    let Arrived { gate, terminal, peer } = arrived;
+    let (requests, joining) = match serve.parts(request) {
+        Parts::One(request) => return one(world, &arrived, serve, request).await,
+        Parts::Several(requests, joining) => (requests, joining),
+    };
+    let mut responses = Vec::with_capacity(requests.len());
+    for request in requests {
+        let Turn { response, .. } = one(world, &arrived, Arc::clone(&serve), request).await?;
+        let goes_on = response.status.is_success();
+        responses.push(response);
+        if !goes_on {
+            break;
+        }
+    }
+    Some(Turn { response: joining(responses), attachment: None, connection: world.connection() })
+}
+
+async fn one(world: &Arc<World>, arrived: &Arrived<'_>, serve: Arc<dyn Serve>, request: Request) -> Option<Turn> {
+    let Arrived { gate, terminal, peer } = *arrived;
     let connection = world.connection();
     let upgrade = request.upgrade;
     let now = world.clock.now();

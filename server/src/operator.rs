@@ -226,6 +226,11 @@ pub enum Operation {
         /// The first letters of the key.
         prefix: String,
     },
+    /// Cancels all API keys of a user.
+    ApiKeyRevokeAll {
+        /// Name or address.
+        user: String,
+    },
     /// Adds a terminal.
     TerminalAdd {
         /// Its name.
@@ -573,6 +578,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
         }
         Operation::ApiKeyList { user } => Ok(admin.api_keys(&user).await?.iter().map(api_key).collect()),
         Operation::ApiKeyRevoke { user, prefix } => Ok(api_key(&admin.cancel_api_key(&user, &prefix).await?)),
+        Operation::ApiKeyRevokeAll { user } => Ok(json!({ "cancelled": admin.cancel_api_keys(&user).await? })),
         Operation::TerminalAdd { name, plan } => Ok(terminals::facts(&admin.add_terminal(&name, terminals::plan(&plan)?).await?)),
         Operation::TerminalList => Ok(admin.terminals().await?.iter().map(terminals::facts).collect()),
         Operation::TerminalShow { name } => Ok(terminals::facts(&admin.terminal(&name).await?)),

@@ -329,6 +329,7 @@ pub(crate) async fn serve(gate: &'static str, desk: Arc<Desk>, world: Arc<World>
     if !is_here(host) {
         tracing::warn!(setting, host, "{setting} is at {host}, and whoever is on the way reads its secret");
     }
+    let _looked_after = LookedAfter(Arc::clone(&desk));
     let mut failures: u32 = 0;
     let mut said = String::new();
     while !world.wheel.is_stopping() {
@@ -361,12 +362,27 @@ pub(crate) async fn serve(gate: &'static str, desk: Arc<Desk>, world: Arc<World>
         let turned_away = matches!(end.again, Again::After(_));
         while world.clock.instant() < until && !world.wheel.is_stopping() {
             tokio::time::sleep(LOOK.min(until.saturating_duration_since(world.clock.instant()))).await;
-            let now = service.secret_file.as_deref().map(read_secret);
-            if turned_away && changed(secret.as_ref().ok().and_then(Option::as_ref), now) {
+            let shown = secret.as_ref().ok().and_then(Option::as_ref).filter(|_| turned_away);
+            if let (Some(shown), Some(file)) = (shown, &service.secret_file)
+                && is_changed(shown, read_secret(file))
+            {
                 failures = 0;
                 break;
             }
         }
+    }
+}
+
+/// While this lives, somebody looks after a connection.
+struct LookedAfter(Arc<Desk>);
+
+impl Drop for LookedAfter {
+    fn drop(&mut self) {
+        // Broken off by a fault of ours, it is not begun again; peers are told that there is nothing, and do not wait.
+        if std::thread::panicking() {
+            tracing::error!("whoever looks after a shared connection broke off; it is over until the server is begun again");
+        }
+        self.0.lose();
     }
 }
 
@@ -377,11 +393,8 @@ fn is_here(host: &str) -> bool {
 }
 
 /// Whether another secret is to be had than the one that was turned away.
-fn changed(shown: Option<&Secret>, now: Option<Result<Secret, String>>) -> bool {
-    match (shown, now) {
-        (Some(shown), Some(Ok(now))) => !now.matches(shown.expose()),
-        _ => false,
-    }
+fn is_changed(shown: &Secret, now: Result<Secret, String>) -> bool {
+    now.is_ok_and(|now| !now.matches(shown.expose()))
 }
 
 /// One connection, from its opening to its end; and how long it lived, if it was of any use.
@@ -662,14 +675,10 @@ mod tests {
 
     #[test]
     fn a_secret_that_was_changed_is_another_one() {
-        let check = |shown: Option<&str>, now: Option<Result<&str, &str>>, expected| {
-            let now = now.map(|now| now.map(Secret::new).map_err(str::to_owned));
-            assert_eq!(changed(shown.map(Secret::new).as_ref(), now), expected);
-        };
-        check(Some("a"), Some(Ok("b")), true);
-        check(Some("a"), Some(Ok("a")), false);
-        check(Some("a"), Some(Err("gone")), false);
-        check(None, None, false);
+        let shown = Secret::new("a");
+        assert!(is_changed(&shown, Ok(Secret::new("b"))));
+        assert!(!is_changed(&shown, Ok(Secret::new("a"))));
+        assert!(!is_changed(&shown, Err("it is gone".to_owned())));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::{SystemEntropy, Timestamp, system_instant, system_now};
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
 use gatepost_identity::credential::Credential;
+use gatepost_identity::family::Family;
 use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::live::Attachment;
 use gatepost_identity::password::PasswordSettings;
@@ -113,12 +114,17 @@ handed_on! {
         revoke(token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> ();
         is_revoked(token: &TokenHash) -> bool;
         revoke_signed(token: TokenHash, until: Timestamp, audit: AuditEntry) -> ();
+        put_family(family: Family, was: Option<i64>, cut_off: Timestamp) -> Written;
+        family(id: &TokenHash) -> Option<Family>;
+        end_family(id: TokenHash, audit: AuditEntry) -> ();
         reserve(name: &'static str, count: u64) -> u64;
         forget(now: Timestamp, ended: Timestamp) -> ();
         add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
+        api_key_marks(limit: usize) -> Vec<[u8; 4]>;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;
         cancel_api_key(hash: TokenHash, at: Timestamp, audit: AuditEntry) -> ();
+        cancel_api_keys(of: AccountId, at: Timestamp, audit: AuditEntry) -> usize;
         terminals() -> Vec<StoredTerminal>;
         add_terminal(terminal: StoredTerminal, audit: AuditEntry) -> Placed;
         change_terminal(terminal: StoredTerminal, audit: AuditEntry) -> Written;
@@ -530,6 +536,90 @@ async fn a_token_signed_while_its_account_was_cut_off_is_not_good() {
     assert!(store.has_happened());
     let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
     assert_eq!(core.request(vec![token], Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_token_dated_before_its_account_was_read_is_not_good_after_a_cut_off_meanwhile() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let pair = core.sign_in(Binding::TokenCookies).await.unwrap();
+    let refresh = || vec![Credential::Refresh(pair.tokens[1].secret.clone())];
+    core.request(refresh(), Verb::WhoAmI).await.unwrap();
+    let identity = core.identity.clone();
+    // The account was read to be signed for, and it takes a while until that is heard of.
+    store.after("account", async move {
+        identity.admin(OPERATOR).end_sessions_of("ann").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+    });
+    let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding: Binding::Request, spelling: None };
+    let granted = core.request(refresh(), Verb::Issue { kinds: vec![TokenKind::Access], request }).await.unwrap();
+    assert!(store.has_happened());
+    let token = Credential::Token { any_of: vec![granted.tokens[0].secret.clone()], kind: TokenKind::Access };
+    assert_eq!(core.request(vec![token], Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_token_through_a_client_that_was_disabled_while_it_was_read_is_not_good() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let token = core.access_token().await;
+    let shown = || {
+        let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+        [vec![app], again(&token)].into_iter().flatten().collect::<Vec<_>>()
+    };
+    let identity = core.identity.clone();
+    store.after("client", async move {
+        identity.admin(OPERATOR).set_client_status("app", Status::Disabled).await.unwrap();
+    });
+    for _ in 0..3 {
+        assert_eq!(core.request(shown(), Verb::WhoAmI).await.err(), Some(Refusal::AccountUnavailable));
+    }
+    assert!(store.has_happened());
+    let identity = core.identity.clone();
+    identity.admin(OPERATOR).set_client_status("app", Status::Active).await.unwrap();
+    core.request(shown(), Verb::WhoAmI).await.unwrap();
+    let asked = store.asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        core.request(shown(), Verb::WhoAmI).await.unwrap();
+    }
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+}
+
+#[tokio::test]
+async fn texts_that_are_no_keys_ask_nothing_of_the_store_and_a_key_is_good_as_soon_as_it_is_made() {
+    let store = Arc::new(Interrupted::default());
+    let core = Core::with_ann(&store).await;
+    let shown = |text: &Secret| vec![Credential::ApiKey(text.clone())];
+    let (_, first) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+    // One more is made while memory reads which there are.
+    let (made, identity) = (Arc::new(Mutex::new(None)), core.identity.clone());
+    let told = Arc::clone(&made);
+    store.after("api_key_marks", async move {
+        tokio::spawn(async move {
+            let (_, text) = identity.admin(OPERATOR).add_api_key("ann", "test", None).await.unwrap();
+            *told.lock().unwrap() = Some(text);
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    });
+    core.request(shown(&first), Verb::WhoAmI).await.unwrap();
+    assert!(store.has_happened());
+    let asked = store.asked.load(Ordering::Relaxed);
+    for number in 0..90 {
+        let refused = core.request(shown(&Secret::new(format!("guess {number}"))), Verb::WhoAmI).await.err();
+        assert_eq!(refused, Some(Refusal::InvalidCredentials));
+    }
+    assert!(store.asked.load(Ordering::Relaxed) - asked <= 5, "{}", store.asked.load(Ordering::Relaxed) - asked);
+    while made.lock().unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let second = made.lock().unwrap().take().unwrap();
+    core.request(shown(&second), Verb::WhoAmI).await.unwrap();
+    for _ in 0..10 {
+        let (key, text) = core.identity.admin(OPERATOR).add_api_key("ann", "live", None).await.unwrap();
+        core.request(shown(&text), Verb::WhoAmI).await.unwrap();
+        core.identity.admin(OPERATOR).cancel_api_key("ann", &key.prefix).await.unwrap();
+        assert_eq!(core.request(shown(&text), Verb::WhoAmI).await.err(), Some(Refusal::Revoked));
+    }
 }
 
 #[tokio::test]

@@ -3,23 +3,29 @@
 //!
 //! One lock is one transaction. A verb looks first and changes then, so that nothing is left half done.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod state;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
-use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
+use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::family::{Family, MOST_FAMILIES};
 use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
-use gatepost_identity::session::{Ended, Session, SessionId};
+use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
     Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store, StoreError,
-    StoredSession, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
+    StoredSession, StoredTerminal, Token, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
+
+use self::state::{State, twice};
 
 /// The lines of the feed that are kept, as in SQLite's.
 const FEED: usize = 10_000;
@@ -28,190 +34,10 @@ const FEED: usize = 10_000;
 #[derive(Default)]
 pub struct Memory(Mutex<State>);
 
-#[derive(Default)]
-struct State {
-    secrets: BTreeMap<&'static str, [u8; 32]>,
-    signing_keys: Vec<SigningKey>,
-    last_key: u64,
-    counters: BTreeMap<&'static str, u64>,
-    accounts: BTreeMap<AccountId, Account>,
-    clients: BTreeMap<ClientId, Client>,
-    sessions: BTreeMap<SessionId, Session>,
-    tokens: BTreeMap<TokenHash, Token>,
-    grants: BTreeMap<TokenHash, Grant>,
-    revoked: BTreeMap<TokenHash, Timestamp>,
-    api_keys: BTreeMap<TokenHash, ApiKey>,
-    terminals: BTreeMap<TerminalName, StoredTerminal>,
-    feed: VecDeque<(u64, Change)>,
-    audit: Vec<AuditRow>,
-    throttle: BTreeMap<u32, ThrottleRow>,
-}
-
 impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl State {
-    fn account_named(&self, key: &NameKey) -> Option<&Account> {
-        self.accounts.values().find(|account| has_key(account, key))
-    }
-
-    /// As SQLite's: the name before the address, and both before the public id.
-    fn taken(&self, account: &Account) -> Option<&'static str> {
-        let others = || self.accounts.values().filter(|other| other.id != account.id);
-        let named = |key: &NameKey| others().any(|other| has_key(other, key));
-        if named(&account.name.key()) {
-            Some("name")
-        } else if account.email.as_ref().is_some_and(|email| named(&email.key())) {
-            Some("email")
-        } else if others().any(|other| other.subject == account.subject) {
-            Some("id")
-        } else {
-            None
-        }
-    }
-
-    fn as_decided(&self, session: &Session, account_version: Option<u64>, client_version: u64) -> Written {
-        let of_account = match (session.account, account_version) {
-            (None, None) => Written::Done,
-            (Some(id), Some(version)) => {
-                self.accounts.get(&id).map_or(Written::Stale, |account| still_as_decided(account.status, account.version, version))
-            }
-            _ => Written::Stale,
-        };
-        match (of_account, self.clients.get(&session.client)) {
-            (Written::Done, Some(client)) => still_as_decided(client.status, client.version, client_version),
-            _ => Written::Stale,
-        }
-    }
-
-    fn end(&mut self, which: &Which, reason: Reason, at: Timestamp) -> Vec<Session> {
-        let these = |session: &Session| match which {
-            Which::Session(id) => session.id == *id,
-            Which::Account(id) => session.account == Some(*id),
-            Which::Client(id) => session.client == *id,
-            Which::UsedBefore(moment) => session.used_at <= *moment,
-            Which::ExpiredBefore(moment) => session.expires_at.is_some_and(|end| end <= *moment),
-        };
-        self.grants.retain(|_, grant| {
-            let to_come = match which {
-                Which::Account(id) => grant.account == *id,
-                Which::Client(id) => grant.client == *id,
-                Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => false,
-            };
-            grant.redeemed.is_some() || !to_come
-        });
-        if let Which::Account(id) = which {
-            self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(at, account.cut_off));
-        }
-        let ended: Vec<Session> =
-            self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
-        for session in &ended {
-            self.sessions.entry(session.id).and_modify(|session| session.ended = Some(Ended { at, reason }));
-            self.tokens.retain(|_, token| token.session != session.id);
-            self.tell(Change::SessionEnded(session.id, reason));
-        }
-        ended
-    }
-
-    fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
-        let ended = self.end(which, reason, at);
-        if let Which::Account(id) = which {
-            self.tell(Change::Account(*id));
-        }
-        for session in &ended {
-            self.append(AuditEntry {
-                session: Some(session.id),
-                account: session.account,
-                client: Some(session.client.clone()),
-                ..audit.clone()
-            });
-        }
-        ended.len()
-    }
-
-    fn begin(&mut self, new: NewSession) -> Result<Written, StoreError> {
-        let session = new.session;
-        if self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
-            return Ok(Written::Stale);
-        }
-        if self.sessions.contains_key(&session.id) {
-            return Err(twice("session"));
-        }
-        if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
-            return Err(twice("token"));
-        }
-        if let Some((replaced, audit)) = new.replaces {
-            self.end_with_audit(&Which::Session(replaced), Reason::Displaced, session.started_at, &audit);
-        }
-        if let (Some(password), Some(id)) = (new.rehashed, session.account) {
-            self.accounts.entry(id).and_modify(|account| account.password = Some(password));
-        }
-        if let Some(secret) = new.rehashed_secret {
-            self.clients.entry(session.client.clone()).and_modify(|client| client.secret = Some(secret));
-        }
-        if let Some(token) = new.token {
-            self.tokens.insert(token.hash, token);
-        }
-        self.sessions.insert(session.id, session);
-        self.append(new.audit);
-        Ok(Written::Done)
-    }
-
-    fn put_key(&mut self, key: SigningKey) -> u64 {
-        self.last_key += 1;
-        let number = self.last_key;
-        self.signing_keys.push(SigningKey { number, ..key });
-        self.tell(Change::Keys);
-        number
-    }
-
-    fn cancel(&mut self, hash: &TokenHash, at: Timestamp) {
-        self.api_keys.entry(*hash).and_modify(|key| {
-            key.cancelled_at.get_or_insert(at);
-        });
-        self.tell(Change::Revoked(*hash));
-    }
-
-    fn tell(&mut self, change: Change) {
-        let number = self.feed_end() + 1;
-        self.feed.push_back((number, change));
-    }
-
-    fn feed_end(&self) -> u64 {
-        self.feed.back().map_or(0, |(number, _)| *number)
-    }
-
-    fn append(&mut self, entry: AuditEntry) {
-        let (number, previous) = self.audit.last().map_or((1, [0; 32]), |last| (last.number + 1, last.hash));
-        let hash = chain(number, 0, &entry, &previous);
-        self.audit.push(AuditRow {
-            number,
-            node: 0,
-            at: entry.at,
-            action: entry.action.to_owned(),
-            outcome: entry.outcome.to_owned(),
-            gate: entry.gate,
-            account: entry.account,
-            client: entry.client,
-            session: entry.session,
-            count: entry.count,
-            name: entry.name,
-            source: entry.source,
-            previous,
-            hash,
-        });
-    }
-}
-
-fn has_key(account: &Account, key: &NameKey) -> bool {
-    account.name.key() == *key || account.email.as_ref().is_some_and(|email| email.key() == *key)
-}
-
-fn twice(what: &str) -> StoreError {
-    StoreError(format!("there is such a {what} already"))
 }
 
 #[async_trait]
@@ -309,6 +135,7 @@ impl Store for Memory {
         state.end(&Which::Account(id), Reason::Revoked, audit.at);
         state.accounts.remove(&id);
         state.api_keys.retain(|_, key| key.account != id);
+        state.families.retain(|_, family| family.account != id);
         state.tell(Change::Account(id));
         state.append(audit);
         Ok(Written::Done)
@@ -499,6 +326,34 @@ impl Store for Memory {
         Ok(())
     }
 
+    async fn put_family(&self, family: Family, was: Option<i64>, cut_off: Timestamp) -> Result<Written, StoreError> {
+        let mut state = self.state();
+        let stored = state.families.get(&family.id).map(|stored| stored.current);
+        if state.accounts.get(&family.account).is_none_or(|account| account.cut_off != cut_off) || stored != was {
+            return Ok(Written::Stale);
+        }
+        let of_account = |other: &&Family| other.account == family.account && other.id != family.id;
+        let mut others: Vec<_> = state.families.values().filter(of_account).map(|other| (other.issued_at, other.id)).collect();
+        others.sort_unstable();
+        let surplus = (others.len() + 1).saturating_sub(MOST_FAMILIES);
+        others.iter().take(surplus).for_each(|(_, id)| state.end_family(id));
+        state.families.insert(family.id, family);
+        Ok(Written::Done)
+    }
+
+    async fn family(&self, id: &TokenHash) -> Result<Option<Family>, StoreError> {
+        Ok(self.state().families.get(id).cloned())
+    }
+
+    async fn end_family(&self, id: TokenHash, audit: AuditEntry) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.families.contains_key(&id) {
+            state.end_family(&id);
+            state.append(audit);
+        }
+        Ok(())
+    }
+
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError> {
         let mut state = self.state();
         let next = state.counters.entry(name).or_insert(1);
@@ -512,6 +367,7 @@ impl Store for Memory {
         state.signing_keys.retain(|key| key.retired.is_none_or(|retired| retired.until >= now));
         state.revoked.retain(|_, until| *until >= now);
         state.tokens.retain(|_, token| token.expires_at >= now);
+        state.families.retain(|_, family| family.expires_at >= now);
         state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
         state
             .api_keys
@@ -542,9 +398,23 @@ impl Store for Memory {
             return Ok(KeysWritten::Full);
         }
         replaced.iter().for_each(|hash| state.cancel(hash, new.at));
-        state.api_keys.extend(new.keys.into_iter().map(|key| (key.hash, key)));
+        for key in new.keys {
+            state.tell(Change::ApiKeyMade(key.hash));
+            state.api_keys.insert(key.hash, key);
+        }
+        let cancelled = state.api_keys.values().filter(|key| key.account == new.account);
+        let mut cancelled: Vec<_> = cancelled.filter_map(|key| Some((Reverse(key.cancelled_at?), key.hash))).collect();
+        cancelled.sort_unstable();
+        for (_, hash) in cancelled.into_iter().skip(MOST_API_KEYS) {
+            state.api_keys.remove(&hash);
+        }
         state.append(audit);
         Ok(KeysWritten::Done)
+    }
+
+    async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
+        let mark = |[a, b, c, d, ..]: &TokenHash| [*a, *b, *c, *d];
+        Ok(self.state().api_keys.keys().take(limit).map(mark).collect())
     }
 
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
@@ -553,7 +423,7 @@ impl Store for Memory {
 
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
         let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account == of).cloned().collect();
-        keys.sort_by_key(|key| (key.cancelled_at.is_some(), std::cmp::Reverse(key.created_at), key.hash));
+        keys.sort_by_key(|key| (key.cancelled_at.is_some(), Reverse(key.created_at), key.hash));
         keys.truncate(1000);
         Ok(keys)
     }
@@ -563,6 +433,15 @@ impl Store for Memory {
         state.cancel(&hash, at);
         state.append(audit);
         Ok(())
+    }
+
+    async fn cancel_api_keys(&self, of: AccountId, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError> {
+        let mut state = self.state();
+        let stand = state.api_keys.values().filter(|key| key.account == of && key.cancelled_at.is_none());
+        let stand: Vec<TokenHash> = stand.map(|key| key.hash).collect();
+        stand.iter().for_each(|hash| state.cancel(hash, at));
+        state.append(audit);
+        Ok(stand.len())
     }
 
     async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError> {

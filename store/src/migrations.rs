@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_api_keys.sql"),
     include_str!("../migrations/0008_keys.sql"),
     include_str!("../migrations/0009_terminals.sql"),
+    include_str!("../migrations/0010_families.sql"),
 ];
 
 /// What stands between a file and the present schema.

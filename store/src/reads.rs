@@ -6,6 +6,7 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::family::Family;
 use gatepost_identity::keyring::SigningKey;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{Change, Grant, Page, StoredSession, StoredTerminal, TokenHash};
@@ -66,6 +67,15 @@ pub(crate) fn clients(connection: &Connection, page: &Page<ClientId>) -> Result<
 
 pub(crate) fn grant(connection: &Connection, hash: &TokenHash) -> Result<Option<Grant>, Failure> {
     one(connection, &format!("SELECT {} FROM grants WHERE hash = ?1", rows::GRANT), [hash], rows::grant)
+}
+
+pub(crate) fn family(connection: &Connection, id: &TokenHash) -> Result<Option<Family>, Failure> {
+    one(connection, &format!("SELECT {} FROM families WHERE id = ?1", rows::FAMILY), [id], rows::family)
+}
+
+pub(crate) fn api_key_marks(connection: &Connection, limit: usize) -> Result<Vec<[u8; 4]>, Failure> {
+    let mut statement = connection.prepare_cached("SELECT substr(hash, 1, 4) FROM api_keys LIMIT ?1")?;
+    Ok(statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 pub(crate) fn api_key(connection: &Connection, hash: &TokenHash) -> Result<Option<ApiKey>, Failure> {

@@ -9,6 +9,7 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Ri
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::family::Family;
 use gatepost_identity::keyring::{KeyAlgorithm, Purpose, Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
@@ -220,6 +221,23 @@ pub(crate) fn api_key(row: &Row<'_>) -> Result<ApiKey, Failure> {
     })
 }
 
+/// The columns of [`family`].
+pub(crate) const FAMILY: &str = "id, account, adopted, current, issued_at, previous, superseded_at, expires_at";
+
+pub(crate) fn family(row: &Row<'_>) -> Result<Family, Failure> {
+    let cells = Cells { table: "families", row };
+    let previous: Option<i64> = cells.cell(5)?;
+    Ok(Family {
+        id: cells.cell(0)?,
+        account: AccountId(cells.uuid(1)?),
+        adopted: cells.cell(2)?,
+        current: cells.cell(3)?,
+        issued_at: cells.at(4)?,
+        previous: previous.zip(cells.at_or_never(6)?),
+        expires_at: cells.at(7)?,
+    })
+}
+
 /// The columns of [`terminal`].
 pub(crate) const TERMINAL: &str = "name, plan, administrator, administrator_secret, user, user_secret, version";
 
@@ -267,6 +285,7 @@ pub(crate) fn change_cells(change: &Change) -> (&'static str, Value, Value) {
         Change::Account(id) => ("account", blob(id.0), Value::Null),
         Change::Keys => ("keys", Value::Integer(0), Value::Null),
         Change::Revoked(hash) => ("revoked", Value::Blob(hash.to_vec()), Value::Null),
+        Change::ApiKeyMade(hash) => ("api_key", Value::Blob(hash.to_vec()), Value::Null),
         Change::Client(id) => ("client", Value::Text(id.as_str().to_owned()), Value::Null),
     }
 }
@@ -287,6 +306,7 @@ pub(crate) fn change(row: &Row<'_>) -> Result<(u64, Change), Failure> {
         "account" => Change::Account(AccountId(cells.uuid(2)?)),
         "keys" => Change::Keys,
         "revoked" => Change::Revoked(cells.cell(2)?),
+        "api_key" => Change::ApiKeyMade(cells.cell(2)?),
         "client" => Change::Client(cells.parsed(2, client_id)?),
         _ => return Err(cells.bad(format!("{kind:?} is not a kind of change"))),
     };

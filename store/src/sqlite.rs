@@ -14,6 +14,7 @@ use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::Timestamp;
+use gatepost_identity::family::Family;
 use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
@@ -300,6 +301,19 @@ impl Store for Sqlite {
         self.write(move |connection| writes::keys::revoke_signed(connection, &token, until, &audit)).await
     }
 
+    async fn put_family(&self, family: Family, was: Option<i64>, cut_off: Timestamp) -> Result<Written, StoreError> {
+        self.write(move |connection| writes::families::put_family(connection, &family, was, cut_off)).await
+    }
+
+    async fn family(&self, id: &TokenHash) -> Result<Option<Family>, StoreError> {
+        let id = *id;
+        self.read(move |connection| reads::family(connection, &id)).await
+    }
+
+    async fn end_family(&self, id: TokenHash, audit: AuditEntry) -> Result<(), StoreError> {
+        self.write(move |connection| writes::families::end_family(connection, &id, &audit)).await
+    }
+
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError> {
         self.write(move |connection| writes::keys::reserve(connection, name, count)).await
     }
@@ -310,6 +324,10 @@ impl Store for Sqlite {
 
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {
         self.write(move |connection| writes::keys::add_api_keys(connection, &new, &audit)).await
+    }
+
+    async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
+        self.read(move |connection| reads::api_key_marks(connection, limit)).await
     }
 
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
@@ -323,6 +341,10 @@ impl Store for Sqlite {
 
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
         self.write(move |connection| writes::keys::cancel_api_key(connection, &hash, at, &audit)).await
+    }
+
+    async fn cancel_api_keys(&self, of: AccountId, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError> {
+        self.write(move |connection| writes::keys::cancel_api_keys(connection, of, at, &audit)).await
     }
 
     async fn terminals(&self) -> Result<Vec<StoredTerminal>, StoreError> {

@@ -4,12 +4,13 @@
 //! A verb looks first and writes then. What it was decided by (versions, tokens, names that are free) is read in the same
 //! transaction as the write, so that nothing comes in between.
 
+pub(crate) mod families;
 pub(crate) mod keys;
 pub(crate) mod terminals;
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
 use gatepost_identity::audit::{AuditEntry, chain};
-use gatepost_identity::clock::Timestamp;
+use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
@@ -452,6 +453,7 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
     ended.sort_unstable_by_key(|session| session.id);
     if let Which::Account(account) = which {
         cut_off(connection, *account, at)?;
+        run(connection, "DELETE FROM families WHERE account = ?1", [account.0.into_bytes()])?;
     }
     for session in &ended {
         let id = session.id.0.into_bytes();
@@ -463,18 +465,20 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
     Ok(ended)
 }
 
-/// Moves the account's cut-off, if it is still there.
+/// Moves the account's cut-off, if it is still there. The moment is the one at which this is written: between it and the one that
+/// was asked for, which is earlier, tokens may have been signed by what stood before.
 fn cut_off(connection: &Connection, account: AccountId, at: Timestamp) -> Result<(), Failure> {
     let id = account.0.into_bytes();
     let was: Option<i64> =
         connection.prepare_cached("SELECT cut_off FROM accounts WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
     let Some(was) = was else { return Ok(()) };
-    let now = cut_off_after(at, Timestamp::from_millis(was));
+    let now = cut_off_after(at.max(system_now()), Timestamp::from_millis(was));
     run(connection, "UPDATE accounts SET cut_off = ?2 WHERE id = ?1", params![id, now.millis()])
 }
 
 pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) -> Result<(), Failure> {
     run(connection, "DELETE FROM tokens WHERE expires_at < ?1", [now.millis()])?;
+    run(connection, "DELETE FROM families WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
     let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";

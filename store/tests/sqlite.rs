@@ -40,6 +40,7 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 /// What the kept files hold, and every later one shall.
 mod kept {
     use gatepost_identity::api_key::ApiKey;
+    use gatepost_identity::family::Family;
     use gatepost_identity::secret::Secret;
     use gatepost_identity::store::{KeysWritten, NewApiKeys, Redeemed, StoredTerminal};
     use gatepost_identity::terminal::{Guard, Plan, TerminalName};
@@ -192,6 +193,27 @@ mod kept {
         assert!(matches!(user, Guard::Pin(pin) if pin.matches(b"K7M2QX")));
     }
 
+    /// From schema 10 on.
+    pub(super) fn family() -> Family {
+        Family {
+            id: hash(3),
+            account: account_id(2),
+            adopted: true,
+            current: -4,
+            issued_at: at(20),
+            previous: Some((0, at(21))),
+            expires_at: at(900),
+        }
+    }
+
+    pub(super) async fn write_family(store: &Sqlite) {
+        assert_eq!(store.put_family(family(), None, with_rights().cut_off).await, Ok(Written::Done));
+    }
+
+    pub(super) async fn check_family(store: &Sqlite) {
+        assert_eq!(store.family(&hash(3)).await, Ok(Some(family())));
+    }
+
     pub(super) async fn check_api_key(store: &Sqlite) {
         assert_eq!(store.api_key(&hash(1)).await, Ok(Some(api_key())));
     }
@@ -318,8 +340,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 9 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 9; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 10 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 10; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -608,6 +630,21 @@ async fn the_kept_file_of_schema_9_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_10_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(10), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    kept::check_terminal(&running.store).await;
+    kept::check_family(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -621,6 +658,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write_cookie(&running.store).await;
     kept::write_api_key(&running.store).await;
     kept::write_terminal(&running.store).await;
+    kept::write_family(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -634,6 +672,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0007_api_keys.sql"),
         include_str!("../migrations/0008_keys.sql"),
         include_str!("../migrations/0009_terminals.sql"),
+        include_str!("../migrations/0010_families.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

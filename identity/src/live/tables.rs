@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::attachment::Mailbox;
 use super::known::KnownTable;
+use super::marks::Marks;
 use super::{Anew, Found, Lent};
 use crate::account::{Account, AccountId, Client, ClientId};
 use crate::clock::Timestamp;
@@ -25,7 +26,11 @@ pub(super) struct Tables {
     pub(super) accounts: HashMap<AccountId, (Arc<Account>, usize)>,
     /// What speaks for accounts without a session.
     pub(super) known: KnownTable,
+    /// Which texts may be API keys.
+    pub(super) marks: Marks,
     pub(super) clients: HashMap<ClientId, (Arc<Client>, usize)>,
+    /// The clients that signed tokens come through, with or without a session.
+    pub(super) kept_clients: HashMap<ClientId, Arc<Client>>,
     pub(super) attachments: HashMap<ConnectionId, Box<Entry>>,
     pub(super) expiries: BTreeSet<(Timestamp, ConnectionId)>,
     pub(super) last_number: u64,

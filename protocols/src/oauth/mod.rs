@@ -23,6 +23,7 @@ pub const GATE: Gate = Gate {
     spell: None,
     scopes: |section| section.read::<Settings>().map(|Settings {}| Vec::new()),
     mounts: |section, _| section.read::<Settings>().map(|Settings {}| vec![Mount::new("/.well-known/jwks.json", Keys)]),
+    rotates_refresh: |_| Ok(false),
     knows_tls: true,
     own: |_| Ok(None),
 };

@@ -17,6 +17,9 @@ use crate::servicestack::settings::Provider;
 const NOBODYS_PICTURE: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Cpath \
                                fill='%23789' d='M16 6a6 6 0 1 1 0 12 6 6 0 0 1 0-12zM4 29a12 9 0 0 1 24 0z'/%3E%3C/svg%3E";
 
+/// Whom clients take for whoever shows the operator's secret: an id that no account has, and a name.
+const OPERATOR: (&str, &str) = ("0", "Admin");
+
 /// What a login has asked for.
 pub(super) struct Login {
     /// The name as it was typed.
@@ -72,6 +75,8 @@ pub(super) struct Speaks {
     pub(super) shown: Option<String>,
     /// Whether a provider was named.
     pub(super) named: bool,
+    /// Whether that is the one of tokens, and it was shown none by its own member.
+    pub(super) of_tokens_alone: bool,
     /// Whether tokens go into cookies.
     pub(super) in_cookies: bool,
     /// Whether tokens that were made are theirs to have.
@@ -139,13 +144,14 @@ pub(super) fn ended(mut envelope: Envelope) -> Response {
     envelope.answer_or_go(target, &AuthenticateResponse::default().dto())
 }
 
-/// An access token was made of a refresh token.
+/// An access token was made of a refresh token, and that got a successor where they rotate.
 pub(super) fn refreshed(now: Timestamp, tokens: Vec<IssuedToken>, in_cookies: bool, mut envelope: Envelope) -> Response {
     let mut dto = GetAccessTokenResponse::default();
     for token in tokens {
-        match in_cookies {
-            true => keep(now, &token, &mut envelope),
-            false => dto.access_token = Some(token.secret),
+        match (in_cookies, &token.kind) {
+            (true, _) => keep(now, &token, &mut envelope),
+            (false, TokenKind::Refresh) => dto.refresh_token = Some(token.secret),
+            (false, _) => dto.access_token = Some(token.secret),
         }
     }
     envelope.answer(&dto.dto())
@@ -187,6 +193,18 @@ fn is_uuid(text: &str) -> bool {
 /// What an answer says of somebody.
 fn described(principal: &Principal) -> AuthenticateResponse {
     let account = principal.account.as_deref();
+    if principal.method == Method::OperatorSecret {
+        let (nobody, name) = OPERATOR;
+        return AuthenticateResponse {
+            user_id: Some(nobody.to_owned()),
+            user_name: Some(name.to_owned()),
+            display_name: Some(name.to_owned()),
+            profile_url: Some(NOBODYS_PICTURE.to_owned()),
+            roles: Some(principal.rights.roles.clone()),
+            permissions: Some(principal.rights.permissions.clone()),
+            ..AuthenticateResponse::default()
+        };
+    }
     let full_name = |first: &Option<String>, last: &Option<String>| {
         let parts: Vec<&str> = [first, last].into_iter().filter_map(|part| part.as_deref()).collect();
         Some(parts.join(" ")).filter(|name| !name.is_empty())

@@ -1,7 +1,8 @@
 //! Who speaks, as a request shows it: in what order its proofs count, and how each is told that it is no good.
 //!
 //! ```text
-//! a session's own field > a token or key in the body > the header field > token cookies > the session's cookie
+//! the operator's secret > a session's own field > a token or key in a field, where that is on > in the body > the header field
+//!   > token cookies > the session's cookie
 //! ```
 //!
 //! What a browser has kept counts only where nothing else was shown, since it comes along unasked. A session named by a field
@@ -25,6 +26,8 @@ use crate::servicestack::settings::{Provider, Settings};
 pub(super) enum Proof {
     /// The client that logins come through.
     Client,
+    /// The operator's own secret.
+    Operator,
     /// A name and a password in the header field.
     Basic,
     /// A key in the place of a name.
@@ -57,6 +60,13 @@ impl Shown {
         shown.push(Proof::Client, Credential::Client { id: Some(settings.client.clone()), secret: None });
         let has = |provider| settings.has(provider);
         let mut broken = false;
+        if let Some(token) = carried.field_token.as_ref().filter(|_| has(Provider::Jwt)) {
+            shown.push(Proof::Access, access(token.clone()));
+        }
+        if let Some(key) = carried.field_key.as_ref().filter(|_| has(Provider::ApiKey)) {
+            // A key by its own name is known to be meant for one.
+            shown.push(Proof::NamedKey, Credential::ApiKey(key.clone()));
+        }
         if let Some(token) = &carried.bearer_token {
             shown.push_bearer(settings, token);
         }
@@ -65,17 +75,17 @@ impl Shown {
                 shown.push(Proof::Basic, Credential::Password { name: name.clone(), password: password.clone() });
             }
             Authorization::Key(key) if has(Provider::ApiKey) => shown.push(Proof::NamedKey, Credential::ApiKey(key.clone())),
-            Authorization::Bearer(token) if shown.proofs.len() == 1 => shown.push_bearer(settings, token),
+            Authorization::Bearer(token) => shown.push_bearer(settings, token),
             Authorization::Broken => broken = true,
-            Authorization::Basic(..) | Authorization::Key(_) | Authorization::Bearer(_) | Authorization::Nothing => {}
+            Authorization::Basic(..) | Authorization::Key(_) | Authorization::Nothing => {}
         }
         if shown.proofs.len() == 1 && has(Provider::Jwt) {
-            let kept = |text: &str| Secret::new(text);
             if let Some(token) = brought.access() {
-                shown.push(Proof::AccessCookie, access(kept(token)));
+                shown.push(Proof::AccessCookie, kept(token, TokenKind::Access));
             }
-            if let Some(token) = carried.refresh_token.clone().or_else(|| brought.refresh().map(kept)) {
-                shown.push(Proof::Refresh, Credential::Refresh(token));
+            let refresh = carried.refresh_token.clone().map(Credential::Refresh);
+            if let Some(token) = refresh.or_else(|| brought.refresh().map(|token| kept(token, TokenKind::Refresh))) {
+                shown.push(Proof::Refresh, token);
             }
         }
         if let Some(session) = brought.session() {
@@ -84,6 +94,10 @@ impl Shown {
             shown.proofs.insert(place, Proof::Session);
             shown.credentials.insert(place, Credential::Cookie(Secret::new(session)));
         }
+        if let Some(secret) = &carried.operator_secret {
+            shown.proofs.insert(1, Proof::Operator);
+            shown.credentials.insert(1, Credential::OperatorSecret(secret.clone()));
+        }
         (shown, broken)
     }
 
@@ -91,6 +105,7 @@ impl Shown {
     pub(super) fn access(&self) -> Option<Secret> {
         self.credentials.iter().find_map(|credential| match credential {
             Credential::Token { any_of, kind: TokenKind::Access } => any_of.first().cloned(),
+            Credential::Kept { token, kind: TokenKind::Access } => Some(token.clone()),
             _ => None,
         })
     }
@@ -126,6 +141,11 @@ fn is_secret(proof: Proof) -> bool {
     matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey)
 }
 
+/// A token that a browser has kept.
+pub(super) fn kept(token: &str, kind: TokenKind) -> Credential {
+    Credential::Kept { token: Secret::new(token), kind }
+}
+
 fn access(token: Secret) -> Credential {
     Credential::Token { any_of: vec![token], kind: TokenKind::Access }
 }
@@ -151,6 +171,7 @@ pub(super) fn stale(proofs: &[Proof], caller: &Caller) -> impl Iterator<Item = P
 fn said(proof: Proof, refusal: &Refusal) -> Option<Failure<'static>> {
     Some(match (proof, refusal) {
         (Proof::Client | Proof::Session, _) => return None,
+        (Proof::Operator, Refusal::InvalidCredentials) => return None,
         // It may be meant for another provider.
         (Proof::BearerKey | Proof::Access | Proof::AccessCookie | Proof::Refresh, Refusal::InvalidCredentials) => return None,
         (Proof::Refresh, refusal) if refusal.is_about_the_proof() => return None,

@@ -40,6 +40,8 @@ struct Claims<'a> {
     #[serde(flatten)]
     person: Option<Person<'a>>,
     jti: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +70,8 @@ pub(super) struct Common<'a> {
     pub(super) number: i64,
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
+    /// What it rests on, in the core's words.
+    pub(super) basis: Option<&'a str>,
 }
 
 /// The claims of an access token.
@@ -106,6 +110,7 @@ fn written(common: &Common<'_>, iss: Option<&'static str>, person: Option<Person
         },
         person,
         jti: common.number,
+        grant_id: common.basis,
     };
     // Texts, numbers and lists of texts are always JSON.
     serde_json::to_vec(&claims).unwrap_or_default()
@@ -151,8 +156,14 @@ mod tests {
     fn told(kind: fn(&Common<'_>) -> Vec<u8>, principal: &Principal, audience: &[&str], number: i64) -> String {
         let audience: Vec<String> = audience.iter().map(|name| (*name).to_owned()).collect();
         let at = Timestamp::from_millis;
-        let common =
-            Common { principal, audience: &audience, number, issued_at: at(1_700_000_000_000), expires_at: at(1_701_209_600_000) };
+        let common = Common {
+            principal,
+            audience: &audience,
+            number,
+            issued_at: at(1_700_000_000_000),
+            expires_at: at(1_701_209_600_000),
+            basis: None,
+        };
         String::from_utf8(kind(&common)).expect("text")
     }
 

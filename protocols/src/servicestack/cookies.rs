@@ -94,6 +94,11 @@ impl Brought {
         self.refresh.as_deref()
     }
 
+    /// As if it had brought no refresh token in a cookie.
+    pub(super) fn forget_refresh(&mut self) {
+        self.refresh = None;
+    }
+
     /// Every id that it has.
     pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         [&self.temporary, &self.permanent].into_iter().filter_map(|id| id.as_deref())
@@ -204,6 +209,11 @@ impl Jar {
         for name in [TEMPORARY, PERMANENT, USER] {
             self.put(name, Kept::Deleted);
         }
+    }
+
+    /// Nothing comes out any more.
+    pub(super) fn close(&mut self) {
+        self.lid = Lid::Closed;
     }
 
     fn put(&mut self, name: &'static str, kept: Kept) {

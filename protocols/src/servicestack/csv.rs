@@ -13,6 +13,18 @@ use crate::servicestack::value::{Budget, Fields, Unreadable, Value};
 /// # Errors
 /// There are more values than names, or a bound is passed.
 pub(super) fn read(text: &str) -> Result<Fields<'static>, Unreadable> {
+    rows(text, 1)?.pop().map_or_else(|| Ok(Fields::default()), Fields::of)
+}
+
+/// Reads every line of values below the names, each as an object.
+///
+/// # Errors
+/// As of [`read`].
+pub(super) fn read_all(text: &str) -> Result<Vec<Value<'static>>, Unreadable> {
+    rows(text, usize::MAX)
+}
+
+fn rows(text: &str, most: usize) -> Result<Vec<Value<'static>>, Unreadable> {
     let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut budget = Budget::new();
     let mut line = || -> Result<Vec<String>, Unreadable> {
@@ -20,12 +32,21 @@ pub(super) fn read(text: &str) -> Result<Fields<'static>, Unreadable> {
         reader.read_record(&mut record).map_err(|_| Unreadable::Grammar)?;
         record.iter().map(|cell| budget.spend().map(|()| cell.to_owned())).collect()
     };
-    let (names, values) = (line()?, line()?);
-    if values.len() > names.len() {
-        return Err(Unreadable::Shape);
+    let names = line()?;
+    let mut rows = Vec::new();
+    while rows.len() < most {
+        let values = line()?;
+        if values.len() > names.len() {
+            return Err(Unreadable::Shape);
+        }
+        // No record at all has no cell either, an empty one has one.
+        if values.is_empty() {
+            break;
+        }
+        let value = |text: String| if text.is_empty() { Value::Null } else { Value::Text(text.into()) };
+        rows.push(Value::Map(names.iter().cloned().map(Into::into).zip(values.into_iter().map(value)).collect()));
     }
-    let value = |text: String| if text.is_empty() { Value::Null } else { Value::Text(text.into()) };
-    Ok(Fields::new(names.into_iter().zip(values).map(|(name, text)| (name.into(), value(text)))))
+    Ok(rows)
 }
 
 /// Writes the first list that an answer has; nothing where it has none, or none that holds anything.

@@ -69,6 +69,11 @@ impl Envelope {
         self.sealed(StatusCode::OK, Some(body))
     }
 
+    /// Answers with what is written already.
+    pub(super) fn answer_written(self, body: String) -> Response {
+        self.sealed(StatusCode::OK, Some(body))
+    }
+
     /// Answers a browser with the way to a page, and everybody else with an object.
     pub(super) fn answer_or_go(self, target: Option<String>, dto: &Dto<'_>) -> Response {
         match target.filter(|_| self.chosen.format == Format::Html) {

@@ -41,6 +41,17 @@ pub(super) enum Failure<'a> {
     TokenRevoked,
     /// A token is meant for somebody else.
     WrongAudience(&'a str),
+    /// A token's claim must say when, and does not.
+    NoMoment(&'static str),
+    /// A token names a way to sign that no key of ours has.
+    WrongAlgorithm {
+        /// As the token has it.
+        shown: Cow<'a, str>,
+        /// As ours have it.
+        expected: &'static str,
+    },
+    /// Whoever has logged in names the provider of tokens, and shows it none.
+    TokenProviderAlone,
     /// A token on a connection that others could read.
     InsecureToken,
     /// No refresh token came.
@@ -65,6 +76,8 @@ pub(super) enum Failure<'a> {
     NoUserName,
     /// Roles of somebody unknown are to be changed.
     UnknownUser(&'a str),
+    /// Whoever a refresh token is for is there no more.
+    AccountGone,
     /// A registration that is wrong as it stands; the first fault gives the word and the sentence.
     Invalid(Vec<FieldError>),
     /// A registration by somebody who is logged in.
@@ -145,6 +158,13 @@ impl Failure<'_> {
             /* 11 */ Failure::TokenNotYetValid => row(401, TOKEN, "Token not valid yet"),
             /* 12 */ Failure::TokenRevoked => row(401, TOKEN, "Token has been invalidated"),
             /* 13 */ Failure::WrongAudience(audience) => row(401, TOKEN, format!("Invalid Audience: {}", safe(audience))),
+            /* 14 */ Failure::NoMoment(claim) => row(401, TOKEN, format!("Claim '{claim}' must be a Unix Timestamp")),
+            /* 15 */
+            Failure::WrongAlgorithm { shown, expected } => {
+                row(401, TOKEN, format!("Invalid algorithm '{}', expected '{expected}'", safe(shown)))
+            }
+            /* 19 */
+            Failure::TokenProviderAlone => row(405, "NotImplementedException", "JWT Authenticate() should not be called directly"),
             /* 18 */
             Failure::InsecureToken => {
                 row(403, FORBIDDEN, "Sending JWT over insecure connection forbidden when RequireSecureConnection=true")
@@ -162,6 +182,7 @@ impl Failure<'_> {
             /* 35 */ Failure::MissingRole => row(403, FORBIDDEN, "Invalid Role"),
             /* 37 */ Failure::NoUserName => row(400, ARGUMENT_NULL, NULL).about("UserName"),
             /* 38 */ Failure::UnknownUser(name) => row(404, NOT_FOUND, *name),
+            /* 24 */ Failure::AccountGone => row(404, NOT_FOUND, "User does not exist"),
             // The word and the sentence are the first fault's own.
             /* 39 */
             Failure::Invalid(_) => row(400, "ValidationException", "Validation failed"),
@@ -405,6 +426,13 @@ mod tests {
             (Failure::TokenNotYetValid, 401, "Token not valid yet"),
             (Failure::TokenRevoked, 401, "Token has been invalidated"),
             (Failure::WrongAudience("qux"), 401, "Invalid Audience: qux"),
+            (Failure::NoMoment("exp"), 401, "Claim 'exp' must be a Unix Timestamp"),
+            (
+                Failure::WrongAlgorithm { shown: "<none>'".into(), expected: "HS256" },
+                401,
+                "Invalid algorithm 'none', expected 'HS256'",
+            ),
+            (Failure::TokenProviderAlone, 405, "JWT Authenticate() should not be called directly"),
             (Failure::InsecureToken, 403, "Sending JWT over insecure"),
             (Failure::BadRefreshToken, 400, "Token is invalid"),
             (Failure::UnknownKey, 404, "API Key does not exist"),
@@ -415,6 +443,7 @@ mod tests {
             (Failure::MissingRole, 403, "Invalid Role"),
             (Failure::NoUserName, 400, "Value cannot be null. (Parameter 'UserName')"),
             (Failure::UnknownUser("bob"), 404, "bob"),
+            (Failure::AccountGone, 404, "User does not exist"),
             (Failure::AlreadyLoggedIn, 405, "Updating existing User is not enabled."),
             (Failure::UnknownOperation("X[]"), 405, "The operation 'X' does not exist for this service"),
             (Failure::InsecurePassword, 403, "Sending a password over insecure"),

@@ -187,11 +187,11 @@ impl Register {
     /// A member is of another type.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<Register, Unreadable> {
         Ok(Register {
-            user_name: fields.filled("UserName")?,
+            user_name: given(fields.filled("UserName")?),
             first_name: fields.filled("FirstName")?,
             last_name: fields.filled("LastName")?,
             display_name: fields.filled("DisplayName")?,
-            email: fields.filled("Email")?,
+            email: given(fields.filled("Email")?),
             password: fields.secret("Password")?,
             confirm_password: fields.secret("ConfirmPassword")?,
             auto_login: fields.boolean("AutoLogin")?.unwrap_or(false),
@@ -210,20 +210,24 @@ impl Register {
         {
             faults.push(FieldError::new("PasswordsShouldMatch", "ConfirmPassword", "Passwords should match!"));
         }
-        let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !is_blank(text));
-        if !given(&self.user_name) && !given(&self.email) {
+        if self.user_name.is_none() && self.email.is_none() {
             faults.push(FieldError::empty("UserName", "User Name"));
             faults.push(FieldError::empty("Email", "Email"));
         }
-        if self.user_name.as_deref().is_some_and(|name| !is_blank(name) && !is_name(name)) {
+        if self.user_name.as_deref().is_some_and(|name| !is_name(name)) {
             let sentence = "Username contains invalid characters (Parameter 'UserName')";
             faults.push(FieldError::new("ArgumentException", "UserName", sentence));
         }
-        if self.email.as_deref().is_some_and(|email| !is_blank(email) && !is_address(email)) {
+        if self.email.as_deref().is_some_and(|email| !is_address(email)) {
             faults.push(FieldError::new("Email", "Email", "'Email' is not a valid email address."));
         }
         faults
     }
+}
+
+/// Blanks are as good as nothing.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !is_blank(text))
 }
 
 fn is_blank(text: &str) -> bool {
@@ -334,6 +338,12 @@ pub(super) struct Carried {
     pub(super) bearer_token: Option<Secret>,
     /// A refresh token.
     pub(super) refresh_token: Option<Secret>,
+    /// A token that takes the place of every other, by a field of query or form.
+    pub(super) field_token: Option<Secret>,
+    /// An API key, likewise.
+    pub(super) field_key: Option<Secret>,
+    /// The operator's own secret, by a header field of its name.
+    pub(super) operator_secret: Option<Secret>,
 }
 
 impl Carried {
@@ -345,7 +355,20 @@ impl Carried {
     pub(super) fn read(body: &Body<'_>) -> Result<Carried, Unreadable> {
         let Body::Object(object) = body else { return Ok(Carried::default()) };
         let mut fields = object.clone();
-        Ok(Carried { bearer_token: fields.secret("BearerToken")?, refresh_token: fields.secret("RefreshToken")? })
+        let (bearer_token, refresh_token) = (fields.secret("BearerToken")?, fields.secret("RefreshToken")?);
+        Ok(Carried { bearer_token, refresh_token, ..Carried::default() })
+    }
+
+    /// With what fields of a form, else of the query, say; for whoever has asked for that.
+    pub(super) fn with_fields(mut self, form: Option<&Fields<'_>>, query: &Fields<'_>) -> Carried {
+        let field = |name: &str| {
+            let text = form.and_then(|form| form.peek(name)).or_else(|| query.peek(name));
+            text.filter(|text| !text.is_empty()).map(Secret::new)
+        };
+        self.field_token = field("ss-tok");
+        self.field_key = field("apikey");
+        self.refresh_token = field("ss-reftok").or(self.refresh_token);
+        self
     }
 }
 

@@ -11,10 +11,13 @@
 //!   ─► value ─ message ──────────┘     └ return_url: where a browser goes afterwards
 //! ```
 //!
+//! A request for several of one name is taken apart before, and joined after: `batch.rs`.
+//!
 //! It refuses to know who anybody is, and every reader refuses what is deeper or more than `value.rs` allows.
 
 mod answers;
 mod authorization;
+mod batch;
 mod caller;
 mod claims;
 mod cookies;
@@ -52,6 +55,7 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |_| Ok(Vec::new()),
     mounts: exchange::mounts,
+    rotates_refresh: |section| settings::Settings::rotates_refresh(section),
     knows_tls: true,
     own: |_| Ok(None),
 };

@@ -10,11 +10,14 @@ pub(super) fn failure<'a>(refusal: &Refusal, about: &'a str) -> Failure<'a> {
     match refusal {
         Refusal::InvalidCredentials => Failure::WrongPassword,
         Refusal::AccountUnavailable => Failure::Locked,
+        Refusal::AccountGone => Failure::AccountGone,
         Refusal::Expired => Failure::TokenExpired,
         Refusal::Revoked => Failure::TokenRevoked,
         Refusal::NotYetValid => Failure::TokenNotYetValid,
         // Whom it was meant for is not repeated.
         Refusal::WrongAudience => Failure::WrongAudience(""),
+        Refusal::NoMoment(claim) => Failure::NoMoment(claim),
+        Refusal::WrongAlgorithm { shown, expected } => Failure::WrongAlgorithm { shown: shown.clone().into(), expected },
         Refusal::UnknownProvider => Failure::UnknownProvider(about),
         Refusal::InsecureTransport => Failure::InsecurePassword,
         Refusal::LoginRequired => Failure::NotAuthenticated,
@@ -56,10 +59,13 @@ mod tests {
         let rows = [
             (Refusal::InvalidCredentials, 401, "Unauthorized", None),
             (Refusal::AccountUnavailable, 401, "AuthenticationException", None),
+            (Refusal::AccountGone, 404, "NotFound", None),
             (Refusal::Expired, 401, "TokenException", None),
             (Refusal::Revoked, 401, "TokenException", None),
             (Refusal::NotYetValid, 401, "TokenException", None),
             (Refusal::WrongAudience, 401, "TokenException", None),
+            (Refusal::NoMoment("exp"), 401, "TokenException", None),
+            (Refusal::WrongAlgorithm { shown: "none".to_owned(), expected: "HS256" }, 401, "TokenException", None),
             (Refusal::LoginRequired, 401, "Unauthorized", None),
             (Refusal::UnknownProvider, 404, "NotFound", None),
             (Refusal::InsecureTransport, 403, "Forbidden", None),

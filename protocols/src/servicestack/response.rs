@@ -277,6 +277,8 @@ impl ConvertSessionToTokenResponse {
 pub(super) struct GetAccessTokenResponse {
     /// The token, where it does not go into a cookie.
     pub(super) access_token: Option<Secret>,
+    /// The successor of the refresh token, where they rotate and it does not go into a cookie. The framework has no member for it.
+    pub(super) refresh_token: Option<Secret>,
     /// What went wrong.
     pub(super) status: Option<ResponseStatus>,
 }
@@ -284,11 +286,12 @@ pub(super) struct GetAccessTokenResponse {
 impl GetAccessTokenResponse {
     /// As an object.
     pub(super) fn dto(&self) -> Dto<'_> {
+        let refresh = self.refresh_token.as_ref().and_then(Secret::expose_text);
         Dto {
             name: "GetAccessTokenResponse",
             members: vec![
                 ("AccessToken", secret(&self.access_token)),
-                ("Meta", Data::Null),
+                ("Meta", refresh.map_or(Data::Null, |text| Data::Map(vec![("RefreshToken".into(), text.into())]))),
                 ("ResponseStatus", status(&self.status)),
             ],
         }

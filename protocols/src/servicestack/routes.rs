@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /auth  /auth/{provider}  /auth/logout          routes of the service's own, with `.json` and its like at their end
-//! /{format}/reply/X  /{format}/oneway/X  /api/X   pre-defined ones: any request by its name
+//! /{format}/reply/X  /{format}/oneway/X  /api/X   pre-defined ones: any request by its name, or `X[]`, several of it
 //! ```
 //!
 //! Fixed parts compare in any case and go over variable ones, whose case is the caller's. Slashes too many do not matter.
@@ -42,6 +42,8 @@ pub(super) struct Route {
     pub(super) first_part: String,
     /// The verbs that it takes.
     pub(super) verbs: &'static [Method],
+    /// Whether it takes a list of requests.
+    pub(super) many: bool,
 }
 
 /// A page that is the same for everybody.
@@ -75,10 +77,14 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
         suffix,
         first_part: parts.first().copied().unwrap_or_default().to_owned(),
         verbs,
+        many: false,
     };
     let predefined = |name: &str, format| {
         let route = Route { predefined: Some(format), ..route(&ANY) };
-        match Operation::find(name).filter(|operation| settings.offers(*operation)) {
+        let (single, many) = name.strip_suffix("[]").map_or((name, false), |single| (single, true));
+        match Operation::find(single).filter(|operation| settings.offers(*operation)) {
+            // A list is a body, and a body is not had by reading.
+            Some(operation) if many => Found::Operation(operation, Route { verbs: &CHANGING, many, ..route }),
             Some(operation) if operation.changes() => Found::Operation(operation, Route { verbs: &CHANGING, ..route }),
             Some(operation) => Found::Operation(operation, route),
             None => Found::NoOperation(name.to_owned(), route),
@@ -113,6 +119,7 @@ pub(super) fn find(settings: &Settings, path: &str) -> Found {
         [keys, regenerate, environment] if is(keys, "apikeys") && is(regenerate, "regenerate") => {
             own(Operation::RegenerateApiKeys, &CHANGING, Some(environment))
         }
+        [api] if is(api, "api") && suffix.is_none() && !settings.base_path.contains("api") => Found::Page(Page::Index),
         [api, name] if is(api, "api") && !settings.base_path.contains("api") => predefined(name, Format::Json),
         [format, reply, name] if is(reply, "reply") || is(reply, "oneway") => match Format::find(format) {
             Some(format) => predefined(name, format),
@@ -175,18 +182,35 @@ mod tests {
         check("/JSV/Reply/Authenticate", Format::Jsv);
         check("/xml/oneway/Authenticate", Format::Xml);
         check("/html/reply/Authenticate", Format::Html);
-        let Found::NoOperation(name, _) = found("", "/json/reply/Hello") else { panic!("it is not there") };
-        assert_eq!(name, "Hello");
+        for name in ["Hello", "Hello[]", "Authenticate[][]", "Register[]"] {
+            let Found::NoOperation(told, _) = found("", &format!("/json/reply/{name}")) else { panic!("{name} is not there") };
+            assert_eq!(told, name);
+        }
+        for path in ["/api/Authenticate[]", "/jsv/reply/authenticate%5b%5D.xml"] {
+            let Found::Operation(Operation::Authenticate, route) = found("", path) else { panic!("{path} leads nowhere") };
+            assert_eq!((route.many, route.verbs), (true, CHANGING.as_slice()), "{path}");
+        }
     }
 
     #[test]
     fn the_rest_leads_nowhere() {
-        for path in
-            ["", "/", "/auth/a/b", "/jsonl/reply/Authenticate", "/json/reply", "/api", "/authenticate", "/soap11", "/metadata.json"]
-        {
+        for path in [
+            "",
+            "/",
+            "/auth/a/b",
+            "/jsonl/reply/Authenticate",
+            "/json/reply",
+            "/api.json",
+            "/authenticate",
+            "/soap11",
+            "/metadata.json",
+        ] {
             assert_eq!(found("", path), Found::Nothing, "{path}");
         }
-        assert_eq!(found("base_path = '/my-api'", "/api/Authenticate"), Found::Nothing);
+        for path in ["/api/Authenticate", "/api"] {
+            assert_eq!(found("base_path = '/my-api'", path), Found::Nothing);
+        }
+        assert_eq!(found("", "/API/"), Found::Page(Page::Index));
         let alias = found("authenticate_alias = true", "/authenticate/credentials");
         assert!(matches!(alias, Found::Operation(Operation::Authenticate, _)), "{alias:?}");
     }

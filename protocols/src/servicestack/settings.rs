@@ -48,7 +48,9 @@ struct Written {
     origins: Vec<String>,
     authenticate_alias: bool,
     use_token_cookie: bool,
+    rotate_refresh_tokens: bool,
     registration: bool,
+    tokens_in_fields: bool,
 }
 
 impl Default for Written {
@@ -62,7 +64,9 @@ impl Default for Written {
             origins: Vec::new(),
             authenticate_alias: false,
             use_token_cookie: true,
+            rotate_refresh_tokens: false,
             registration: false,
+            tokens_in_fields: false,
         }
     }
 }
@@ -86,8 +90,13 @@ pub(super) struct Settings {
     pub(super) authenticate_alias: bool,
     /// Whether tokens go into cookies rather than into answers, where a request does not say.
     pub(super) use_token_cookie: bool,
+    /// Whether a refresh token that is used gets a successor. The core does it; here it is known so that nobody is given one who
+    /// could not keep it.
+    pub(super) rotate_refresh_tokens: bool,
     /// Whether anybody may make an account.
     registration: bool,
+    /// Whether tokens and keys may also stand in the fields of a query or form.
+    pub(super) tokens_in_fields: bool,
     /// Where others find this server: an origin in lower case.
     pub(super) public_url: Option<String>,
 }
@@ -165,9 +174,19 @@ impl Settings {
             origins,
             authenticate_alias: written.authenticate_alias,
             use_token_cookie: written.use_token_cookie,
+            rotate_refresh_tokens: written.rotate_refresh_tokens,
             registration: written.registration,
+            tokens_in_fields: written.tokens_in_fields,
             public_url: public_url.map(str::to_owned),
         }))
+    }
+
+    /// Whether the section has refresh tokens rotate.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub(super) fn rotates_refresh(section: &Section) -> Result<bool, BadSetting> {
+        section.read().map(|written: Written| written.rotate_refresh_tokens)
     }
 
     /// The provider that is first asked, and whose challenge is told.
@@ -217,6 +236,7 @@ mod tests {
         assert_eq!(settings.provider("Basic"), Some(Provider::Basic));
         assert_eq!((settings.provider("local"), settings.provider("jwt")), (None, None));
         assert!(settings.has(Provider::ApiKey) && settings.use_token_cookie);
+        assert!(!settings.tokens_in_fields && !settings.rotate_refresh_tokens);
     }
 
     #[test]

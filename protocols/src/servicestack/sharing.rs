@@ -86,6 +86,13 @@ pub(super) fn is_from_elsewhere(settings: &Settings, headers: &HeaderMap) -> boo
     }
 }
 
+/// Whether somebody's own click has led a browser's page here, as far as the browser says. Of one that does not say it, nothing
+/// is known.
+pub(super) fn is_clicked(headers: &HeaderMap) -> bool {
+    let says = |name: &str, what: &[u8]| headers.get(name).is_some_and(|value| value.as_bytes() == what);
+    says("Sec-Fetch-Dest", b"document") && says("Sec-Fetch-User", b"?1")
+}
+
 /// Without a public address ours is the one that the request itself was sent to: no browser lets a page choose that.
 fn is_ours(settings: &Settings, origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let Some((scheme, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };

@@ -12,12 +12,14 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     match token {
         NewToken::Cookie { random } => Spelled::Text(Secret::new(digits(*random))),
-        NewToken::Access { principal, audience, number, issued_at, expires_at } => {
-            let common = Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at };
+        NewToken::Access { principal, audience, number, issued_at, expires_at, basis } => {
+            let common =
+                Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at, basis: *basis };
             Spelled::Signed { typ: "JWT", claims: claims::access(&common) }
         }
-        NewToken::Refresh { principal, audience, number, issued_at, expires_at } => {
-            let common = Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at };
+        NewToken::Refresh { principal, audience, number, issued_at, expires_at, basis } => {
+            let common =
+                Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at, basis: *basis };
             Spelled::Signed { typ: "JWTR", claims: claims::refresh(&common) }
         }
         NewToken::Restore { .. } | NewToken::Terminal(_) | NewToken::Upstream { .. } => Spelled::Never,

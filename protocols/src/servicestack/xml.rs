@@ -18,6 +18,7 @@ use crate::servicestack::value::{Budget, DEEPEST, Unreadable, Value, same};
 /// How many attributes an element may have; a contract's has two.
 const MOST_ATTRIBUTES: usize = 32;
 
+const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>";
 const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const TYPES: &str = "http://schemas.servicestack.net/types";
 const ARRAYS: &str = "http://schemas.microsoft.com/2003/10/Serialization/Arrays";
@@ -158,11 +159,26 @@ fn key_and_value(entry: Value<'static>) -> Option<(Cow<'static, str>, Value<'sta
     Some((key?, value))
 }
 
+/// Makes one document of several that [`write`] has written.
+pub(super) fn list(root: &str, documents: &[&str]) -> String {
+    let spaces = namespaces();
+    let mut out = format!("{DECLARATION}<{root}{spaces}>");
+    for document in documents {
+        out.push_str(&document.strip_prefix(DECLARATION).unwrap_or(document).replacen(&spaces, "", 1));
+    }
+    close(&mut out, root);
+    out
+}
+
+fn namespaces() -> String {
+    format!(" xmlns:i=\"{INSTANCE}\" xmlns=\"{TYPES}\"")
+}
+
 /// Writes a document.
 pub(super) fn write(dto: &Dto<'_>) -> String {
     let mut out = String::with_capacity(1024);
-    out.push_str("<?xml version=\"1.0\" encoding=\"utf-8\"?>");
-    out.push_str(&format!("<{} xmlns:i=\"{INSTANCE}\" xmlns=\"{TYPES}\">", dto.name));
+    out.push_str(DECLARATION);
+    out.push_str(&format!("<{}{}>", dto.name, namespaces()));
     push_members(&mut out, dto, 2);
     close(&mut out, dto.name);
     out

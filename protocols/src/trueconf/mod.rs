@@ -42,6 +42,7 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |_| Ok(Vec::new()),
     mounts: |section, _| Settings::read(section).map(|_| Vec::new()),
+    rotates_refresh: |_| Ok(false),
     knows_tls: false,
     own,
 };

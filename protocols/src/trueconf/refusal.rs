@@ -88,10 +88,13 @@ pub(super) fn told(no: &Refusal) -> Told {
         Refusal::InvalidCredentials
         | Refusal::InvalidClient
         | Refusal::AccountUnavailable
+        | Refusal::AccountGone
         | Refusal::Expired
         | Refusal::Revoked
         | Refusal::NotYetValid
         | Refusal::WrongAudience
+        | Refusal::WrongAlgorithm { .. }
+        | Refusal::NoMoment(_)
         | Refusal::UnknownProvider => plain(Code::BadCredentials, StatusCode::UNAUTHORIZED),
         Refusal::LoginRequired => worded("not authorized", plain(Code::NotAdministrator, StatusCode::UNAUTHORIZED)),
         Refusal::TooManyAttempts { retry_after } => {
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn every_no_has_its_code_its_words_and_its_status() {
         let wait = Duration::from_millis(1001);
-        let rows: [(Refusal, u8, &str, Option<u64>, u16); 23] = [
+        let rows: [(Refusal, u8, &str, Option<u64>, u16); 26] = [
             (Refusal::PlanRequired, 2, "not available under this plan", None, 401),
             (Refusal::NotPermitted, 3, "access denied", None, 403),
             (Refusal::MethodNotAllowed, 4, "this kind of authorization does not fit the protection", None, 401),
@@ -132,10 +135,13 @@ mod tests {
             (Refusal::InvalidCredentials, 8, "wrong credentials", None, 401),
             (Refusal::InvalidClient, 8, "wrong credentials", None, 401),
             (Refusal::AccountUnavailable, 8, "wrong credentials", None, 401),
+            (Refusal::AccountGone, 8, "wrong credentials", None, 401),
             (Refusal::Expired, 8, "wrong credentials", None, 401),
             (Refusal::Revoked, 8, "wrong credentials", None, 401),
             (Refusal::NotYetValid, 8, "wrong credentials", None, 401),
             (Refusal::WrongAudience, 8, "wrong credentials", None, 401),
+            (Refusal::WrongAlgorithm { shown: "none".to_owned(), expected: "HS256" }, 8, "wrong credentials", None, 401),
+            (Refusal::NoMoment("exp"), 8, "wrong credentials", None, 401),
             (Refusal::UnknownProvider, 8, "wrong credentials", None, 401),
             (Refusal::Busy { retry_after: Duration::ZERO }, 1, "busy, try again", Some(1), 503),
             (Refusal::TimedOut, 1, "no answer in time", None, 503),

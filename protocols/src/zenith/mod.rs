@@ -33,6 +33,7 @@ pub const GATE: Gate = Gate {
     spell: Some(spelling::spell),
     scopes: |section| Ok(Settings::read(section)?.catalogue.definitions()),
     mounts: |section, _| exchange::mounts(section),
+    rotates_refresh: |_| Ok(false),
     knows_tls: true,
     own: |_| Ok(None),
 };

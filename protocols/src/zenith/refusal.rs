@@ -58,10 +58,13 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         Refusal::InvalidCredentials
         | Refusal::InvalidClient
         | Refusal::AccountUnavailable
+        | Refusal::AccountGone
         | Refusal::Expired
         | Refusal::Revoked
         | Refusal::NotYetValid
         | Refusal::WrongAudience
+        | Refusal::WrongAlgorithm { .. }
+        | Refusal::NoMoment(_)
         | Refusal::UnknownProvider => (Told::Reject, FORBIDDEN, Hint::OtherCredentials),
         // A good credential, which is worth nothing here: a client must not be told to throw it away.
         Refusal::ScopeNotGranted
@@ -96,10 +99,13 @@ mod tests {
             (Refusal::InvalidCredentials, Told::Reject, 403, None),
             (Refusal::InvalidClient, Told::Reject, 403, None),
             (Refusal::AccountUnavailable, Told::Reject, 403, None),
+            (Refusal::AccountGone, Told::Reject, 403, None),
             (Refusal::Expired, Told::Reject, 403, None),
             (Refusal::Revoked, Told::Reject, 403, None),
             (Refusal::NotYetValid, Told::Reject, 403, None),
             (Refusal::WrongAudience, Told::Reject, 403, None),
+            (Refusal::WrongAlgorithm { shown: "none".to_owned(), expected: "HS256" }, Told::Reject, 403, None),
+            (Refusal::NoMoment("exp"), Told::Reject, 403, None),
             (Refusal::UnknownProvider, Told::Reject, 403, None),
             (Refusal::ScopeNotGranted, Told::Reject, 403, None),
             (Refusal::InsecureTransport, Told::Reject, 403, None),

@@ -113,17 +113,27 @@ pub struct Sent<'a> {
 
 /// Hands a request to the mount of its path, as the listener does.
 pub fn send(mounts: &[Mount], now: Timestamp, sent: Sent<'_>) -> Result<Served, String> {
+    Ok(serve(mounts, now, sent.seed, arrived(sent)?))
+}
+
+/// As [`send`], of a request that has arrived.
+pub fn serve(mounts: &[Mount], now: Timestamp, seed: Seed, request: Request) -> Served {
+    match Mount::find(mounts, &request.path, |mount| mount) {
+        Some(mount) => Arc::clone(&mount.exchange).receive(now, seed, request),
+        None => Served::Response(Response::empty(http::StatusCode::NOT_FOUND)),
+    }
+}
+
+/// A request as the listener parses it.
+pub fn arrived(sent: Sent<'_>) -> Result<Request, String> {
     let target = sent.target;
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
-    let Some(mount) = Mount::find(mounts, path, |mount| mount) else {
-        return Ok(Served::Response(Response::empty(http::StatusCode::NOT_FOUND)));
-    };
     let mut fields = http::HeaderMap::new();
     for (name, value) in sent.headers {
         let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
         fields.append(name, http::HeaderValue::try_from(value).map_err(|error| error.to_string())?);
     }
-    let request = Request {
+    Ok(Request {
         method: sent.method.parse().map_err(|_| format!("{:?} is no method", sent.method))?,
         path: path.to_owned(),
         query,
@@ -131,6 +141,5 @@ pub fn send(mounts: &[Mount], now: Timestamp, sent: Sent<'_>) -> Result<Served, 
         headers: fields,
         upgrade: sent.upgrade,
         body: sent.body.to_vec().into(),
-    };
-    Ok(Arc::clone(&mount.exchange).receive(now, sent.seed, request))
+    })
 }

@@ -22,13 +22,16 @@ pub(super) enum ApiKey {
     },
     /// List a user's keys, newest first
     List(Of),
-    /// Cancel a key
+    /// Cancel a key, or all of a user
     Revoke {
         /// The user's name or e-mail address
         user: String,
         /// The first letters of the key; one of them may be a hyphen
-        #[arg(allow_hyphen_values = true)]
-        prefix: String,
+        #[arg(allow_hyphen_values = true, required_unless_present = "all", conflicts_with = "all")]
+        prefix: Option<String>,
+        /// Cancel every key of the user
+        #[arg(long)]
+        all: bool,
     },
 }
 
@@ -51,7 +54,8 @@ impl ApiKey {
                 Operation::ApiKeyAdd { user, environment, expires_at: expires.filter(|&end| end != 0) }
             }
             ApiKey::List(of) => of.operation(),
-            ApiKey::Revoke { user, prefix } => Operation::ApiKeyRevoke { user, prefix },
+            ApiKey::Revoke { user, prefix: Some(prefix), .. } => Operation::ApiKeyRevoke { user, prefix },
+            ApiKey::Revoke { user, prefix: None, .. } => Operation::ApiKeyRevokeAll { user },
         }
     }
 }

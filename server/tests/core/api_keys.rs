@@ -3,11 +3,11 @@
 use super::requests::{through, web};
 use super::*;
 
-fn api_key(text: &str) -> Credential {
+pub(super) fn api_key(text: &str) -> Credential {
     Credential::ApiKey(Secret::new(text))
 }
 
-async fn with_keys() -> Core {
+pub(super) async fn with_keys() -> Core {
     let apikey = Provider { name: "apikey".to_owned(), kind: ProviderKind::ApiKey, aliases: Vec::new() };
     let core = Core::with(|settings| settings.providers.push(apikey)).await;
     let rights = UserChange { roles: Some(vec!["Manager".to_owned()]), ..UserChange::default() };
@@ -16,13 +16,18 @@ async fn with_keys() -> Core {
 }
 
 impl Core {
-    async fn key_of_ann(&self, environment: &str, life: Option<Duration>) -> String {
+    pub(super) async fn key_of_ann(&self, environment: &str, life: Option<Duration>) -> String {
         let expires_at = life.map(|life| self.clock.now().after(life));
         let (_, text) = self.admin().add_api_key("ann", environment, expires_at).await.unwrap();
         text.expose_text().unwrap().to_owned()
     }
 
-    async fn own_keys(&self, presented: Vec<Credential>, environment: &str, renew: bool) -> Result<Vec<ToldApiKey>, Refusal> {
+    pub(super) async fn own_keys(
+        &self,
+        presented: Vec<Credential>,
+        environment: &str,
+        renew: bool,
+    ) -> Result<Vec<ToldApiKey>, Refusal> {
         let verb = Verb::ApiKeys { environment: environment.to_owned(), renew };
         self.request(presented, verb).await.result.and_then(Answer::api_keys)
     }

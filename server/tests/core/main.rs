@@ -8,8 +8,11 @@
 mod api_keys;
 mod borrowed;
 mod budgets;
+mod ends;
+mod families;
 mod grants;
 mod issue;
+mod operator_secret;
 mod register;
 mod requests;
 mod sessions;

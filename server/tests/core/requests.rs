@@ -11,12 +11,13 @@ pub(super) fn web(token: &NewToken<'_>) -> Spelled {
         NewToken::Restore { random } | NewToken::Cookie { random } => {
             Spelled::Text(Secret::new(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
         }
-        NewToken::Access { principal, audience, number, issued_at, expires_at } => {
-            let rights = json!({ "roles": principal.rights.roles });
+        NewToken::Access { principal, audience, number, issued_at, expires_at, basis } => {
+            let rights = json!({ "roles": principal.rights.roles, "grant_id": basis });
             Spelled::Signed { typ: "JWT", claims: claims(principal, audience, *number, (*issued_at, *expires_at), rights) }
         }
-        NewToken::Refresh { principal, audience, number, issued_at, expires_at } => {
-            Spelled::Signed { typ: "JWTR", claims: claims(principal, audience, *number, (*issued_at, *expires_at), json!({})) }
+        NewToken::Refresh { principal, audience, number, issued_at, expires_at, basis } => {
+            let basis = json!({ "grant_id": basis });
+            Spelled::Signed { typ: "JWTR", claims: claims(principal, audience, *number, (*issued_at, *expires_at), basis) }
         }
         NewToken::Upstream { .. } | NewToken::Terminal(_) => Spelled::Never,
     }

@@ -5,6 +5,7 @@
 //! is about time does a test let time pass.
 
 mod abuse;
+mod asked;
 mod bearer;
 mod begun;
 mod crash;
@@ -24,8 +25,10 @@ mod pins;
 mod played;
 mod process;
 mod proxy;
+mod refresh;
 mod relay;
 mod services;
+mod smuggled;
 mod stall;
 mod strangers;
 mod terminals;

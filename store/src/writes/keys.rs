@@ -1,5 +1,6 @@
 //! The verbs that make and end keys: those that speak for an account by themselves, and those that sign.
 
+use gatepost_identity::account::AccountId;
 use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
@@ -91,6 +92,9 @@ pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &Au
     }
     replaced.iter().try_for_each(|hash| cancel(connection, hash, new.at))?;
     new.keys.iter().try_for_each(|key| put(connection, key))?;
+    let sql = "DELETE FROM api_keys WHERE hash IN (SELECT hash FROM api_keys WHERE account = ?1 AND cancelled_at IS NOT NULL \
+               ORDER BY cancelled_at DESC, hash LIMIT -1 OFFSET ?2)";
+    run(connection, sql, params![account, i64::try_from(MOST_API_KEYS).unwrap_or(i64::MAX)])?;
     append(connection, std::slice::from_ref(audit))?;
     Ok(KeysWritten::Done)
 }
@@ -98,6 +102,15 @@ pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &Au
 pub(crate) fn cancel_api_key(connection: &Connection, hash: &TokenHash, at: Timestamp, audit: &AuditEntry) -> Result<(), Failure> {
     cancel(connection, hash, at)?;
     append(connection, std::slice::from_ref(audit))
+}
+
+pub(crate) fn cancel_api_keys(connection: &Connection, of: AccountId, at: Timestamp, audit: &AuditEntry) -> Result<usize, Failure> {
+    let sql = "SELECT hash FROM api_keys WHERE account = ?1 AND cancelled_at IS NULL ORDER BY hash";
+    let keys: Vec<TokenHash> =
+        connection.prepare_cached(sql)?.query_map([of.0.into_bytes()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    keys.iter().try_for_each(|hash| cancel(connection, hash, at))?;
+    append(connection, std::slice::from_ref(audit))?;
+    Ok(keys.len())
 }
 
 fn cancel(connection: &Connection, hash: &TokenHash, at: Timestamp) -> Result<(), Failure> {
@@ -119,5 +132,6 @@ fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
         key.expires_at.map(Timestamp::millis),
         key.cancelled_at.map(Timestamp::millis),
     ];
-    run(connection, sql, row)
+    run(connection, sql, row)?;
+    tell(connection, &Change::ApiKeyMade(key.hash))
 }

@@ -1,7 +1,7 @@
 //! API keys: how they are kept, take each other's place, are cancelled, and go.
 
 use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
-use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, Store};
+use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, Store, StoreError};
 
 use crate::setup::*;
 use crate::{Held, actions, ann_and_the_app, changes};
@@ -23,6 +23,12 @@ fn new(keys: Vec<ApiKey>, in_place_of: Option<&str>) -> NewApiKeys {
     NewApiKeys { account: account_id(1), keys, in_place_of: in_place_of.map(str::to_owned), at: at(50) }
 }
 
+/// What the feed says but for what was made.
+async fn ended(store: &dyn Store) -> Result<Vec<Change>, StoreError> {
+    let made = |change: &Change| matches!(change, Change::ApiKeyMade(_));
+    Ok(changes(store).await?.into_iter().filter(|change| !made(change)).collect())
+}
+
 pub(super) async fn an_api_key_reads_back_as_it_was_written(store: &dyn Store) -> Held {
     ann_and_the_app(store).await?;
     let full = ApiKey { expires_at: Some(at(90)), cancelled_at: Some(at(80)), ..key(1, "live", 10) };
@@ -34,10 +40,47 @@ pub(super) async fn an_api_key_reads_back_as_it_was_written(store: &dyn Store) -
     assert_eq!(store.api_keys(account_id(2)).await?, []);
     assert!(store.add_api_keys(new(vec![key(4, "live", 1), key(1, "live", 1)], Some("test")), entry("in_vain")).await.is_err());
     assert_eq!(store.api_key(&hash(4)).await?, None);
-    assert_eq!(changes(store).await?, [], "and nothing was cancelled");
+    let made = [1, 2, 3].map(|number| Change::ApiKeyMade(hash(number)));
+    assert_eq!(changes(store).await?, made, "and nothing was cancelled");
+    let mut marks = store.api_key_marks(10).await?;
+    marks.sort_unstable();
+    assert_eq!(marks, [[1; 4], [2; 4], [3; 4]]);
+    assert_eq!(store.api_key_marks(2).await?.len(), 2);
     let nobody = NewApiKeys { account: account_id(9), ..new(Vec::new(), None) };
     assert_eq!(store.add_api_keys(nobody, entry("in_vain")).await?, KeysWritten::Stale);
     assert_eq!(actions(store).await?.last().map(String::as_str), Some("made"));
+    Ok(())
+}
+
+pub(super) async fn of_many_cancelled_api_keys_the_last_ones_are_kept(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    for number in 0..=u8::try_from(MOST_API_KEYS).expect("few") {
+        let renewed = NewApiKeys { at: at(i64::from(number)), ..new(vec![key(number, "live", number.into())], Some("live")) };
+        store.add_api_keys(renewed, entry("renewed")).await?;
+    }
+    let all = MOST_API_KEYS + 1;
+    assert_eq!((store.api_keys(account_id(1)).await?.len(), store.api_key(&hash(0)).await?.is_some()), (all, true));
+    let last = NewApiKeys { at: at(200), ..new(vec![key(200, "live", 200)], Some("live")) };
+    store.add_api_keys(last, entry("renewed")).await?;
+    assert_eq!((store.api_keys(account_id(1)).await?.len(), store.api_key(&hash(0)).await?.is_some()), (all, false));
+    assert!(store.api_key(&hash(1)).await?.is_some());
+    Ok(())
+}
+
+pub(super) async fn all_api_keys_of_an_account_are_cancelled_at_once(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    store.add_account(account(2, "Bob"), entry("account_added")).await?;
+    let bobs = ApiKey { account: account_id(2), ..key(9, "live", 1) };
+    store.add_api_keys(NewApiKeys { account: account_id(2), ..new(vec![bobs.clone()], None) }, entry("made")).await?;
+    let before = ApiKey { cancelled_at: Some(at(5)), ..key(3, "live", 3) };
+    store.add_api_keys(new(vec![key(1, "live", 1), key(2, "test", 2), before.clone()], None), entry("made")).await?;
+    assert_eq!(store.cancel_api_keys(account_id(1), at(60), entry("cancelled")).await?, 2);
+    let cancelled = |number, environment, created| ApiKey { cancelled_at: Some(at(60)), ..key(number, environment, created) };
+    assert_eq!(store.api_keys(account_id(1)).await?, [before, cancelled(2, "test", 2), cancelled(1, "live", 1)]);
+    assert_eq!(store.api_keys(account_id(2)).await?, [bobs]);
+    assert_eq!(ended(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(2))]);
+    assert_eq!(store.cancel_api_keys(account_id(1), at(61), entry("cancelled")).await?, 0);
+    assert_eq!(actions(store).await?.iter().filter(|action| *action == "cancelled").count(), 2);
     Ok(())
 }
 
@@ -54,7 +97,7 @@ pub(super) async fn a_new_api_key_takes_the_place_of_those_of_its_environment(st
     let expected = [key(5, "live", 50), key(3, "test", 3), cancelled(2, 2), cancelled(1, 1), before];
     assert_eq!(store.api_keys(account_id(1)).await?, expected);
     assert_eq!(store.api_keys(account_id(2)).await?, [bobs]);
-    assert_eq!(changes(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(2))]);
+    assert_eq!(ended(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(2))]);
     Ok(())
 }
 
@@ -65,7 +108,7 @@ pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_account_or_it
     store.cancel_api_key(hash(1), at(60), entry("cancelled")).await?;
     store.cancel_api_key(hash(1), at(70), entry("cancelled")).await?;
     assert_eq!(store.api_key(&hash(1)).await?.and_then(|key| key.cancelled_at), Some(at(60)), "the first time stands");
-    assert_eq!(changes(store).await?[0], Change::Revoked(hash(1)));
+    assert_eq!(ended(store).await?[0], Change::Revoked(hash(1)));
     store.cancel_api_key(hash(4), at(61), entry("cancelled")).await?;
     store.forget(at(999), at(61)).await?;
     let left: Vec<_> = store.api_keys(account_id(1)).await?.iter().map(|key| key.hash[0]).collect();
@@ -89,7 +132,7 @@ pub(super) async fn no_api_key_in_force_is_out_of_sight(store: &dyn Store) -> He
         store.add_api_keys(cancelled(number), entry("renewed")).await?;
     }
     let listed = store.api_keys(account_id(1)).await?;
-    assert_eq!((listed.len(), &listed[0]), (1000, &hidden), "however many were made and cancelled since");
+    assert_eq!((listed.len(), &listed[0]), (MOST_API_KEYS + 1, &hidden), "however many were made and cancelled since");
     let over = |number, end| ApiKey { expires_at: end, cancelled_at: None, ..numbered(number) };
     let most = u16::try_from(MOST_API_KEYS).expect("a few");
     store.add_api_keys(new((1..most).map(|number| over(5000 + number, Some(at(51)))).collect(), None), entry("made")).await?;

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod api_keys;
+mod families;
 mod grants;
 mod keys;
 mod lines;
@@ -16,6 +17,7 @@ use gatepost_store::Memory;
 
 use crate::accounts::*;
 use crate::api_keys::*;
+use crate::families::*;
 use crate::grants::*;
 use crate::keys::*;
 use crate::lines::*;
@@ -98,6 +100,12 @@ held_by_both! {
     a_new_api_key_takes_the_place_of_those_of_its_environment,
     an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time,
     no_api_key_in_force_is_out_of_sight,
+    all_api_keys_of_an_account_are_cancelled_at_once,
+    of_many_cancelled_api_keys_the_last_ones_are_kept,
+    a_family_goes_on_by_the_facts_it_was_decided_by,
+    a_family_ends_once_and_one_that_was_adopted_stays_ended,
+    families_go_with_what_ends_all_of_an_account_or_with_their_time,
+    of_too_many_families_those_used_longest_ago_end,
     one_key_is_made_for_each_purpose_that_none_signs_for,
     a_key_is_added_retired_and_forgotten_and_its_number_is_not_used_again,
     numbers_are_reserved_once,

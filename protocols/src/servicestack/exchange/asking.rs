@@ -13,7 +13,7 @@ use gatepost_identity::scope::{Right, ScopeRequest};
 use gatepost_identity::secret::Secret;
 
 use crate::servicestack::answers::{Login, Speaks};
-use crate::servicestack::caller::{Shown, may_earn_tokens};
+use crate::servicestack::caller::{Shown, kept, may_earn_tokens};
 use crate::servicestack::cookies::Brought;
 use crate::servicestack::envelope::Envelope;
 use crate::servicestack::exchange::guarded::Guarded;
@@ -43,7 +43,7 @@ impl Service {
     pub(super) fn authenticate(&self, login: Authenticate, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
         let named = login.provider.as_deref();
         if named.is_some_and(|name| same(name, "logout")) {
-            return self.log_out(call.target.or(login.return_url), &call.brought, envelope);
+            return self.log_out(login.return_url, call, envelope);
         }
         let provider = match named.map(|name| self.settings.provider(name).ok_or(name)).transpose() {
             Ok(provider) => provider,
@@ -56,13 +56,20 @@ impl Service {
             return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
         }
         let is_question = provider.is_none() && login.user_name.is_none();
+        let mut call = call;
+        let of_tokens = provider == Some(Provider::Jwt);
+        let of_tokens_alone = of_tokens && login.password.is_none();
+        if of_tokens {
+            call.carried.bearer_token = login.password.clone().or(call.carried.bearer_token);
+        }
         match provider.unwrap_or(self.settings.first()) {
             Provider::Credentials if !is_question => self.log_in(login, &call.brought, envelope),
             of_every_request => {
                 let must = of_every_request != Provider::Credentials;
                 let in_cookies = login.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
                 let no_tokens = login.ignores_jwt();
-                self.who_speaks(call, must, provider.is_some(), in_cookies, no_tokens, envelope)
+                let speaks = Speaks { shown: None, named: provider.is_some(), of_tokens_alone, in_cookies, earns: !no_tokens };
+                self.who_speaks(call, must, speaks, envelope)
             }
         }
     }
@@ -89,25 +96,17 @@ impl Service {
     }
 
     /// `must`: whoever speaks is let through, and nobody else is.
-    fn who_speaks(
-        &self,
-        call: Call<'_>,
-        must: bool,
-        named: bool,
-        in_cookies: bool,
-        no_tokens: bool,
-        envelope: Envelope,
-    ) -> Step<Pending> {
+    fn who_speaks(&self, call: Call<'_>, must: bool, wished: Speaks, envelope: Envelope) -> Step<Pending> {
         let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
-        let earns = self.settings.has(Provider::Jwt) && !no_tokens && may_earn_tokens(&proofs);
+        let earns = wished.earns && self.settings.has(Provider::Jwt) && may_earn_tokens(&proofs);
         let verb = match earns {
             true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
             false => Verb::WhoAmI,
         };
-        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), named, in_cookies, earns };
+        let speaks = Speaks { shown: call.brought.session().map(str::to_owned), earns, ..wished };
         ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
     }
 
@@ -129,12 +128,16 @@ impl Service {
 
     pub(super) fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
         let from_cookie = call.carried.refresh_token.is_none();
-        let Some(token) = call.carried.refresh_token.or_else(|| call.brought.refresh().map(Secret::new)) else {
+        let carried = call.carried.refresh_token.map(Credential::Refresh);
+        let Some(token) = carried.or_else(|| call.brought.refresh().map(|token| kept(token, TokenKind::Refresh))) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
         };
         let in_cookie = from_cookie || get.use_token_cookie.unwrap_or(self.settings.use_token_cookie);
-        let verb = Verb::Issue { kinds: vec![TokenKind::Access], request: for_nothing(Binding::Request) };
-        let command = Command { presented: vec![Credential::Refresh(token)], verb };
+        let mut kinds = vec![TokenKind::Access];
+        kinds.extend(self.settings.rotate_refresh_tokens.then_some(TokenKind::Refresh));
+        let verb = Verb::Issue { kinds, request: for_nothing(Binding::Request) };
+        let client = Credential::Client { id: Some(self.settings.client.clone()), secret: None };
+        let command = Command { presented: vec![client, token], verb };
         ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
     }
 
@@ -205,16 +208,22 @@ impl Service {
         }
     }
 
-    pub(super) fn log_out(&self, target: Option<String>, brought: &Brought, mut envelope: Envelope) -> Step<Pending> {
-        if self.aim(&mut envelope, target.as_deref()).is_err() {
+    /// `said`: where the DTO says that a page goes afterwards.
+    pub(super) fn log_out(&self, said: Option<String>, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+        if self.aim(&mut envelope, call.target.or(said).as_deref()).is_err() {
             return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
+        }
+        // A page of somebody else's that loads this address as a picture, or sends the browser here, ends nobody's session; whoever
+        // follows a link of its does.
+        let brought = if call.unbidden { Brought::default() } else { call.brought };
+        if call.unbidden {
+            envelope.jar.close();
         }
         // All that this browser holds, whichever of it counts: nothing of it opens anything afterwards.
         let mut presented: Vec<Credential> = brought.all().map(|id| Credential::Cookie(Secret::new(id))).collect();
         if self.settings.has(Provider::Jwt) {
-            let access = |token: &str| Credential::Token { any_of: vec![Secret::new(token)], kind: TokenKind::Access };
-            presented.extend(brought.access().map(access));
-            presented.extend(brought.refresh().map(|token| Credential::Refresh(Secret::new(token))));
+            presented.extend(brought.access().map(|token| kept(token, TokenKind::Access)));
+            presented.extend(brought.refresh().map(|token| kept(token, TokenKind::Refresh)));
         }
         ask(Command { presented, verb: Verb::Logout }, Asked::Logout, envelope)
     }

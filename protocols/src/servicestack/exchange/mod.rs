@@ -24,10 +24,11 @@ use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, REFERER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::http::{Request, Response};
-use crate::mount::Mount;
+use crate::mount::{Mount, Parts};
 use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
+use crate::servicestack::batch;
 use crate::servicestack::caller::{Shown, earns_tokens};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
@@ -46,7 +47,7 @@ use crate::servicestack::response::RolesResponse;
 use crate::servicestack::return_url::Here;
 use crate::servicestack::routes::{self, Found, Page, Route};
 use crate::servicestack::settings::Settings;
-use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
+use crate::servicestack::sharing::{Sharing, is_clicked, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
 use crate::servicestack::value::{self, Body, Fields, same};
@@ -56,6 +57,9 @@ use crate::{Exchange, Seed, Step};
 const LONGEST_BODY: usize = 1024 * 1024;
 /// The verb that counts in the place of the request's own, for those who can send only a few.
 const OVERRIDE: &str = "X-Http-Method-Override";
+
+/// The operator's own secret, in the framework's name for it; taken from nowhere else, since addresses are written down.
+const OPERATOR_SECRET: &str = "authsecret";
 
 /// Attaches this gate to its paths.
 pub(super) fn mounts(section: &Section, public_url: Option<&str>) -> Result<Vec<Mount>, BadSetting> {
@@ -116,6 +120,8 @@ struct Call<'r> {
     target: Option<String>,
     /// Whether it may change nothing.
     reads: bool,
+    /// Whether a page of somebody else's has sent it without anybody's click.
+    unbidden: bool,
     brought: Brought,
     authorization: Authorization,
     carried: Carried,
@@ -123,6 +129,18 @@ struct Call<'r> {
 
 impl Exchange for Service {
     type Pending = Pending;
+
+    fn parts(&self, request: Request) -> Parts {
+        let path = request.path.strip_prefix(&*self.settings.base_path).unwrap_or(&request.path);
+        // Only where the name could end so, since every request passes here.
+        if !path.contains("[]") && !path.contains("%5") {
+            return Parts::One(request);
+        }
+        match routes::find(&self.settings, path) {
+            Found::Operation(operation, route) if route.many => batch::parts(&self.settings, operation, &route, request),
+            _ => Parts::One(request),
+        }
+    }
 
     fn receive(&self, _now: Timestamp, seed: Seed, request: Request) -> Step<Pending> {
         let settings = &self.settings;
@@ -145,6 +163,8 @@ impl Exchange for Service {
         };
         let body = match is_reading(&request.method) {
             true => Ok(Body::Object(Fields::default())),
+            // Whatever is in it was taken apart before, or cannot be.
+            false if route.many => Ok(Body::Object(Fields::default())),
             false => body_format.read(&request.body, &name),
         };
         let form = match &body {
@@ -159,7 +179,11 @@ impl Exchange for Service {
         let elsewhere = is_from_elsewhere(settings, &request.headers);
         let only_reads = is_reading(&request.method) && is_reading(&method) && !operation.is_some_and(Operation::hands_out_tokens);
         let foreign = elsewhere && !only_reads;
-        let brought = Brought::read(&request.headers, !foreign);
+        let mut brought = Brought::read(&request.headers, !foreign);
+        if elsewhere && settings.rotate_refresh_tokens {
+            // The jar is closed to tokens, so the successor would be lost, and the next use of this one would end them all.
+            brought.forget_refresh();
+        }
         let nothing_said = Fields::default();
         let said = match &body {
             Ok(Body::Object(fields) | Body::Form(fields)) => fields,
@@ -180,6 +204,9 @@ impl Exchange for Service {
             return ControlFlow::Break(envelope.refuse(&Failure::UnknownOperation(&name)));
         };
         let media_type = body_format.media_type();
+        if route.many {
+            return ControlFlow::Break(no_batch(&route, &request, operation, media_type, envelope));
+        }
         let target = return_url(&query).or_else(|| form.and_then(return_url)).map(str::to_owned);
         let body = match body {
             Ok(body) => body,
@@ -189,26 +216,36 @@ impl Exchange for Service {
             }
         };
         let variables = route.variables.into_iter().map(|(name, text)| (name.into(), value::Value::Text(text.into())));
-        let carried = Carried::read(&body);
+        let form = match &body {
+            Body::Form(form) => Some(form),
+            Body::Object(_) => None,
+        };
+        let mut carried = Carried::read(&body);
+        // What a page of somebody else's has written into its link is nobody's proof.
+        if settings.tokens_in_fields && !elsewhere {
+            carried = carried.map(|carried| carried.with_fields(form, &query));
+        }
         let fields = match route.predefined {
             Some(_) => Fields::of_predefined(body, query),
             None => Fields::of_route(body, query, Fields::new(variables)),
         };
         let reads = is_reading(&method);
         let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
+        let secret = request.headers.get(OPERATOR_SECRET).map(|secret| Secret::new(secret.as_bytes()));
         let carried = match carried {
-            Ok(carried) => carried,
+            Ok(carried) => Carried { operator_secret: secret, ..carried },
             Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
         };
         let authorization = Authorization::read(&request.headers);
-        let call = Call { fields, target, reads, brought, authorization, carried };
+        let unbidden = elsewhere && !is_clicked(&request.headers);
+        let call = Call { fields, target, reads, unbidden, brought, authorization, carried };
         let why = match operation {
             Operation::Authenticate => match Authenticate::read(call.fields.clone()) {
                 Ok(login) => return self.authenticate(login, call, envelope),
                 Err(why) => why,
             },
             Operation::AuthenticateLogout => match AuthenticateLogout::read(call.fields.clone()) {
-                Ok(logout) => return self.log_out(call.target.or(logout.return_url), &call.brought, envelope),
+                Ok(logout) => return self.log_out(logout.return_url, call, envelope),
                 Err(why) => why,
             },
             Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
@@ -245,6 +282,7 @@ impl Exchange for Service {
             Asked::Session(speaks, guarded) => {
                 let earns = earns_tokens(&guarded.proofs, &reply.caller);
                 match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                    Ok(_) if speaks.of_tokens_alone => envelope.refuse(&Failure::TokenProviderAlone),
                     Ok(granted) => answers::speaks(now, granted, Speaks { earns, ..speaks }, envelope),
                     Err(no) => no.told(envelope),
                 }
@@ -285,7 +323,9 @@ impl Exchange for Service {
                         envelope.jar.drop_refresh();
                     }
                     match refusal {
-                        Refusal::InvalidCredentials | Refusal::LoginRequired => envelope.refuse(&Failure::BadRefreshToken),
+                        Refusal::InvalidCredentials | Refusal::LoginRequired | Refusal::WrongAlgorithm { .. } => {
+                            envelope.refuse(&Failure::BadRefreshToken)
+                        }
                         Refusal::InsecureTransport => envelope.refuse(&Failure::InsecureToken),
                         refusal => envelope.refuse(&failure(&refusal, "")),
                     }
@@ -342,6 +382,18 @@ impl Call<'_> {
     }
 }
 
+/// A request for several that holds none, or cannot be taken apart.
+fn no_batch(route: &Route, request: &Request, operation: Operation, media_type: &'static str, mut envelope: Envelope) -> Response {
+    let format = batch::answers_in(route, request.query.as_deref());
+    envelope.chosen = format.into();
+    let content_type = text(&request.headers, CONTENT_TYPE).unwrap_or_default();
+    match batch::entries(route, content_type, &request.body, operation.name()) {
+        Ok(entries) if entries.is_empty() => envelope.answer_written(batch::written(format, operation.name(), &[])),
+        Ok(_) => envelope.refuse(&Failure::BadBody { media_type, request: operation.name(), why: value::Unreadable::Shape }),
+        Err(why) => envelope.refuse(&Failure::BadBody { media_type, request: operation.name(), why }),
+    }
+}
+
 /// The verb that counts: a header field's, or, of a request that is sent by POST, a field's in its query or form.
 fn verb(request: &Request, query: &Fields<'_>, form: Option<&Fields<'_>>) -> Method {
     let named = text(&request.headers, http::HeaderName::from_static("x-http-method-override"));
@@ -353,7 +405,9 @@ fn verb(request: &Request, query: &Fields<'_>, form: Option<&Fields<'_>>) -> Met
 
 /// Whether a member of that name is nobody else's to see.
 fn is_secret(name: &str) -> bool {
-    ["Password", "ConfirmPassword", "BearerToken", "RefreshToken"].iter().any(|secret| same(name, secret))
+    ["Password", "ConfirmPassword", "BearerToken", "RefreshToken", "ss-tok", "ss-reftok", "apikey", "authsecret"]
+        .iter()
+        .any(|secret| same(name, secret))
 }
 
 fn is_reading(method: &Method) -> bool {

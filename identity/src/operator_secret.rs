@@ -1,0 +1,102 @@
+//! The operator's own secret: one text that is nobody's account, and holds the rights that the operator has given it.
+//!
+//! Kept as its hash, and compared in the same time wherever two differ. Whoever guesses is charged to their source before anything
+//! is compared, as for a password, and every use that succeeds has its line in the audit: nobody's name stands behind it, so when
+//! and from where is all that there is to know. It begins no session and signs no token.
+//!
+//! It refuses to know how a peer shows it.
+
+use subtle::ConstantTimeEq;
+
+use crate::Core;
+use crate::account::Rights;
+use crate::command::{Context, ProviderName};
+use crate::credential::About;
+use crate::policy::may_try_password;
+use crate::provider::ProviderKind;
+use crate::refusal::Refusal;
+use crate::reply::{Method, Principal};
+use crate::scope::Scopes;
+use crate::secret::Secret;
+use crate::store::TokenHash;
+use crate::throttle::{Key, Settled};
+use crate::token::hash;
+
+/// The shortest text that is taken for one, in bytes: it opens more than a password, and there is no second one beside it.
+pub const SHORTEST: usize = 32;
+
+/// A secret and what it is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorSecret {
+    hash: TokenHash,
+    rights: Rights,
+}
+
+impl OperatorSecret {
+    /// One of this text, with these rights.
+    ///
+    /// # Errors
+    /// It is shorter than [`SHORTEST`]; one sentence for people.
+    pub fn new(text: &Secret, rights: Rights) -> Result<OperatorSecret, String> {
+        match text.expose().len() {
+            length if length < SHORTEST => {
+                Err(format!("has {length} bytes; a secret that opens everything has {SHORTEST} at least"))
+            }
+            _ => Ok(OperatorSecret { hash: hash(text), rights }),
+        }
+    }
+
+    fn is(&self, shown: &Secret) -> bool {
+        hash(shown).as_slice().ct_eq(self.hash.as_slice()).into()
+    }
+}
+
+impl Core {
+    /// Whether there is such a secret at all. Where there is none, one that is shown says nothing.
+    pub(crate) fn has_operator_secret(&self) -> bool {
+        self.providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_))).is_ok()
+    }
+
+    /// Whoever shows the operator's secret.
+    pub(crate) fn recognise_operator_secret(&self, shown: &Secret, context: &Context) -> Result<Principal, Refusal> {
+        may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+        let provider = self.providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_)))?;
+        let ProviderKind::Secret(secret) = &provider.kind else { return Err(Refusal::UnknownProvider) };
+        let now = self.clock.now();
+        let charge = self.throttle.admit(now, &[Key::Source(context.peer.address)])?;
+        if !secret.is(shown) {
+            self.throttle.settle(charge, Settled::Failed);
+            return Err(Refusal::InvalidCredentials);
+        }
+        self.throttle.settle(charge, Settled::Proved);
+        self.audit.note(self.entry(now, "operator_secret", context, &About::default()));
+        Ok(Principal {
+            session: None,
+            account: None,
+            client: None,
+            scopes: Scopes::default(),
+            rights: secret.rights.clone(),
+            terminal: None,
+            provider: Some(ProviderName(provider.name.clone())),
+            method: Method::OperatorSecret,
+            spelling: 0,
+            expires_at: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_secret_is_none() {
+        let new = |text: &str| OperatorSecret::new(&Secret::new(text), Rights::default());
+        assert!(new(&"x".repeat(SHORTEST - 1)).is_err());
+        let secret = new(&"x".repeat(SHORTEST)).expect("long enough");
+        assert!(secret.is(&Secret::new("x".repeat(SHORTEST))));
+        for other in [String::new(), "x".repeat(SHORTEST + 1), "X".repeat(SHORTEST)] {
+            assert!(!secret.is(&Secret::new(other.as_str())), "{other:?}");
+        }
+    }
+}

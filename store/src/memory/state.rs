@@ -1,0 +1,208 @@
+//! What the store in memory holds, and what of it changes together.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
+use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
+use gatepost_identity::clock::{Timestamp, system_now};
+use gatepost_identity::family::Family;
+use gatepost_identity::keyring::SigningKey;
+use gatepost_identity::reply::Reason;
+use gatepost_identity::session::{Ended, Session, SessionId};
+use gatepost_identity::store::{
+    Change, Grant, NewSession, StoreError, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
+};
+use gatepost_identity::terminal::TerminalName;
+use gatepost_identity::throttle::ThrottleRow;
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) secrets: BTreeMap<&'static str, [u8; 32]>,
+    pub(super) signing_keys: Vec<SigningKey>,
+    pub(super) last_key: u64,
+    pub(super) counters: BTreeMap<&'static str, u64>,
+    pub(super) accounts: BTreeMap<AccountId, Account>,
+    pub(super) clients: BTreeMap<ClientId, Client>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) tokens: BTreeMap<TokenHash, Token>,
+    pub(super) grants: BTreeMap<TokenHash, Grant>,
+    pub(super) revoked: BTreeMap<TokenHash, Timestamp>,
+    pub(super) families: BTreeMap<TokenHash, Family>,
+    pub(super) api_keys: BTreeMap<TokenHash, ApiKey>,
+    pub(super) terminals: BTreeMap<TerminalName, StoredTerminal>,
+    pub(super) feed: VecDeque<(u64, Change)>,
+    pub(super) audit: Vec<AuditRow>,
+    pub(super) throttle: BTreeMap<u32, ThrottleRow>,
+}
+
+impl State {
+    pub(super) fn account_named(&self, key: &NameKey) -> Option<&Account> {
+        self.accounts.values().find(|account| has_key(account, key))
+    }
+
+    /// As SQLite's: the name before the address, and both before the public id.
+    pub(super) fn taken(&self, account: &Account) -> Option<&'static str> {
+        let others = || self.accounts.values().filter(|other| other.id != account.id);
+        let named = |key: &NameKey| others().any(|other| has_key(other, key));
+        if named(&account.name.key()) {
+            Some("name")
+        } else if account.email.as_ref().is_some_and(|email| named(&email.key())) {
+            Some("email")
+        } else if others().any(|other| other.subject == account.subject) {
+            Some("id")
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn as_decided(&self, session: &Session, account_version: Option<u64>, client_version: u64) -> Written {
+        let of_account = match (session.account, account_version) {
+            (None, None) => Written::Done,
+            (Some(id), Some(version)) => {
+                self.accounts.get(&id).map_or(Written::Stale, |account| still_as_decided(account.status, account.version, version))
+            }
+            _ => Written::Stale,
+        };
+        match (of_account, self.clients.get(&session.client)) {
+            (Written::Done, Some(client)) => still_as_decided(client.status, client.version, client_version),
+            _ => Written::Stale,
+        }
+    }
+
+    pub(super) fn end(&mut self, which: &Which, reason: Reason, at: Timestamp) -> Vec<Session> {
+        let these = |session: &Session| match which {
+            Which::Session(id) => session.id == *id,
+            Which::Account(id) => session.account == Some(*id),
+            Which::Client(id) => session.client == *id,
+            Which::UsedBefore(moment) => session.used_at <= *moment,
+            Which::ExpiredBefore(moment) => session.expires_at.is_some_and(|end| end <= *moment),
+        };
+        self.grants.retain(|_, grant| {
+            let to_come = match which {
+                Which::Account(id) => grant.account == *id,
+                Which::Client(id) => grant.client == *id,
+                Which::Session(_) | Which::UsedBefore(_) | Which::ExpiredBefore(_) => false,
+            };
+            grant.redeemed.is_some() || !to_come
+        });
+        if let Which::Account(id) = which {
+            let now = at.max(system_now());
+            self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(now, account.cut_off));
+            self.families.retain(|_, family| family.account != *id);
+        }
+        let ended: Vec<Session> =
+            self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
+        for session in &ended {
+            self.sessions.entry(session.id).and_modify(|session| session.ended = Some(Ended { at, reason }));
+            self.tokens.retain(|_, token| token.session != session.id);
+            self.tell(Change::SessionEnded(session.id, reason));
+        }
+        ended
+    }
+
+    pub(super) fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {
+        let ended = self.end(which, reason, at);
+        if let Which::Account(id) = which {
+            self.tell(Change::Account(*id));
+        }
+        for session in &ended {
+            self.append(AuditEntry {
+                session: Some(session.id),
+                account: session.account,
+                client: Some(session.client.clone()),
+                ..audit.clone()
+            });
+        }
+        ended.len()
+    }
+
+    pub(super) fn begin(&mut self, new: NewSession) -> Result<Written, StoreError> {
+        let session = new.session;
+        if self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
+            return Ok(Written::Stale);
+        }
+        if self.sessions.contains_key(&session.id) {
+            return Err(twice("session"));
+        }
+        if new.token.as_ref().is_some_and(|token| self.tokens.contains_key(&token.hash)) {
+            return Err(twice("token"));
+        }
+        if let Some((replaced, audit)) = new.replaces {
+            self.end_with_audit(&Which::Session(replaced), Reason::Displaced, session.started_at, &audit);
+        }
+        if let (Some(password), Some(id)) = (new.rehashed, session.account) {
+            self.accounts.entry(id).and_modify(|account| account.password = Some(password));
+        }
+        if let Some(secret) = new.rehashed_secret {
+            self.clients.entry(session.client.clone()).and_modify(|client| client.secret = Some(secret));
+        }
+        if let Some(token) = new.token {
+            self.tokens.insert(token.hash, token);
+        }
+        self.sessions.insert(session.id, session);
+        self.append(new.audit);
+        Ok(Written::Done)
+    }
+
+    pub(super) fn put_key(&mut self, key: SigningKey) -> u64 {
+        self.last_key += 1;
+        let number = self.last_key;
+        self.signing_keys.push(SigningKey { number, ..key });
+        self.tell(Change::Keys);
+        number
+    }
+
+    pub(super) fn end_family(&mut self, id: &TokenHash) {
+        let Some(family) = self.families.remove(id) else { return };
+        if family.adopted {
+            self.revoked.insert(*id, family.expires_at);
+        }
+        self.tell(Change::Revoked(*id));
+    }
+
+    pub(super) fn cancel(&mut self, hash: &TokenHash, at: Timestamp) {
+        self.api_keys.entry(*hash).and_modify(|key| {
+            key.cancelled_at.get_or_insert(at);
+        });
+        self.tell(Change::Revoked(*hash));
+    }
+
+    pub(super) fn tell(&mut self, change: Change) {
+        let number = self.feed_end() + 1;
+        self.feed.push_back((number, change));
+    }
+
+    pub(super) fn feed_end(&self) -> u64 {
+        self.feed.back().map_or(0, |(number, _)| *number)
+    }
+
+    pub(super) fn append(&mut self, entry: AuditEntry) {
+        let (number, previous) = self.audit.last().map_or((1, [0; 32]), |last| (last.number + 1, last.hash));
+        let hash = chain(number, 0, &entry, &previous);
+        self.audit.push(AuditRow {
+            number,
+            node: 0,
+            at: entry.at,
+            action: entry.action.to_owned(),
+            outcome: entry.outcome.to_owned(),
+            gate: entry.gate,
+            account: entry.account,
+            client: entry.client,
+            session: entry.session,
+            count: entry.count,
+            name: entry.name,
+            source: entry.source,
+            previous,
+            hash,
+        });
+    }
+}
+
+pub(super) fn has_key(account: &Account, key: &NameKey) -> bool {
+    account.name.key() == *key || account.email.as_ref().is_some_and(|email| email.key() == *key)
+}
+
+pub(super) fn twice(what: &str) -> StoreError {
+    StoreError(format!("there is such a {what} already"))
+}
