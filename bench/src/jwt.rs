@@ -59,6 +59,8 @@ async fn beside(algorithm: KeyAlgorithm, key: Key, kept: &str, public: &str) -> 
     let mut signer = Signer { key, last: 0 };
     let installation = Installation::new(&format!("{CHEAP_PASSWORDS}{SERVICESTACK_TOKENS}"), ACCOUNTS).await?;
     installation.signed_by(algorithm, kept).await?;
+    // Nothing is good that was signed before the second in which its account was made is over.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let server = Server::start(installation)?;
     let seen = signer.requests(CONNECTIONS)?;
     let (ours, length) = connected(server.address, &seen, EXPECTED).await?;

@@ -20,6 +20,7 @@ mod login;
 mod measure;
 mod overload;
 mod process;
+mod proxied;
 mod query;
 mod reference;
 mod refresh;
@@ -63,7 +64,9 @@ fn main() -> ExitCode {
         ["reference-hash"] => reference::hash(),
         ["reference-echo"] => reference::echo(None),
         ["reference-echo", answer] => reference::echo(Some(answer)),
-        ["reference-http", answer] => reference::http(answer),
+        ["reference-http"] => reference::http(None),
+        ["reference-http", answer] => reference::http(Some(answer)),
+        ["reference-proxy", to] => reference::proxy(to),
         ["reference-jwt", answer, algorithm] => reference::jwt(answer, algorithm),
         ["reference-disk", directory] => disk::run(directory),
         ["--short", names @ ..] => {
@@ -97,6 +100,7 @@ fn run(names: &[&str]) -> Outcome<()> {
             "rolling" => runtime.block_on(rolling::run())?,
             "refresh" => runtime.block_on(refresh::run())?,
             "relay" => runtime.block_on(relay::run())?,
+            "proxied" => runtime.block_on(proxied::run())?,
             "idle" => runtime.block_on(idle::run())?,
             "terminals" => runtime.block_on(terminals::run())?,
             "overload" => runtime.block_on(overload::run())?,

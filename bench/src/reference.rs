@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
 use axum::extract::ws::{Message, Utf8Bytes, WebSocketUpgrade};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::uri::{Authority, Scheme};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
@@ -20,6 +21,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gatepost_identity::clock::system_instant;
 use gatepost_identity::password::PasswordSettings;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jsonwebtoken::{DecodingKey, Validation};
 use serde_json::Value;
 
@@ -118,9 +122,12 @@ fn filling(answer: &str) -> Outcome<Bytes> {
     Ok("x".repeat(body).into())
 }
 
-/// A bare axum server that reads every request and looks at nothing, and answers with as many bytes as the server does. It says its
-/// address.
-pub(crate) fn http(answer: &str) -> Outcome<()> {
+/// A bare axum server that reads every request and looks at nothing, and answers with as many bytes as the server does; or without
+/// such a number with the body that it was sent, as a service behind the gate would. It says its address.
+pub(crate) fn http(answer: Option<&str>) -> Outcome<()> {
+    let Some(answer) = answer else {
+        return serve(Router::new().fallback(async |body: Bytes| (JSON, body)));
+    };
     let answer = filling(answer)?;
     serve(Router::new().fallback(async move |_request: Bytes| (JSON, answer.clone())))
 }
@@ -148,5 +155,21 @@ pub(crate) fn jwt(answer: &str, algorithm: &str) -> Outcome<()> {
             Some(Ok(token)) if token.claims["sub"].is_string() => (JSON, answer.clone()).into_response(),
             _ => StatusCode::UNAUTHORIZED.into_response(),
         }
+    }))
+}
+
+/// A bare proxy, of axum and of the library that the server reaches services with: every request goes on to this address as it is,
+/// and so does its answer, body and all. It says its address.
+pub(crate) fn proxy(to: &str) -> Outcome<()> {
+    let to: Authority = to.parse()?;
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).set_host(false).build(connector);
+    serve(Router::new().fallback(async move |mut request: Request| {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(to.clone()));
+        let Ok(uri) = Uri::from_parts(parts) else { return StatusCode::BAD_REQUEST.into_response() };
+        *request.uri_mut() = uri;
+        client.request(request).await.map_or_else(|_| StatusCode::BAD_GATEWAY.into_response(), IntoResponse::into_response)
     }))
 }

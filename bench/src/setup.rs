@@ -16,7 +16,7 @@ use gatepost_identity::admin::{Admin, NewClient, NewUser, Operator};
 use gatepost_identity::keyring::KeyAlgorithm;
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::secret::Secret;
-use gatepost_identity::terminal::{NewPassword, NewProtection, Plan, TerminalRole};
+use gatepost_identity::terminal::{NewPassword, NewProtection, TerminalRole};
 
 use crate::Outcome;
 use crate::http::request;
@@ -136,14 +136,13 @@ impl Installation {
         Ok(())
     }
 
-    /// Makes this many terminals, each of which wants a password of its administrator and one of its user.
+    /// Has each of so many terminals, which the settings name, want a password of its administrator and of its user.
     pub(crate) async fn terminals(&self, terminals: usize) -> Outcome<()> {
         let core = self.core().await?;
         let admin = admin(&core);
         let mut added = iter(0..terminals)
             .map(async |number| {
                 let complaint = |refusal: Refusal| format!("a terminal: {}", refusal.word());
-                admin.add_terminal(&terminal(number), Plan::Pro).await.map_err(complaint)?;
                 for (role, _) in ROLES {
                     let password = NewPassword::parse(Secret::new(PASSWORD))?;
                     let protected = admin.protect_terminal(&terminal(number), role, NewProtection::Password(password)).await;

@@ -88,7 +88,12 @@ impl<'a> Side<'a> {
 
     /// One message in flight on each connection.
     pub(crate) fn one_in_flight(&mut self) -> Outcome<Figures> {
-        self.in_flight(count(MESSAGES), None)
+        self.so_many(MESSAGES)
+    }
+
+    /// The same of another number of messages.
+    pub(crate) fn so_many(&mut self, messages: usize) -> Outcome<Figures> {
+        self.in_flight(count(messages), None)
     }
 
     /// Each of these messages once, one in flight on each connection.
