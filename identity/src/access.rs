@@ -390,7 +390,13 @@ impl Core {
         request: &GrantRequest,
         context: &Context,
     ) -> Outcome {
-        let Recognised { caller, behind } = match self.recognise(presented, context).await {
+        // What is told to a service behind a gate is nothing that whoever speaks could show the next time.
+        let renews = !kinds.contains(&TokenKind::Access);
+        let recognised = match self.recognise(presented, context).await {
+            Ok(recognised) if renews => self.renewed(recognised, context).await,
+            recognised => recognised,
+        };
+        let Recognised { caller, behind } = match recognised {
             Ok(recognised) => recognised,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
