@@ -3,8 +3,8 @@
 //! Eight connections, each with its own accounts and source address, keep both threads busy; then one connection alone says
 //! how long a login takes. Each login begins a session and is on disk before it is answered; the reference only hashes.
 //! Each connection has two accounts and takes them in turn: over the Zenith gate a second login of the same one would also end the
-//! session of the first, which is a write more than a login is. At a terminal the two are its two roles, and what begins is not
-//! kept on disk, but what is written down of it is.
+//! session of the first, which is a write more than a login is. At a terminal the two are its two roles, and nothing waits for the
+//! disk: what begins there ends with the process.
 
 use std::cell::Cell;
 use std::time::Duration;

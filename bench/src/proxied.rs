@@ -36,13 +36,12 @@ pub(crate) async fn run() -> Outcome<()> {
         let mut client = Http::connect(source(number), server.address).await?;
         cookies.push(client.ask(&credentials(number)).await?.holding("\"SessionId\"")?.cookies());
     }
-    let table = Table::begin(&format!("proxied: a request to a service behind the gate beside a bare proxy, {} rounds", rounds(ROUNDS)))?;
+    let table =
+        Table::begin(&format!("proxied: a request to a service behind the gate beside a bare proxy, {} rounds", rounds(ROUNDS)))?;
     for (length, count) in BODIES {
         let body = format!("\"{}\"", "x".repeat(length - 2));
-        let requests: Vec<Vec<u8>> = cookies
-            .iter()
-            .map(|cookie| request("POST /orders/echo", &format!("{JSON}{cookie}"), body.as_bytes()))
-            .collect();
+        let requests: Vec<Vec<u8>> =
+            cookies.iter().map(|cookie| request("POST /orders/echo", &format!("{JSON}{cookie}"), body.as_bytes())).collect();
         let (through, _) = connected(server.address, &requests, &body).await?;
         let (beside, _) = connected(proxy_address, &requests, &body).await?;
         let mut through = Side::new(&server.process, through, &body);

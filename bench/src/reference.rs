@@ -9,8 +9,8 @@ use std::time::Duration;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
 use axum::extract::ws::{Message, Utf8Bytes, WebSocketUpgrade};
+use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -164,7 +164,8 @@ pub(crate) fn proxy(to: &str) -> Outcome<()> {
     let to: Authority = to.parse()?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).set_host(false).build(connector);
+    let client: Client<_, Body> =
+        Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).set_host(false).build(connector);
     serve(Router::new().fallback(async move |mut request: Request| {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         (parts.scheme, parts.authority) = (Some(Scheme::HTTP), Some(to.clone()));
