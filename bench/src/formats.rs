@@ -1,7 +1,8 @@
 //! `/auth/apikey` by an API key as bearer token that was seen before, asked and answered in each format, beside a bare axum server.
 //!
 //! The request has a body with the members that a client of the framework sends; the key is in the header field, where it counts in
-//! every format. A signed token has no such address: with it, nobody authenticates. Each format has a reference of its own, which answers as many bytes as the server does in that format.
+//! every format. A signed token has no such address: with it, nobody authenticates. Each format has a reference of its own, which
+//! answers as many bytes as the server does in that format.
 
 use crate::Outcome;
 use crate::http::request;
