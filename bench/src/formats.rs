@@ -12,13 +12,13 @@ use crate::requests::{beside_an_echo, connected};
 use crate::setup::{CHEAP_PASSWORDS, Installation, ROLE, SERVICESTACK};
 use crate::sockets::{CONNECTIONS, ROUNDS, Side};
 
-/// A format: its name, its type, the request in it, what stands in its answer beside the role, and what part of ours the reference's
-/// CPU should be.
+/// A format: its name, its type, the request in it, what stands in its answer beside the role, and what part of ours the
+/// reference's CPU should be.
 struct Format(&'static str, &'static str, &'static str, &'static str, f64);
 
 /// The namespace is that of the framework's own contracts.
-const XML: &str = "<Authenticate xmlns=\"http://schemas.servicestack.net/types\"><Meta xmlns:a=\"http://schemas.microsoft.com/2003/10/\
-                   Serialization/Arrays\"><a:KeyValueOfstringstring><a:Key>device</a:Key><a:Value>till 7</a:Value>\
+const XML: &str = "<Authenticate xmlns=\"http://schemas.servicestack.net/types\">\
+                   <Meta xmlns:a=\"http://schemas.microsoft.com/2003/10/Serialization/Arrays\"><a:KeyValueOfstringstring><a:Key>device</a:Key><a:Value>till 7</a:Value>\
                    </a:KeyValueOfstringstring></Meta><RememberMe>true</RememberMe><UseTokenCookie>false</UseTokenCookie>\
                    <provider>apikey</provider></Authenticate>";
 

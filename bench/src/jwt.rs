@@ -1,8 +1,8 @@
 //! `GET /auth` over the ServiceStack gate by a signed token: one that the server sees for the first time, and one that it has seen.
 //!
-//! The tokens are signed here, by a key that the server has taken over from an application, and are those that the gate itself would
-//! tell. At first sight each request of a round has a token of its own, and the reference is a bare axum server that verifies it: both
-//! are sent the same tokens. After that each connection repeats one, and the reference looks at nothing.
+//! The tokens are signed here, by a key that the server has taken over from an application, and are those that the gate itself
+//! would tell. At first sight each request of a round has a token of its own, and the reference is a bare axum server that
+//! verifies it: both are sent the same tokens. After that each connection repeats one, and the reference looks at nothing.
 
 use std::time::Duration;
 

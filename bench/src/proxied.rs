@@ -1,8 +1,8 @@
 //! A request that goes on to a service behind the ServiceStack gate, beside the same request through a bare proxy.
 //!
-//! The service sends back the body that it was sent. The gate knows the caller by a session's cookie, takes that away, and tells the
-//! service who calls in a token of its own; the proxy looks at nothing and sends on what it gets. What the service spends counts for
-//! neither.
+//! The service sends back the body that it was sent. The gate knows the caller by a session's cookie, takes that away, and tells
+//! the service who calls in a token of its own; the proxy looks at nothing and sends on what it gets. What the service spends
+//! counts for neither.
 //!
 //! ```text
 //! this process ──► gatepost serve ──► the service     the gate's CPU

@@ -1,11 +1,11 @@
 //! `POST /access-token` over the ServiceStack gate: an access token for a refresh token.
 //!
-//! Twice. Where refresh tokens do not rotate, nothing is written but, now and then, how many numbers were used. Where they do, each
-//! token that is used gets a successor, which is on disk before it is told; that stands beside the disk and SQLite with nothing around
-//! them, as `rolling` does.
+//! Twice. Where refresh tokens do not rotate, nothing is written but, now and then, how many numbers were used. Where they do,
+//! each token that is used gets a successor, which is on disk before it is told; that stands beside the disk and SQLite with
+//! nothing around them, as `rolling` does.
 //!
-//! A token gets no successor while it is younger than the overlap, whoever shows it. So each client has many tokens, each from a login
-//! of its own, and uses them one after the other: none comes back before it is older than that.
+//! A token gets no successor while it is younger than the overlap, whoever shows it. So each client has many tokens, each from a
+//! login of its own, and uses them one after the other: none comes back before it is older than that.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,9 @@
-//! What an authorised connection to a terminal costs that says nothing: 200 terminals on one process, each with its administrator and
-//! its user.
+//! What an authorised connection to a terminal costs that says nothing: 200 terminals on one process, each with its administrator
+//! and its user.
 //!
-//! Memory is what the process grew by with the connections of all terminals but the first few, which are for what is allocated once.
-//! So few connections make a coarse figure; it is printed with what the process had before them, terminals and listeners included.
+//! Memory is what the process grew by with the connections of all terminals but the first few, which are for what is allocated
+//! once. So few connections make a coarse figure; it is printed with what the process had before them, terminals and listeners
+//! included.
 
 use futures_util::StreamExt;
 use futures_util::stream::iter;
