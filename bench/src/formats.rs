@@ -18,7 +18,8 @@ struct Format(&'static str, &'static str, &'static str, &'static str, f64);
 
 /// The namespace is that of the framework's own contracts.
 const XML: &str = "<Authenticate xmlns=\"http://schemas.servicestack.net/types\">\
-                   <Meta xmlns:a=\"http://schemas.microsoft.com/2003/10/Serialization/Arrays\"><a:KeyValueOfstringstring><a:Key>device</a:Key><a:Value>till 7</a:Value>\
+                   <Meta xmlns:a=\"http://schemas.microsoft.com/2003/10/Serialization/Arrays\">\
+                   <a:KeyValueOfstringstring><a:Key>device</a:Key><a:Value>till 7</a:Value>\
                    </a:KeyValueOfstringstring></Meta><RememberMe>true</RememberMe><UseTokenCookie>false</UseTokenCookie>\
                    <provider>apikey</provider></Authenticate>";
 
