@@ -5,7 +5,9 @@
 
 mod ask;
 mod keys;
+mod look;
 mod print;
+mod progress;
 mod terminals;
 mod users;
 
@@ -20,6 +22,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use serde_json::Value;
 
 use self::keys::{ApiKey, Key, Token};
+use self::look::{Audit, Session};
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -218,38 +221,6 @@ enum Grant {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum Session {
-    /// List the sessions in force, newest first
-    List {
-        /// Of this user only
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-    },
-    /// End one session, or all of a user
-    End {
-        /// The session's id
-        #[arg(required_unless_present = "user", conflicts_with = "user")]
-        id: Option<String>,
-        /// All sessions of this user
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Audit {
-    /// Show the newest lines
-    Tail {
-        /// How many
-        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
-        lines: u64,
-        /// Go on with lines as they come
-        #[arg(short, long)]
-        follow: bool,
-    },
-}
-
 /// What was typed, with `-pin` of `serve` as `--pin`: those who start such a terminal are used to write it with one dash.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut serves = false;
@@ -321,12 +292,9 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
         match cli.command {
             Command::Serve(_) => serve(config).await,
             Command::Demo { .. } | Command::Check => Ok(()),
-            Command::Audit(Audit::Tail { lines, follow }) => tail(config, lines, follow, json).await,
+            Command::Audit(command) => command.run(config, json).await,
             Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
             Command::Client(Client::List) => list(config, json, "id", |after| Operation::ClientList { after, limit: PAGE }).await,
-            Command::Session(Session::List { user }) => {
-                list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
-            }
             Command::User(command) => answer(config, json, command.operation()?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
             Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
@@ -340,13 +308,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
             Command::Key(Key::List) => rows(config, json, Operation::KeyList).await,
             Command::Key(command) => answer(config, json, command.operation()?).await,
             Command::Token(Token::Revoke { jti }) => answer(config, json, Operation::TokenRevoke { jti }).await,
-            Command::Session(Session::End { id, user }) => {
-                let operation = match (id, user) {
-                    (Some(id), _) => Operation::SessionEnd { id },
-                    (None, user) => Operation::SessionEndUser { user: user.unwrap_or_default() },
-                };
-                answer(config, json, operation).await
-            }
+            Command::Session(command) => command.run(config, json).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -442,25 +404,6 @@ async fn rows(config: Config, json: bool, operation: Operation) -> Result<(), St
     let mut printed = print::Rows::new(json);
     printed.add(rows)?;
     printed.end()
-}
-
-async fn tail(config: Config, lines: u64, follow: bool, json: bool) -> Result<(), String> {
-    let mut asking = ask::Asker::open(config).await?;
-    let mut operation = Operation::AuditTail { lines: usize::try_from(lines).unwrap_or(PAGE) };
-    let mut last = 0;
-    loop {
-        let rows = asking.ask(operation).await?;
-        for row in rows.as_array().into_iter().flatten() {
-            last = row["number"].as_u64().unwrap_or(last);
-            print::audit(row, json)?;
-        }
-        if !follow {
-            asking.close().await;
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        operation = Operation::AuditAfter { after: last };
-    }
 }
 
 /// A secret from a prompt, asked twice; or, where nobody sits there, the first line of standard input.
