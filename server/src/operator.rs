@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, user};
 pub use self::asking::Asking;
+use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, user};
 pub use self::look::{AuditAsk, SessionAsk};
 pub use self::standing::Standing;
 use gatepost_identity::Identity;

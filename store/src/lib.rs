@@ -13,6 +13,7 @@
 //! [`Worker`], and `server` gives it a thread.
 
 mod directory;
+mod examine;
 mod failure;
 mod job;
 mod memory;
@@ -25,5 +26,6 @@ mod writer;
 mod writes;
 
 pub use directory::{Occupancy, OpenError, holder};
+pub use examine::{ExamineError, Examined, examine};
 pub use memory::Memory;
 pub use sqlite::{Sqlite, Worker};

@@ -172,7 +172,9 @@ struct Piece {
 
 async fn piece(asker: &mut Asker, progress: &mut Progress, ask: &AuditAsk, seen: &mut u64) -> Result<Piece, String> {
     let mut answer = asker.ask(Operation::AuditPage(ask.clone())).await?;
-    let Value::Array(rows) = answer["rows"].take() else { return Err("the server answered with something else than lines".to_owned()) };
+    let Value::Array(rows) = answer["rows"].take() else {
+        return Err("the server answered with something else than lines".to_owned());
+    };
     *seen += answer["seen"].as_u64().unwrap_or(0);
     let (last, at) = (answer["last"].as_u64(), answer["last_at"].as_str());
     if let (Some(last), Some(at)) = (last, at) {
@@ -285,6 +287,8 @@ fn past(text: &str) -> Result<i64, String> {
             Ok(system_now().millis().saturating_sub(millis))
         }
         Err(_) if text == "never" => Err("write a moment, or a span before now".to_owned()),
-        Err(_) => moment(text).map_err(|_| "write 2027-01-31, 2027-01-31T12:00:00Z, or a span before now such as 90m or 7d".to_owned()),
+        Err(_) => {
+            moment(text).map_err(|_| "write 2027-01-31, 2027-01-31T12:00:00Z, or a span before now such as 90m or 7d".to_owned())
+        }
     }
 }

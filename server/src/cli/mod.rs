@@ -4,8 +4,10 @@
 //! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
 
 mod ask;
+mod doctor;
 mod keys;
 mod look;
+mod pages;
 mod print;
 mod progress;
 mod terminals;
@@ -21,8 +23,10 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
+use self::doctor::Doctor;
 use self::keys::{ApiKey, Key, Token};
 use self::look::{Audit, Session};
+use self::pages::{Completions, Man};
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -90,6 +94,13 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
+    /// Look over settings, disk, database, clock, certificate and listeners, and say what is wrong and what to do about it; ends with
+    /// 0 where nothing was found, 3 where only warnings were, and 1 where faults were
+    Doctor(Doctor),
+    /// Print what a shell needs to complete commands
+    Completions(Completions),
+    /// Write manual pages to a directory
+    Man(Man),
 }
 
 #[derive(Args)]
@@ -254,7 +265,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match run_command(cli, shows_a_pin) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(complaint) => {
             writeln!(std::io::stderr(), "gatepost: {complaint}").ok();
             ExitCode::FAILURE
@@ -262,22 +273,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
+fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
+    let done = |()| ExitCode::SUCCESS;
+    match &cli.command {
+        Command::Completions(completions) => return completions.run(Cli::command()).map(done),
+        Command::Man(man) => return man.run(Cli::command()).map(done),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     if let Command::Demo { exit } = cli.command {
         telemetry::start("warn")?;
         let result = runtime.block_on(demo::run(exit));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-        return result;
+        return result.map(done);
     }
     let begun = match &cli.command {
         Command::Serve(serve) => serve.begun()?,
         _ => Begun::default(),
     };
     let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data, begun };
+    if let Command::Doctor(doctor) = cli.command {
+        telemetry::start("error")?;
+        let result = runtime.block_on(doctor.run(sources, cli.json));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        return result;
+    }
     let config = Config::load(sources).map_err(|error| error.to_string())?;
     if let Command::Check = cli.command {
-        return print::check(&config, cli.json);
+        return print::check(&config, cli.json).map(done);
     }
     let serves = matches!(cli.command, Command::Serve(_));
     // A command that runs without a server has no log of its own: what goes wrong is its answer.
@@ -291,7 +314,8 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
     let result = runtime.block_on(async move {
         match cli.command {
             Command::Serve(_) => serve(config).await,
-            Command::Demo { .. } | Command::Check => Ok(()),
+            // These were done before there was need of the settings.
+            Command::Demo { .. } | Command::Check | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
             Command::Audit(command) => command.run(config, json).await,
             Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
             Command::Client(Client::List) => list(config, json, "id", |after| Operation::ClientList { after, limit: PAGE }).await,
@@ -312,7 +336,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    result
+    result.map(done)
 }
 
 fn client(command: Client) -> Result<Operation, String> {
