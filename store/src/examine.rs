@@ -1,4 +1,4 @@
-//! Looks over a data directory's database without changing it: whose it is, which schema it has, whether it is whole, and how
+//! Looks over a data directory's database without changing what is in it: whose it is, which schema it has, whether it is whole, and how
 //! new the newest of it is. It may be asked while another process works in the directory.
 //!
 //! Says what it finds. What is to be done about it, and how new is too new, is for whoever asks.

@@ -6,6 +6,7 @@
 //! Where lines of a time are looked for, those that were written up to [`SLACK`] beside it are looked at too.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -283,11 +284,14 @@ impl Admin<'_> {
             (Some((user, connections)), _) => (Some(user), connections),
             (None, None) => (None, self.core.live.connections(session.id, None)),
             (None, Some(id)) => {
-                if !names.contains_key(&id) {
-                    let name = self.core.store.account(id).await?.map(|account| account.name.as_str().to_owned());
-                    names.insert(id, name);
-                }
-                (names.get(&id).cloned().flatten(), self.core.live.connections(session.id, None))
+                let name = match names.entry(id) {
+                    Entry::Occupied(known) => known.get().clone(),
+                    Entry::Vacant(unknown) => {
+                        let account = self.core.store.account(id).await?;
+                        unknown.insert(account.map(|account| account.name.as_str().to_owned())).clone()
+                    }
+                };
+                (name, self.core.live.connections(session.id, None))
             }
         };
         Ok(SessionView { connections, user, session })

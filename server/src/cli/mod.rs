@@ -94,8 +94,10 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
-    /// Look over settings, disk, database, clock, certificate and listeners, and say what is wrong and what to do about it; ends with
-    /// 0 where nothing was found, 3 where only warnings were, and 1 where faults were
+    /// Look over what a server rests on, and say what is wrong and what to do about it
+    ///
+    /// Looks at settings, disk, database, clock, certificate and listeners. Ends with 0 where nothing was found, with 3 where there
+    /// are warnings only, and with 1 where there are faults.
     Doctor(Doctor),
     /// Print what a shell needs to complete commands
     Completions(Completions),

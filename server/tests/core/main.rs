@@ -12,6 +12,7 @@ mod ends;
 mod families;
 mod grants;
 mod issue;
+mod look;
 mod operator_secret;
 mod register;
 mod requests;

@@ -1,7 +1,7 @@
 //! `gatepost doctor`: looks over what a server rests on, and says what is wrong and what to do about it.
 //!
 //! Asks the settings, the disk, the database, the clock, and, where one runs, the server and each of its listeners. It changes
-//! nothing, and a check that cannot be made is said to be left out, never to be well. Settings that cannot be used end no other check that can
+//! nothing of what is kept, and a check that cannot be made is said to be left out, never to be well. Settings that cannot be used end no other check that can
 //! still be made without them.
 
 mod certificate;
