@@ -27,6 +27,7 @@ use self::doctor::Doctor;
 use self::keys::{ApiKey, Key, Token};
 use self::look::{Audit, Session};
 use self::pages::{Completions, Man};
+use self::progress::Progress;
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -392,7 +393,7 @@ async fn serve(config: Config) -> Result<(), String> {
 
 async fn answer(config: Config, json: bool, operation: Operation) -> Result<(), String> {
     let mut asking = ask::Asker::open(config).await?;
-    let facts = asking.ask(operation).await;
+    let facts = Progress::new().during(asking.ask(operation), "waiting for the answer").await;
     asking.close().await;
     print::facts(&facts?, json)
 }

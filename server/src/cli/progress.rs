@@ -46,6 +46,23 @@ impl Progress {
         }
     }
 
+    /// Waits for work that does not say how far it has come, and says for how many seconds it has been waited for.
+    pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>, what: &str) -> T {
+        let began = system_instant();
+        let mut work = std::pin::pin!(work);
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                () = tokio::time::sleep(SOON) => {
+                    let seconds = system_instant().saturating_duration_since(began).as_secs();
+                    self.tell(|| format!("{what}, for {seconds} s"));
+                }
+            }
+        };
+        self.clear();
+        done
+    }
+
     /// Takes the line away, so that what follows stands alone.
     pub(super) fn clear(&mut self) {
         if self.written > 0 {

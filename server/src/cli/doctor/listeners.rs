@@ -198,3 +198,49 @@ async fn free(config: &Config) -> Vec<Finding> {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_listeners_of_a_ready_line_are_read_by_name() {
+        let told =
+            serde_json::json!({"http": "127.0.0.1:1", "trueconf": {"web": "[::1]:2", "hall": "0.0.0.0:3"}, "odd": "nowhere"});
+        let mut found: Vec<String> = named(&told).into_iter().map(|(name, address)| format!("{name} {address}")).collect();
+        found.sort_unstable();
+        assert_eq!(found, ["http 127.0.0.1:1", "trueconf.hall 0.0.0.0:3", "trueconf.web [::1]:2"]);
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_reached_over_loopback() {
+        let check = |address: &str, here: &str| assert_eq!(from_here(address.parse().expect("an address")).to_string(), here);
+        check("0.0.0.0:80", "127.0.0.1:80");
+        check("[::]:80", "[::1]:80");
+        check("192.0.2.1:80", "192.0.2.1:80");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_gone_hangs_up_or_speaks_no_http_is_told_from_one_that_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let asked = async |text: &'static [u8]| {
+            let answer = async {
+                let (mut stream, _) = listener.accept().await.expect("a peer");
+                // What was asked is read, so that closing does not throw the answer away.
+                stream.read_exact(&mut [0; QUESTION.len()]).await.expect("a question");
+                stream.write_all(text).await.expect("it is there");
+            };
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            tokio::join!(answers(&mut stream), answer).0
+        };
+        assert_eq!(asked(b"HTTP/1.1 404 Not Found\r\n\r\n").await, Ok(()));
+        assert!(asked(b"").await.is_err());
+        assert!(asked(b"SSH-2.0-x\r\n").await.is_err());
+        drop(listener);
+        let found = reach("http", address, None).await.expect("a finding");
+        assert!(found.what.contains("does not answer"), "{found:?}");
+    }
+}

@@ -202,19 +202,8 @@ impl Doctor {
     /// Looks over the database. Answers the newest moment in it.
     async fn database(&self, report: &mut Report, data: &Path) -> Result<Option<Timestamp>, String> {
         let (place, full) = (data.to_owned(), self.full);
-        let mut looking = tokio::task::spawn_blocking(move || examine(&place, full));
-        let mut progress = Progress::new();
-        let mut seconds = 0;
-        let examined = loop {
-            tokio::select! {
-                examined = &mut looking => break examined.map_err(|error| error.to_string())?,
-                () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    seconds += 1;
-                    progress.tell(|| format!("reading the database, for {seconds} s"));
-                }
-            }
-        };
-        progress.clear();
+        let looking = tokio::task::spawn_blocking(move || examine(&place, full));
+        let examined = Progress::new().during(looking, "reading the database").await.map_err(|error| error.to_string())?;
         let file = data.join("gatepost.db");
         let file = file.display();
         let restore =
