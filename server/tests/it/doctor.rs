@@ -73,6 +73,24 @@ fn a_sound_server_has_nothing_wrong_with_it_and_every_check_is_made() {
 }
 
 #[test]
+fn the_listeners_of_a_gate_of_their_own_are_asked_too_plain_and_over_tls() {
+    let mut server = Server::of(home());
+    let terminals = |tls: bool| {
+        let listeners = format!("[trueconf]\ntls = {tls}\nweb = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n");
+        sound(&format!("{listeners}[[trueconf.terminals]]\nname = \"hall\"\ncontrol = \"127.0.0.1:0\"\n"))
+    };
+    for tls in [false, true] {
+        server.terminate();
+        server.write_settings(&terminals(tls));
+        server.restart();
+        assert_eq!(examined(&server, &[], &[]).0, Some(0), "{:#}", examined(&server, &[], &[]).1);
+        // They do not speak what is expected of them, so it is seen that they were asked.
+        server.write_settings(&terminals(!tls));
+        finds(&server, &["listeners"], 1, &["trueconf.web at 127.0.0.1:", "does not answer"]);
+    }
+}
+
+#[test]
 fn without_a_server_what_only_one_can_tell_is_left_out_and_nothing_is_changed() {
     let home = home();
     let (code, told) = examined(&home, &[], &[]);

@@ -74,20 +74,28 @@ async fn reach(name: &str, address: SocketAddr, config: Option<&Config>) -> Opti
     let asked = async {
         let mut stream = TcpStream::connect(here).await.map_err(|error| error.to_string())?;
         // A proxy's word is expected first of whoever is trusted, and we have none to give.
-        let is_proxy = config.is_none_or(|config| {
-            config.proxies.protocol && config.proxies.trusted.iter().any(|network| network.contains(&here.ip().to_canonical()))
-        });
-        match (name, config) {
-            ("https", Some(config)) if !is_proxy => serves_the_file(stream, config).await,
-            ("http", _) if !is_proxy => answers(&mut stream).await.map(|()| None),
-            _ => Ok(None),
-        }
+        let Some(config) = config.filter(|config| !speaks_for_others(config, here.ip())) else { return Ok(None) };
+        if is_encrypted(name, config) { serves_the_file(stream, config).await } else { answers(&mut stream).await.map(|()| None) }
     };
     match tokio::time::timeout(ANSWER, asked).await {
         Ok(Ok(finding)) => finding,
         Ok(Err(complaint)) => Some(fault(format!("{name} at {address} does not answer: {complaint}"), remedy)),
         Err(_) => Some(fault(format!("{name} at {address} does not answer within {} s", ANSWER.as_secs()), remedy)),
     }
+}
+
+/// Whether whoever comes from this address must first say for whom.
+fn speaks_for_others(config: &Config, from: IpAddr) -> bool {
+    config.proxies.protocol && config.proxies.trusted.iter().any(|network| network.contains(&from.to_canonical()))
+}
+
+/// Whether TLS is spoken at the listener of this name.
+fn is_encrypted(name: &str, config: &Config) -> bool {
+    name == "https"
+        || config.gates.iter().any(|(gate, section)| {
+            let own = (gate.own)(section).ok().flatten();
+            own.iter().flat_map(|own| &own.listeners).any(|one| one.encrypted && name == format!("{}.{}", gate.name, one.name))
+        })
 }
 
 async fn answers(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> Result<(), String> {
