@@ -5,6 +5,7 @@
 //! `admin/terminals.rs`, and what is only looked at in `admin/look.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
+mod import;
 mod keys;
 mod look;
 mod terminals;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::import::{Fate, ImportedApiKey, ImportedUser};
 pub use self::look::{AuditPage, SessionFilter, SessionPage};
 pub use self::terminals::TerminalView;
 pub(crate) use self::terminals::first_terminal;

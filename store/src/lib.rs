@@ -12,6 +12,7 @@
 //! This crate spawns no thread, opens no socket and asks no clock: [`Sqlite::open`] hands back each blocking loop as a
 //! [`Worker`], and `server` gives it a thread.
 
+mod application;
 mod directory;
 mod examine;
 mod failure;
@@ -25,6 +26,7 @@ mod sqlite;
 mod writer;
 mod writes;
 
+pub use application::{Application, Cells, UserCells};
 pub use directory::{Occupancy, OpenError, holder};
 pub use examine::{ExamineError, Examined, examine};
 pub use memory::Memory;

@@ -127,8 +127,13 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
         "providers": providers,
         "scopes": scopes,
         "passwords": format!(
-            "argon2id m={} KiB, t={}, p={}; {} threads; wait at most {:?}",
-            passwords.memory, passwords.iterations, passwords.lanes, config.password_threads, passwords.max_wait
+            "argon2id m={} KiB, t={}, p={}; {} threads; wait at most {:?}; others' hashes: at most {}",
+            passwords.memory,
+            passwords.iterations,
+            passwords.lanes,
+            config.password_threads,
+            passwords.max_wait,
+            passwords.imported
         ),
         "sessions": format!(
             "connection {:?}, token {:?}, session {:?} after its last use; {} sessions an account, {} connections a session",
