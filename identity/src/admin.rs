@@ -1,12 +1,13 @@
 //! Every change of an account or a client, grants that are made for them, and what operators may look at.
 //!
 //! Each change is one verb of the store with its line in the audit; what it must end, it ends in the same transaction, and
-//! memory has followed before the operator is answered. What concerns users stands in `admin/users.rs`, and terminals
-//! in `admin/terminals.rs`. Who may stand at this door is `server`'s to check: the local socket
+//! memory has followed before the operator is answered. What concerns users stands in `admin/users.rs`, terminals in
+//! `admin/terminals.rs`, and what is only looked at in `admin/look.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
 mod import;
 mod keys;
+mod look;
 mod terminals;
 mod users;
 
@@ -15,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::import::{Fate, ImportedApiKey, ImportedUser};
+pub use self::look::{AuditPage, SessionFilter, SessionPage};
 pub use self::terminals::TerminalView;
 pub(crate) use self::terminals::first_terminal;
 pub use self::users::{NewUser, UserChange};
 use crate::Core;
 use crate::account::{Client, ClientId, Status, label};
-use crate::audit::{AuditEntry, AuditRow};
+use crate::audit::AuditEntry;
 use crate::clock::{Timestamp, draw};
 use crate::command::{Context, ProviderName};
 use crate::refusal::Refusal;
@@ -278,46 +280,6 @@ impl<'a> Admin<'a> {
         Ok((grant, code))
     }
 
-    /// Sessions not ended, newest first, a page at a time: at most `limit` (1 to 1000) older than `after`; of one user only
-    /// where one is named.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`] for a user who is not there.
-    pub async fn sessions(&self, user: Option<&str>, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionView>, Refusal> {
-        let of = match user {
-            Some(user) => Some(self.user(user).await?.id),
-            None => None,
-        };
-        let sessions = self.core.store.sessions(of, Page { after, limit: limit.clamp(1, 1000) }).await?;
-        let mut views = Vec::with_capacity(sessions.len());
-        for session in sessions {
-            let user = match session.account {
-                Some(id) => self.core.store.account(id).await?.map(|account| account.name.as_str().to_owned()),
-                None => None,
-            };
-            views.push(SessionView { connections: self.core.live.connections(session.id, None), user, session });
-        }
-        if of.is_none() {
-            self.among_borrowed(&mut views, after, limit.clamp(1, 1000));
-        }
-        Ok(views)
-    }
-
-    /// Adds the borrowed sessions, which are in memory only, at their places among the newest `limit`.
-    fn among_borrowed(&self, views: &mut Vec<SessionView>, after: Option<SessionId>, limit: usize) {
-        // Where the page is full, what is older than its last row comes on a later one.
-        let oldest = if views.len() == limit { views.last().map(|view| view.session.id) } else { None };
-        let here = |id: SessionId| after.is_none_or(|after| id < after) && oldest.is_none_or(|oldest| id > oldest);
-        let borrowed = self.core.live.borrowed().into_iter().filter(|(session, ..)| here(session.id));
-        views.extend(borrowed.map(|(session, lent, connections)| SessionView {
-            session: (*session).clone(),
-            user: Some(lent.person.subject.clone()),
-            connections,
-        }));
-        views.sort_by_key(|view| std::cmp::Reverse(view.session.id));
-        views.truncate(limit);
-    }
-
     /// Ends one session. Of a borrowed one, the token that it rests on is no longer good here.
     ///
     /// # Errors
@@ -348,24 +310,6 @@ impl<'a> Admin<'a> {
     pub async fn end_sessions_of(&self, user: &str) -> Result<usize, Refusal> {
         let account = self.user(user).await?;
         self.end(Which::Account(account.id)).await
-    }
-
-    /// Lines of the audit, newest first: at most `limit` (1 to 1000) before number `before`.
-    ///
-    /// # Errors
-    /// [`Refusal::Unavailable`].
-    pub async fn audit_before(&self, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Refusal> {
-        self.core.flush(false).await;
-        Ok(self.core.store.audit_before(before, limit.clamp(1, 1000)).await?)
-    }
-
-    /// Lines of the audit, oldest first: at most `limit` (1 to 1000) after number `after`.
-    ///
-    /// # Errors
-    /// [`Refusal::Unavailable`].
-    pub async fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, Refusal> {
-        self.core.flush(false).await;
-        Ok(self.core.store.audit_after(after, limit.clamp(1, 1000)).await?)
     }
 
     async fn end(&self, which: Which) -> Result<usize, Refusal> {

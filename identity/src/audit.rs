@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::account::{AccountId, ClientId};
+use crate::account::{AccountId, ClientId, NameKey};
 use crate::clock::Timestamp;
 use crate::command::Context;
 use crate::refusal::Refusal;
@@ -90,6 +90,53 @@ pub struct AuditRow {
     pub previous: [u8; 32],
     /// This line's own hash, over everything above but `name` and `source`.
     pub hash: [u8; 32],
+}
+
+/// Which lines are looked for; what is none is not asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Written at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Written before this moment.
+    pub until: Option<Timestamp>,
+    /// About this account.
+    pub account: Option<AccountId>,
+    /// About this client.
+    pub client: Option<ClientId>,
+    /// About this session.
+    pub session: Option<SessionId>,
+    /// Of this gate.
+    pub gate: Option<String>,
+    /// With this action.
+    pub action: Option<String>,
+    /// With this outcome; [`REFUSED`]: with any but `ok`.
+    pub outcome: Option<String>,
+    /// Where this name was claimed, whatever its case.
+    pub name: Option<String>,
+    /// From this source.
+    pub source: Option<String>,
+}
+
+/// The word of a filter for every outcome but `ok`.
+pub const REFUSED: &str = "refused";
+
+impl AuditFilter {
+    /// Whether a line is among those that are looked for.
+    pub fn admits(&self, row: &AuditRow) -> bool {
+        let named = |wanted: &Option<String>, had: Option<&String>| {
+            wanted.as_ref().is_none_or(|wanted| had.is_some_and(|had| NameKey::of(had) == NameKey::of(wanted)))
+        };
+        self.since.is_none_or(|since| row.at >= since)
+            && self.until.is_none_or(|until| row.at < until)
+            && (self.account.is_none() || row.account == self.account)
+            && (self.client.is_none() || row.client == self.client)
+            && (self.session.is_none() || row.session == self.session)
+            && self.gate.as_ref().is_none_or(|gate| row.gate == *gate)
+            && self.action.as_ref().is_none_or(|action| row.action == *action)
+            && self.outcome.as_ref().is_none_or(|outcome| row.outcome == *outcome || (outcome == REFUSED && row.outcome != "ok"))
+            && named(&self.name, row.name.as_ref())
+            && self.source.as_ref().is_none_or(|source| row.source.as_ref() == Some(source))
+    }
 }
 
 /// The hash of a line: SHA-256 over its fields, each with its length in front, and the hash of the line before.

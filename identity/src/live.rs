@@ -158,6 +158,13 @@ impl Live {
         tables.sessions.values().filter_map(lent).collect()
     }
 
+    /// One borrowed session, as [`Live::borrowed`] has it.
+    pub(crate) fn borrowed_session(&self, id: SessionId) -> Option<(Arc<Session>, Arc<Lent>, usize)> {
+        let tables = self.tables();
+        let live = tables.sessions.get(&id)?;
+        Some((Arc::clone(&live.session), Arc::clone(live.lent.as_ref()?), live.attached.len()))
+    }
+
     /// What a borrowed session rests on, until when, and every session that rests on the same.
     pub(crate) fn lent_by(&self, session: SessionId) -> Option<(TokenHash, Timestamp, Vec<SessionId>)> {
         let tables = self.tables();

@@ -29,7 +29,7 @@ use crate::frame::{CloseCode, Frame, Outbox, Relayed};
 use crate::http::{Request, Response};
 use crate::listener::Own;
 use crate::mount::{Mount, Parts};
-use crate::section::{BadSetting, Section};
+use crate::section::{BadSetting, Section, Weakness};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
 pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE, trueconf::GATE];
@@ -56,6 +56,8 @@ pub struct Gate {
     pub rotates_refresh: fn(&Section) -> Result<bool, BadSetting>,
     /// Whether its peers can speak TLS. Where they cannot, nothing is weaker for passwords that others could read.
     pub knows_tls: bool,
+    /// Which of its settings weaken something.
+    pub weakens: fn(&Section) -> Result<Vec<Weakness>, BadSetting>,
     /// What it needs beside those; none, where it needs nothing or nobody has asked for it.
     pub own: fn(&Section) -> Result<Option<Own>, BadSetting>,
 }

@@ -4,8 +4,10 @@
 //! to. Which file and line a key stands in is the server's to add.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use http::Uri;
 use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_ignored::Path;
@@ -27,6 +29,35 @@ impl BadSetting {
     /// A setting that cannot be used.
     pub fn new(key: impl Into<String>, what: impl Into<String>) -> BadSetting {
         BadSetting { key: key.into(), what: what.into() }
+    }
+}
+
+/// A setting that may be used, and lets others do what they could not do otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weakness {
+    /// The key inside the section, with dots; empty where it is the section as a whole.
+    pub key: String,
+    /// What others can do, as a sentence without the key.
+    pub what: String,
+    /// What an operator should do.
+    pub remedy: String,
+}
+
+impl Weakness {
+    /// A setting that weakens something.
+    pub fn new(key: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Weakness {
+        Weakness { key: key.into(), what: what.into(), remedy: remedy.into() }
+    }
+
+    /// Of a service behind the gate that is reached without encryption; none, where the way there does not leave this machine.
+    pub fn of_service(key: impl Into<String>, address: &Uri) -> Option<Weakness> {
+        let host = address.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        (!is_here).then(|| {
+            let what = format!("whoever is on the way to {host} reads and changes what passes, for nothing is encrypted there");
+            Weakness::new(key, what, "reach it over a network of your own, or through a tunnel that ends on loopback")
+        })
     }
 }
 

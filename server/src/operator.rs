@@ -4,17 +4,24 @@
 //! and root. Decides who may come in and how an operation is worded; what it does, `gatepost_identity::admin` decides. The
 //! same operations run without a server, when the command line holds the data directory itself.
 
+mod asking;
 mod facts;
+mod look;
 mod moving;
+mod standing;
 mod terminals;
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, session, user};
+pub use self::asking::Asking;
+use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, user};
+pub use self::look::{AuditAsk, SessionAsk};
 pub use self::moving::{Moment, MovedKey, UserRow};
+pub use self::standing::Standing;
 use gatepost_identity::Identity;
 use gatepost_identity::account::Status;
 use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, UserChange};
@@ -30,8 +37,6 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 1024 * 1024;
-/// How many rows of the audit are asked for at once while it is followed.
-const PAGE: usize = 500;
 
 /// What an operator may ask.
 #[derive(Debug, Serialize, Deserialize)]
@@ -317,14 +322,12 @@ pub enum Operation {
         /// The number: `jti`.
         jti: String,
     },
-    /// Sessions, a page at a time, newest first.
-    SessionList {
-        /// Of this user only.
-        user: Option<String>,
-        /// The last id of the page before.
-        after: Option<String>,
-        /// How many.
-        limit: usize,
+    /// A piece of the sessions in force, newest first.
+    SessionPage(SessionAsk),
+    /// One session.
+    SessionShow {
+        /// Its id.
+        id: String,
     },
     /// Ends a session.
     SessionEnd {
@@ -336,16 +339,15 @@ pub enum Operation {
         /// Name or address.
         user: String,
     },
-    /// The newest lines of the audit, oldest first.
-    AuditTail {
-        /// How many.
-        lines: usize,
+    /// A piece of the audit.
+    AuditPage(AuditAsk),
+    /// One line of the audit.
+    AuditShow {
+        /// Its number.
+        number: u64,
     },
-    /// Lines of the audit after a number, oldest first.
-    AuditAfter {
-        /// The number.
-        after: u64,
-    },
+    /// How the server stands.
+    Standing,
 }
 
 /// A secret on its way from the command line. Never printed.
@@ -394,19 +396,20 @@ pub fn socket_path(data: &Path) -> PathBuf {
 ///
 /// # Errors
 /// One sentence for people.
-pub fn listen(data: &Path, identity: Identity) -> Result<impl Future<Output = ()> + Send + 'static, String> {
+pub fn listen(data: &Path, identity: Identity, standing: Standing) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     let path = socket_path(data);
     // The data directory is held, so a socket in it is one that a dead process left.
     std::fs::remove_file(&path).ok();
     let failed = |error: std::io::Error| format!("cannot open the operators' socket {}: {error}", path.display());
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let standing = Arc::new(standing);
     Ok(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let identity = identity.clone();
-                    tokio::spawn(async move { attend(stream, identity).await });
+                    let (identity, standing) = (identity.clone(), Arc::clone(&standing));
+                    tokio::spawn(async move { attend(stream, identity, &standing).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an operator could not be let in: {error}");
@@ -417,7 +420,7 @@ pub fn listen(data: &Path, identity: Identity) -> Result<impl Future<Output = ()
     })
 }
 
-async fn attend(mut stream: UnixStream, identity: Identity) {
+async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing) {
     let own = rustix::process::geteuid().as_raw();
     let uid = match stream.peer_cred() {
         Ok(credentials) if credentials.uid() == own || credentials.uid() == 0 => credentials.uid(),
@@ -434,6 +437,7 @@ async fn attend(mut stream: UnixStream, identity: Identity) {
     let mut lines = BufReader::new(read.take(LONGEST)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let answered = match serde_json::from_str(&line) {
+            Ok(Operation::Standing) => Answered::Ok(standing.facts()),
             Ok(operation) => perform(&identity, Operator::Local { uid }, operation).await,
             // The line may hold a password, so it is not repeated.
             Err(_) => Answered::Error { word: "invalid".to_owned(), message: "that is no operation of this version".to_owned() },
@@ -444,33 +448,6 @@ async fn attend(mut stream: UnixStream, identity: Identity) {
             return;
         }
         lines.get_mut().get_mut().set_limit(LONGEST);
-    }
-}
-
-/// Asks a running server.
-pub struct Asking(BufReader<UnixStream>);
-
-impl Asking {
-    /// Goes to the door of the server that holds this data directory.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub async fn connect(data: &Path) -> std::io::Result<Asking> {
-        Ok(Asking(BufReader::new(UnixStream::connect(socket_path(data)).await?)))
-    }
-
-    /// Asks, and waits for the answer.
-    ///
-    /// # Errors
-    /// One sentence for people, where the server went away.
-    pub async fn ask(&mut self, operation: &Operation) -> Result<Answered, String> {
-        let gone = |error: &dyn std::fmt::Display| format!("the server went away: {error}");
-        let mut text = serde_json::to_vec(operation).map_err(|error| error.to_string())?;
-        text.push(b'\n');
-        self.0.get_mut().write_all(&text).await.map_err(|error| gone(&error))?;
-        let mut line = String::new();
-        self.0.read_line(&mut line).await.map_err(|error| gone(&error))?;
-        serde_json::from_str(&line).map_err(|_| gone(&"it sent no answer"))
     }
 }
 
@@ -617,21 +594,17 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             admin.revoke_token(&jti).await?;
             Ok(json!({ "revoked": jti }))
         }
-        Operation::SessionList { user, after, limit } => {
-            let after = after.map(|id| session_id(&id)).transpose()?;
-            Ok(admin.sessions(user.as_deref(), after, limit).await?.iter().map(session).collect())
-        }
+        Operation::SessionPage(ask) => look::sessions(admin, ask).await,
+        Operation::SessionShow { id } => Ok(look::session(&admin.session(session_id(&id)?).await?)),
         Operation::SessionEnd { id } => {
             admin.end_session(session_id(&id)?).await?;
             Ok(json!({ "ended": 1 }))
         }
         Operation::SessionEndUser { user } => Ok(json!({ "ended": admin.end_sessions_of(&user).await? })),
-        Operation::AuditTail { lines } => {
-            let mut rows = admin.audit_before(None, lines).await?;
-            rows.reverse();
-            Ok(rows.iter().map(audit).collect())
-        }
-        Operation::AuditAfter { after } => Ok(admin.audit_after(after, PAGE).await?.iter().map(audit).collect()),
+        Operation::AuditPage(ask) => look::audit(admin, ask).await,
+        Operation::AuditShow { number } => Ok(audit(&admin.audit_line(number).await?)),
+        // Whoever answers without a server has none that could be told of.
+        Operation::Standing => Err(Refusal::NotFound("server")),
     }
 }
 

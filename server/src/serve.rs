@@ -24,7 +24,7 @@ use crate::forward::Ways;
 use crate::listen::strangers::Strangers;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
-use crate::operator;
+use crate::operator::{self, Standing};
 use crate::shared::Desk;
 use crate::wheel::Wheel;
 use crate::world::World;
@@ -211,7 +211,9 @@ impl Server {
             }
             sites.extend(these);
         }
-        let operators = operator::listen(&config.data, core.identity.clone())?;
+        let https = secure.as_ref().map(|(_, address, _)| *address);
+        let standing = Standing::new(addresses(http, https, &own));
+        let operators = operator::listen(&config.data, core.identity.clone(), standing)?;
         let (world_here, name) = (Arc::clone(&world), "http".to_owned());
         let site = Site { world: world_here, mounts, terminal: None, shared: None, proxies: config.proxies, name, strangers: None };
         let site = Arc::new(site);
@@ -268,14 +270,7 @@ impl Server {
 
     /// What stands on the one line that says that the server is ready: listeners and their addresses.
     pub fn addresses(&self) -> serde_json::Value {
-        let mut addresses = serde_json::json!({ "http": self.http.to_string() });
-        if let Some(https) = self.https {
-            addresses["https"] = https.to_string().into();
-        }
-        for (gate, name, address) in &self.own {
-            addresses[gate][name] = address.to_string().into();
-        }
-        addresses
+        addresses(self.http, self.https, &self.own)
     }
 
     /// Ends in good order: accepts no more, lets what is in flight be answered, closes every socket with its wire's own word,
@@ -300,6 +295,18 @@ impl Server {
         drop(world);
         core.close().await;
     }
+}
+
+/// Listeners and their addresses, by name; those of a gate below its name.
+fn addresses(http: SocketAddr, https: Option<SocketAddr>, own: &[(&'static str, String, SocketAddr)]) -> serde_json::Value {
+    let mut addresses = serde_json::json!({ "http": http.to_string() });
+    if let Some(https) = https {
+        addresses["https"] = https.to_string().into();
+    }
+    for (gate, name, address) in own {
+        addresses[gate][name] = address.to_string().into();
+    }
+    addresses
 }
 
 /// Ends a task when it is dropped.

@@ -14,6 +14,7 @@
 
 mod application;
 mod directory;
+mod examine;
 mod failure;
 mod job;
 mod memory;
@@ -27,5 +28,6 @@ mod writes;
 
 pub use application::{Application, Cells, UserCells};
 pub use directory::{Occupancy, OpenError, holder};
+pub use examine::{ExamineError, Examined, examine};
 pub use memory::Memory;
 pub use sqlite::{Sqlite, Worker};

@@ -122,13 +122,16 @@ pub(crate) fn session(connection: &Connection, id: SessionId) -> Result<Option<S
 
 /// Ids are UUIDs of version 7, which grow with time, so their order is the order of beginning.
 pub(crate) fn sessions(connection: &Connection, of: Option<AccountId>, page: &Page<SessionId>) -> Result<Vec<Session>, Failure> {
-    let of_account = if of.is_some() { "AND account = ?3" } else { "AND ?3 IS NULL" };
-    let before = if page.after.is_some() { "AND id < ?2" } else { "AND ?2 IS NULL" };
-    let sql =
-        format!("SELECT {} FROM sessions WHERE ended_at IS NULL {of_account} {before} ORDER BY id DESC LIMIT ?1", rows::SESSION);
+    let sql = sessions_sql(of.is_some(), page.after.is_some());
     let after = page.after.map(|id| id.0.into_bytes());
     let of = of.map(|id| id.0.into_bytes());
     all(connection, &sql, params![rows::limit(page.limit), after, of], rows::session)
+}
+
+fn sessions_sql(of_account: bool, is_continued: bool) -> String {
+    let of_account = if of_account { "AND account = ?3" } else { "AND ?3 IS NULL" };
+    let before = if is_continued { "AND id < ?2" } else { "AND ?2 IS NULL" };
+    format!("SELECT {} FROM sessions WHERE ended_at IS NULL {of_account} {before} ORDER BY id DESC LIMIT ?1", rows::SESSION)
 }
 
 pub(crate) fn feed(connection: &Connection, after: u64, limit: usize) -> Result<Vec<(u64, Change)>, Failure> {
@@ -142,20 +145,17 @@ pub(crate) fn feed_end(connection: &Connection) -> Result<u64, Failure> {
 }
 
 pub(crate) fn audit_before(connection: &Connection, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Failure> {
-    let sql = format!(
-        "SELECT {} FROM audit LEFT JOIN audit_names USING (number) WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
-        rows::AUDIT
-    );
     let before = before.map_or(i64::MAX, rows::integer);
-    all(connection, &sql, params![before, rows::limit(limit)], rows::audit)
+    all(connection, &audit_sql("number < ?1 ORDER BY number DESC"), params![before, rows::limit(limit)], rows::audit)
 }
 
 pub(crate) fn audit_after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<AuditRow>, Failure> {
-    let sql = format!(
-        "SELECT {} FROM audit LEFT JOIN audit_names USING (number) WHERE number > ?1 ORDER BY number LIMIT ?2",
-        rows::AUDIT
-    );
-    all(connection, &sql, params![rows::integer(after), rows::limit(limit)], rows::audit)
+    let after = rows::integer(after);
+    all(connection, &audit_sql("number > ?1 ORDER BY number"), params![after, rows::limit(limit)], rows::audit)
+}
+
+fn audit_sql(these: &str) -> String {
+    format!("SELECT {} FROM audit LEFT JOIN audit_names USING (number) WHERE {these} LIMIT ?2", rows::AUDIT)
 }
 
 pub(crate) fn throttle(connection: &Connection) -> Result<Vec<ThrottleRow>, Failure> {
@@ -178,4 +178,37 @@ fn all<T>(
     read: fn(&Row<'_>) -> Result<T, Failure>,
 ) -> Result<Vec<T>, Failure> {
     connection.prepare_cached(sql)?.query_and_then(params, read)?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How SQLite would go about it, a step each.
+    fn plan(sql: &str) -> Vec<String> {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        crate::migrations::migrate(&mut connection, 0).expect("the schema");
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+        for number in 1..=statement.parameter_count() {
+            statement.raw_bind_parameter(number, 1).expect("a parameter");
+        }
+        let mut steps = Vec::new();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().expect("a row") {
+            steps.push(row.get(3).expect("text"));
+        }
+        steps
+    }
+
+    #[test]
+    fn a_page_is_read_along_a_key_and_never_sorted() {
+        let check = |sql: &str, expected: &[&str]| assert_eq!(plan(sql), expected, "{sql}");
+        check(&sessions_sql(false, false), &["SCAN sessions"]);
+        check(&sessions_sql(false, true), &["SEARCH sessions USING PRIMARY KEY (id<?)"]);
+        check(&sessions_sql(true, false), &["SEARCH sessions USING INDEX sessions_by_account (account=?)"]);
+        check(&sessions_sql(true, true), &["SEARCH sessions USING INDEX sessions_by_account (account=? AND id<?)"]);
+        let names = "SEARCH audit_names USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN";
+        check(&audit_sql("number < ?1 ORDER BY number DESC"), &["SEARCH audit USING INTEGER PRIMARY KEY (rowid<?)", names]);
+        check(&audit_sql("number > ?1 ORDER BY number"), &["SEARCH audit USING INTEGER PRIMARY KEY (rowid>?)", names]);
+    }
 }

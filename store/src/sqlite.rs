@@ -40,7 +40,7 @@ const READERS: usize = 2;
 const STATEMENTS: usize = 128;
 
 /// How long to wait for somebody else's lock. Only an operator's tools can hold one, since the directory is ours.
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 /// The store over SQLite. Each clone is a handle on the same one.
 #[derive(Clone)]

@@ -25,6 +25,7 @@ pub const GATE: Gate = Gate {
     mounts: |section, _| section.read::<Settings>().map(|Settings {}| vec![Mount::new("/.well-known/jwks.json", Keys)]),
     rotates_refresh: |_| Ok(false),
     knows_tls: true,
+    weakens: |_| Ok(Vec::new()),
     own: |_| Ok(None),
 };
 

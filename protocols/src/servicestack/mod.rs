@@ -76,5 +76,6 @@ pub const GATE: Gate = Gate {
     mounts: exchange::mounts,
     rotates_refresh: |section| settings::Settings::rotates_refresh(section),
     knows_tls: true,
+    weakens: |section| settings::Settings::weakens(section),
     own: |_| Ok(None),
 };

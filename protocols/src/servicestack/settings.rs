@@ -5,7 +5,7 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use serde::Deserialize;
 
-use crate::section::{BadSetting, Section};
+use crate::section::{BadSetting, Section, Weakness};
 use crate::servicestack::message::Operation;
 use crate::servicestack::routes::{self, Found};
 use crate::servicestack::services::{self, Services};
@@ -200,6 +200,20 @@ impl Settings {
     /// As [`Settings::read`].
     pub(super) fn rotates_refresh(section: &Section) -> Result<bool, BadSetting> {
         section.read().map(|written: Written| written.rotate_refresh_tokens)
+    }
+
+    /// What of the section weakens something.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub(super) fn weakens(section: &Section) -> Result<Vec<Weakness>, BadSetting> {
+        let Some(settings) = Settings::read(section, None)? else { return Ok(Vec::new()) };
+        let in_fields = Weakness::new(
+            "tokens_in_fields",
+            "whoever sees an address, as proxies and their logs do, has the token or API key that stands in it",
+            "leave it off, unless a client knows no other way",
+        );
+        Ok(settings.tokens_in_fields.then_some(in_fields).into_iter().collect())
     }
 
     /// The provider that is first asked, and whose challenge is told.

@@ -27,7 +27,7 @@ use gatepost_identity::ServedTerminals;
 
 use crate::listener::{Listener, Own, Place};
 use crate::mount::Mount;
-use crate::section::{BadSetting, Section};
+use crate::section::{BadSetting, Section, Weakness};
 use crate::shared::SharedService;
 use crate::trueconf::conversation::{POLICY, Terminal};
 use crate::trueconf::device::Device;
@@ -44,8 +44,18 @@ pub const GATE: Gate = Gate {
     mounts: |section, _| Settings::read(section).map(|_| Vec::new()),
     rotates_refresh: |_| Ok(false),
     knows_tls: false,
+    weakens,
     own,
 };
+
+fn weakens(section: &Section) -> Result<Vec<Weakness>, BadSetting> {
+    let terminals = Settings::read(section)?.terminals;
+    let devices = terminals.iter().enumerate().filter_map(|(number, terminal)| {
+        let device = terminal.device.as_ref()?;
+        Weakness::of_service(format!("terminals[{number}].upstream.address"), &device.address)
+    });
+    Ok(devices.collect())
+}
 
 /// A client seen gives up on a port of five digits.
 const PORTS_BELOW: u16 = 10_000;

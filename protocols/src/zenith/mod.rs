@@ -25,6 +25,7 @@ mod spelling;
 mod times;
 
 use crate::Gate;
+use crate::section::{BadSetting, Section, Weakness};
 use crate::zenith::settings::Settings;
 
 /// This gate's row.
@@ -35,5 +36,12 @@ pub const GATE: Gate = Gate {
     mounts: |section, _| exchange::mounts(section),
     rotates_refresh: |_| Ok(false),
     knows_tls: true,
+    weakens,
     own: |_| Ok(None),
 };
+
+fn weakens(section: &Section) -> Result<Vec<Weakness>, BadSetting> {
+    let settings = Settings::read(section)?;
+    let service = settings.routes.as_ref().and_then(|routes| Weakness::of_service("upstream.address", routes.address()));
+    Ok(service.into_iter().collect())
+}

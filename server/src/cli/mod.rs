@@ -4,9 +4,13 @@
 //! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
 
 mod ask;
+mod doctor;
 mod keys;
+mod look;
 mod moving;
+mod pages;
 mod print;
+mod progress;
 mod servicestack;
 mod terminals;
 mod users;
@@ -23,8 +27,12 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use gatepost_protocols::looks_like_a_terminals_token;
 use serde_json::Value;
 
+use self::doctor::Doctor;
 use self::keys::{ApiKey, Key, Token};
+use self::look::{Audit, Session};
 use self::moving::{Export, Import};
+use self::pages::{Completions, Man};
+use self::progress::Progress;
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -100,6 +108,15 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
+    /// Look over what a server rests on, and say what is wrong and what to do about it
+    ///
+    /// Looks at settings, disk, database, clock, certificate and listeners. Ends with 0 where nothing was found, with 3 where there
+    /// are warnings only, and with 1 where there are faults.
+    Doctor(Doctor),
+    /// Print what a shell needs to complete commands
+    Completions(Completions),
+    /// Write manual pages to a directory
+    Man(Man),
 }
 
 #[derive(Args)]
@@ -240,38 +257,6 @@ enum Grant {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum Session {
-    /// List the sessions in force, newest first
-    List {
-        /// Of this user only
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-    },
-    /// End one session, or all of a user
-    End {
-        /// The session's id
-        #[arg(required_unless_present = "user", conflicts_with = "user")]
-        id: Option<String>,
-        /// All sessions of this user
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Audit {
-    /// Show the newest lines
-    Tail {
-        /// How many
-        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
-        lines: u64,
-        /// Go on with lines as they come
-        #[arg(short, long)]
-        follow: bool,
-    },
-}
-
 /// What was typed, with `-pin` of `serve` as `--pin`: those who start such a terminal are used to write it with one dash.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut serves = false;
@@ -318,7 +303,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match run_command(cli, shows_a_pin) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(complaint) => {
             writeln!(std::io::stderr(), "gatepost: {complaint}").ok();
             ExitCode::FAILURE
@@ -326,22 +311,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
+fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
+    let done = |()| ExitCode::SUCCESS;
+    match &cli.command {
+        Command::Completions(completions) => return completions.run(Cli::command()).map(done),
+        Command::Man(man) => return man.run(Cli::command()).map(done),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     if let Command::Demo { exit } = cli.command {
         telemetry::start("warn")?;
         let result = runtime.block_on(demo::run(exit));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-        return result;
+        return result.map(done);
     }
     let begun = match &cli.command {
         Command::Serve(serve) => serve.begun(shows_a_pin)?,
         _ => Begun::default(),
     };
     let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data, begun };
+    if let Command::Doctor(doctor) = cli.command {
+        telemetry::start("error")?;
+        let result = runtime.block_on(doctor.run(sources, cli.json));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        return result;
+    }
     let config = Config::load(sources).map_err(|error| error.to_string())?;
     if let Command::Check = cli.command {
-        return print::check(&config, cli.json);
+        return print::check(&config, cli.json).map(done);
     }
     let serves = matches!(cli.command, Command::Serve(_));
     // A command that runs without a server has no log of its own: what goes wrong is its answer.
@@ -358,13 +355,11 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
     let result = runtime.block_on(async move {
         match cli.command {
             Command::Serve(_) => serve(config).await,
-            Command::Demo { .. } | Command::Check => Ok(()),
-            Command::Audit(Audit::Tail { lines, follow }) => tail(config, lines, follow, json).await,
+            // These were done before there was need of the settings.
+            Command::Demo { .. } | Command::Check | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            Command::Audit(command) => command.run(config, json).await,
             Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
             Command::Client(Client::List) => list(config, json, "id", |after| Operation::ClientList { after, limit: PAGE }).await,
-            Command::Session(Session::List { user }) => {
-                list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
-            }
             Command::Import(import) => import.run(config, json).await,
             Command::Export(export) => export.run(config, json).await,
             Command::User(command) => answer(config, json, command.operation()?).await,
@@ -380,17 +375,11 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
             Command::Key(Key::List) => rows(config, json, Operation::KeyList).await,
             Command::Key(command) => answer(config, json, command.operation()?).await,
             Command::Token(Token::Revoke { jti }) => answer(config, json, Operation::TokenRevoke { jti }).await,
-            Command::Session(Session::End { id, user }) => {
-                let operation = match (id, user) {
-                    (Some(id), _) => Operation::SessionEnd { id },
-                    (None, user) => Operation::SessionEndUser { user: user.unwrap_or_default() },
-                };
-                answer(config, json, operation).await
-            }
+            Command::Session(command) => command.run(config, json).await,
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    result
+    result.map(done)
 }
 
 fn client(command: Client) -> Result<Operation, String> {
@@ -444,7 +433,7 @@ async fn serve(config: Config) -> Result<(), String> {
 
 async fn answer(config: Config, json: bool, operation: Operation) -> Result<(), String> {
     let mut asking = ask::Asker::open(config).await?;
-    let facts = asking.ask(operation).await;
+    let facts = Progress::new().during(asking.ask(operation), "waiting for the answer").await;
     asking.close().await;
     print::facts(&facts?, json)
 }
@@ -482,25 +471,6 @@ async fn rows(config: Config, json: bool, operation: Operation) -> Result<(), St
     let mut printed = print::Rows::new(json);
     printed.add(rows)?;
     printed.end()
-}
-
-async fn tail(config: Config, lines: u64, follow: bool, json: bool) -> Result<(), String> {
-    let mut asking = ask::Asker::open(config).await?;
-    let mut operation = Operation::AuditTail { lines: usize::try_from(lines).unwrap_or(PAGE) };
-    let mut last = 0;
-    loop {
-        let rows = asking.ask(operation).await?;
-        for row in rows.as_array().into_iter().flatten() {
-            last = row["number"].as_u64().unwrap_or(last);
-            print::audit(row, json)?;
-        }
-        if !follow {
-            asking.close().await;
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        operation = Operation::AuditAfter { after: last };
-    }
 }
 
 /// A secret from a prompt, asked twice; or, where nobody sits there, the first line of standard input.

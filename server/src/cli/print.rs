@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::doctor::weak::weakened;
 use super::say;
 use crate::config::Config;
 
@@ -115,26 +116,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
         .map(|line| format!("{}{}", line.scope.as_str(), if line.secure_only { " (secure only)" } else { "" }))
         .collect();
     let passwords = &identity.passwords;
-    let mut weak: Vec<String> = identity
-        .insecure_gates
-        .iter()
-        .map(|gate| {
-            format!("{gate}: require_secure = false, so passwords and secure-only scopes travel where others can read them")
-        })
-        .collect();
-    if passwords.memory < 19 * 1024 && passwords.iterations < 3 {
-        weak.push("password: weaker than 19 MiB and 2 passes, the least that OWASP recommends for Argon2id".to_owned());
-    }
-    for (gate, section) in &config.gates {
-        let own = (gate.own)(section).ok().flatten();
-        let open = own
-            .iter()
-            .flat_map(|own| &own.listeners)
-            .filter(|listener| !listener.encrypted && !listener.place.address.ip().is_loopback());
-        weak.extend(open.map(|listener| {
-            format!("{}.{}: open to others at {}, and nothing is encrypted there", gate.name, listener.name, listener.place.address)
-        }));
-    }
+    let weak: Vec<String> = weakened(config).into_iter().map(|weak| weak.what).collect();
     let (sessions, throttle) = (&identity.sessions, &identity.throttle);
     let most = |limit: Option<usize>| limit.map_or("any number of".to_owned(), |limit| format!("at most {limit}"));
     let mut found = json!({

@@ -13,6 +13,7 @@ mod families;
 mod grants;
 mod imported;
 mod issue;
+mod look;
 mod operator_secret;
 mod register;
 mod requests;

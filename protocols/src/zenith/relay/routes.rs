@@ -163,6 +163,11 @@ impl Routes {
         }
     }
 
+    /// Where the service is.
+    pub(in crate::zenith) fn address(&self) -> &Uri {
+        &self.newest.address
+    }
+
     /// How many controllers there are.
     pub(super) fn count(&self) -> usize {
         self.controllers.len()
