@@ -320,6 +320,11 @@ pub enum Operation {
         /// Name or address.
         user: String,
     },
+    /// Says that a backup is about to be made.
+    BackupBegun {
+        /// Where to.
+        file: String,
+    },
     /// The newest lines of the audit, oldest first.
     AuditTail {
         /// How many.
@@ -607,6 +612,10 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             Ok(json!({ "ended": 1 }))
         }
         Operation::SessionEndUser { user } => Ok(json!({ "ended": admin.end_sessions_of(&user).await? })),
+        Operation::BackupBegun { file } => {
+            admin.note_backup(&file).await?;
+            Ok(Value::Null)
+        }
         Operation::AuditTail { lines } => {
             let mut rows = admin.audit_before(None, lines).await?;
             rows.reverse();

@@ -12,6 +12,7 @@
 //! This crate spawns no thread, opens no socket and asks no clock: [`Sqlite::open`] hands back each blocking loop as a
 //! [`Worker`], and `server` gives it a thread.
 
+mod backup;
 mod directory;
 mod failure;
 mod job;
@@ -19,11 +20,14 @@ mod memory;
 mod migrations;
 mod readers;
 mod reads;
+mod restore;
 mod rows;
 mod sqlite;
 mod writer;
 mod writes;
 
+pub use backup::{BackupError, Beside, Contents, copy, length, unfinished, verify};
 pub use directory::{Occupancy, OpenError, holder};
 pub use memory::Memory;
+pub use restore::{Older, Restored, restore, restoring};
 pub use sqlite::{Sqlite, Worker};

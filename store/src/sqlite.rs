@@ -31,7 +31,7 @@ use crate::directory::{self, Hold, OpenError};
 use crate::failure::Failure;
 use crate::job::{Job, ask};
 use crate::migrations::{self, Standing};
-use crate::{readers, reads, writer, writes};
+use crate::{readers, reads, restore, writer, writes};
 
 /// Reads wait for a thread, not for the disk: two keep one slow listing from holding up look-ups.
 const READERS: usize = 2;
@@ -73,6 +73,7 @@ impl Sqlite {
     /// Where another process holds the directory, a newer version wrote it, the file is not ours, or the system says no.
     pub fn open(directory: &Path) -> Result<(Sqlite, Vec<Worker>), OpenError> {
         let hold = Arc::new(directory::hold(directory)?);
+        restore::forget_unfinished(directory);
         let file = directory::database_file(directory);
         directory::make_database(&file)?;
         let failed = |error: rusqlite::Error| OpenError::Database { file: file.clone(), why: error.to_string() };
@@ -140,7 +141,7 @@ fn worker(name: &'static str, connection: Connection, hold: Arc<Hold>, work: imp
     Worker { name, run: Box::new(run) }
 }
 
-fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+pub(crate) fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     // Each connection stays with one thread, so SQLite's own mutexes would only cost.
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;

@@ -4,6 +4,7 @@
 //! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
 
 mod ask;
+mod backup;
 mod keys;
 mod print;
 mod terminals;
@@ -19,6 +20,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
+use self::backup::{Backup, Restore, VerifyBackup};
 use self::keys::{ApiKey, Key, Token};
 use self::terminals::Terminal;
 use self::users::User;
@@ -87,6 +89,12 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
+    /// Copy the database into a file, also while a server works with it
+    Backup(Backup),
+    /// Read a backup from its beginning to its end, and say what is in it
+    VerifyBackup(VerifyBackup),
+    /// Put a backup in the place of the database, and end all sessions and tokens. Not while a server runs
+    Restore(Restore),
 }
 
 #[derive(Args)]
@@ -327,6 +335,9 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
             Command::Session(Session::List { user }) => {
                 list(config, json, "id", |after| Operation::SessionList { user: user.clone(), after, limit: PAGE }).await
             }
+            Command::Backup(command) => command.run(config, json).await,
+            Command::VerifyBackup(command) => command.run(json).await,
+            Command::Restore(command) => command.run(&config.data, json).await,
             Command::User(command) => answer(config, json, command.operation()?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
             Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
