@@ -62,7 +62,7 @@ use crate::refusal::Refusal;
 use crate::reply::{Answer, NewToken, Outcome, Principal, Reply, Spell, Spelled, TokenKind};
 use crate::scope::ScopeDefinition;
 use crate::secret::Secret;
-use crate::session::SessionSettings;
+use crate::session::{Retention, SessionSettings};
 use crate::store::{Shared, Store};
 use crate::terminal::TerminalName;
 use crate::terminal::chain::TerminalLives;
@@ -78,6 +78,8 @@ pub struct Settings {
     pub throttle: ThrottleSettings,
     /// How long things live.
     pub sessions: SessionSettings,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// Who can vouch for a peer.
     pub providers: Vec<Provider>,
     /// What there is to grant, in the order in which it is told.
@@ -101,6 +103,7 @@ impl Default for Settings {
             passwords: PasswordSettings::default(),
             throttle: ThrottleSettings::default(),
             sessions: SessionSettings::default(),
+            retention: Retention::default(),
             providers: Vec::new(),
             scopes: Vec::new(),
             insecure_gates: Vec::new(),

@@ -234,7 +234,7 @@ fn carry(connection: &Connection) -> rusqlite::Result<Older> {
     let sql = "INSERT INTO main.counters (name, next) SELECT name, next FROM replaced.counters WHERE name = 'tokens' \
                ON CONFLICT DO UPDATE SET next = max(next, excluded.next)";
     connection.execute(sql, [])?;
-    let sql = "UPDATE main.accounts SET cut_off = max(cut_off, theirs.cut_off) FROM replaced.accounts AS theirs \
+    let sql = "UPDATE main.accounts SET cut_off = max(accounts.cut_off, theirs.cut_off) FROM replaced.accounts AS theirs \
                WHERE theirs.id = accounts.id";
     connection.execute(sql, [])?;
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);

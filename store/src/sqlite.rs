@@ -19,8 +19,8 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError, StoredSession,
-    StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
+    StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -319,8 +319,12 @@ impl Store for Sqlite {
         self.write(move |connection| writes::keys::reserve(connection, name, count)).await
     }
 
-    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| writes::forget(connection, now, ended)).await
+    async fn forget(&self, past: Past, most: usize) -> Result<bool, StoreError> {
+        self.write(move |connection| writes::past::forget(connection, &past, most)).await
+    }
+
+    async fn erase_names(&self, of: AccountId, names: Vec<NameKey>, after: u64, most: usize) -> Result<Option<u64>, StoreError> {
+        self.write(move |connection| writes::past::erase_names(connection, of, &names, after, most)).await
     }
 
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {

@@ -231,6 +231,7 @@ async fn a_restore_brings_everything_back_but_what_peers_hold() {
 #[tokio::test]
 async fn what_ended_since_a_backup_does_not_come_back_with_it() {
     let (data, _elsewhere, file) = places();
+    let far = system_now().after(std::time::Duration::from_secs(3600));
     let running = Running::start(data.path());
     fill(&running).await;
     let keys = vec![api_key(1), api_key(2)];
@@ -244,10 +245,10 @@ async fn what_ended_since_a_backup_does_not_come_back_with_it() {
     let running = Running::start(data.path());
     let store = &running.store;
     store.cancel_api_key(hash(1), at(30), entry("apikey_cancel")).await.expect("the store answers");
-    store.revoke_signed(hash(9), far(), entry("token_revoke")).await.expect("the store answers");
-    let retired = gatepost_identity::keyring::Retired { at: at(30), until: far() };
+    store.revoke_signed(hash(9), far, entry("token_revoke")).await.expect("the store answers");
+    let retired = gatepost_identity::keyring::Retired { at: at(30), until: far };
     store.retire_key(1, retired, entry("key_retire")).await.expect("the store answers");
-    let changed = Account { password: Some("another".to_owned()), status: Status::Disabled, cut_off: far(), ..account(1, "ann") };
+    let changed = Account { password: Some("another".to_owned()), status: Status::Disabled, cut_off: far, ..account(1, "ann") };
     assert_eq!(store.change_account(changed, None, entry("user_set")).await, Ok(Placed::Done));
     assert_eq!(store.remove_account(account_id(3), 1, entry("user_remove")).await, Ok(Written::Done));
     assert_eq!(store.add_account(account(4, "new"), entry("user_add")).await, Ok(Placed::Done));
@@ -265,14 +266,10 @@ async fn what_ended_since_a_backup_does_not_come_back_with_it() {
     assert!(key(1).await.expect("the store answers").expect("it is there").cancelled_at.is_some());
     assert_eq!(key(2).await.expect("the store answers").expect("it is there").cancelled_at, None);
     assert_eq!(store.is_revoked(&hash(9)).await, Ok(true));
-    assert_eq!(store.keys().await.expect("the store answers")[0].retired.map(|retired| retired.until), Some(far()));
-    assert!(store.account(account_id(1)).await.expect("the store answers").expect("ann").cut_off > far());
+    assert_eq!(store.keys().await.expect("the store answers")[0].retired.map(|retired| retired.until), Some(far));
+    assert!(store.account(account_id(1)).await.expect("the store answers").expect("ann").cut_off > far);
     assert!(store.reserve("tokens", 1).await.expect("a number") > 1100 + (1 << 32));
     running.stop();
-}
-
-fn far() -> Timestamp {
-    system_now().after(std::time::Duration::from_secs(3600))
 }
 
 #[tokio::test]

@@ -6,12 +6,14 @@
 
 mod abuse;
 mod asked;
+mod backup;
 mod bearer;
 mod begun;
 mod crash;
 mod crowd;
 mod device;
 mod echo;
+mod faults;
 mod frames;
 mod grants;
 mod guesses;
