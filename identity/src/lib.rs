@@ -49,7 +49,7 @@ use std::time::Instant;
 use crate::access::{AudienceSettings, Behind};
 use crate::admin::{Admin, Operator};
 use crate::audit::Audit;
-use crate::clock::{Clock, Entropy, draw};
+use crate::clock::{Clock, Entropy, Timestamp, draw};
 use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
 use crate::credential::{About, Credential, Proof};
 use crate::grant::Grant;
@@ -172,6 +172,8 @@ pub(crate) struct Core {
     store: Arc<dyn Store>,
     shared: Arc<dyn Shared>,
     clock: Arc<dyn Clock>,
+    /// What both clocks said when the core was opened.
+    began: (Timestamp, Instant),
     entropy: Arc<dyn Entropy>,
     throttle: Throttle,
     passwords: Passwords,
@@ -222,6 +224,7 @@ impl Identity {
             providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
             throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
             live: Arc::new(Live::new(settings.sessions.clone())),
+            began: (clock.now(), clock.instant()),
             feed_read_at: Mutex::new(Some(clock.instant())),
             feed: tokio::sync::Mutex::new(feed),
             audit: Audit::default(),

@@ -110,10 +110,10 @@ impl Core {
         context: &Context,
     ) -> Result<Obtained, Refusal> {
         let now = self.clock.now();
-        let source = self.throttle.admit(now, &[Key::Terminal(terminal.name.clone(), context.peer.address)])?;
+        let source = self.throttle.admit(self.steady(), &[Key::Terminal(terminal.name.clone(), context.peer.address)])?;
         let mut pins = None;
         if comparison.has_pins() {
-            match self.throttle.admit(now, &[Key::TerminalPins(terminal.name.clone())]) {
+            match self.throttle.admit(self.steady(), &[Key::TerminalPins(terminal.name.clone())]) {
                 Ok(charge) => pins = Some(charge),
                 Err(Refusal::TooManyAttempts { retry_after }) => comparison = comparison.without_pins(retry_after),
                 Err(refusal) => return Err(refusal),

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use crate::Core;
 use crate::account::AccountId;
 use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
 use crate::live::served::Served;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
@@ -269,8 +270,7 @@ impl Core {
     /// One batch of what is past. Answers whether there may be more, which waits for the next beat: logins share the writer.
     async fn tidy(&self) -> bool {
         let now = self.clock.now();
-        let before =
-            |span: Duration| crate::clock::Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
+        let before = |span: Duration| Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
         let settings = &self.settings.sessions;
         let over = Which::UsedBefore(before(settings.session_life));
         let mut more = false;
@@ -301,11 +301,18 @@ impl Core {
         }
     }
 
+    /// What time it is for whatever has to wait: the wall clock as it was when the core was opened, and what has passed since.
+    /// Whoever sets the wall clock ahead lifts no lock by it.
+    pub(crate) fn steady(&self) -> Timestamp {
+        let (wall, instant) = self.began;
+        wall.after(self.clock.instant().saturating_duration_since(instant))
+    }
+
     async fn pause(&self, span: Duration) {
         self.clock.sleep_until(self.clock.instant() + span).await;
     }
 }
 
-fn core_entry(at: crate::clock::Timestamp, action: &'static str) -> AuditEntry {
+fn core_entry(at: Timestamp, action: &'static str) -> AuditEntry {
     AuditEntry::new(at, action, "core")
 }

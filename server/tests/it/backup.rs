@@ -103,7 +103,9 @@ fn verified(home: &Home, file: &Path) -> Value {
 
 #[test]
 fn a_backup_made_while_logins_come_in_is_restored_and_nobody_is_logged_in_by_it() {
-    let home = Home::with_ann(&format!("{CHEAP}[throttle]\ntoken_free = 100000\n[servicestack]\nclient = 'app'\n"));
+    let home = Home::with_ann(&format!(
+        "{CHEAP}[throttle]\ntoken_free = 100000\n[servicestack]\nclient = 'app'\nproviders = ['credentials', 'jwt']\n"
+    ));
     home.add_copies("ann", (0..LOAD).map(|number| format!("load-{number}")));
     let mut server = Server::of(home);
     let file = server.file("backup.db");

@@ -46,10 +46,9 @@ fn check(fault: &str) {
         for number in 0..LOAD {
             let (told, done) = (&told, &done);
             scope.spawn(move || {
-                let mut peer = Peer::connect(address, 0);
                 let name = format!("load-{number}");
                 while !done.load(Ordering::Acquire) {
-                    let answer = peer.login(&name, PASSWORD);
+                    let answer = Peer::connect(address, 0).login(&name, PASSWORD);
                     match answer.outcome() {
                         "Success" => told.lock().unwrap().push(answer.token()),
                         // Never that the password is wrong.
