@@ -1,11 +1,12 @@
-/* A disk that is full, or that cannot sync, for as long as a file of that name is in the directory that FAULTS names. Stands between
-   the program and the C library. */
+/* A disk that is full, or that cannot sync, for as long as a file of that name is in the directory that FAULTS names; and a wall clock
+   that is off by as many seconds as the file `clock` there says. Stands between the program and the C library. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 static int planted(const char *name) {
@@ -46,4 +47,24 @@ int fsync(int file) {
     if (!real) real = dlsym(RTLD_NEXT, "fsync");
     FAIL("no-sync", EIO)
     return real(file);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    const char *directory = getenv("FAULTS");
+    if (result == 0 && clock == CLOCK_REALTIME && directory) {
+        char path[4096];
+        long off = 0;
+        int before = errno;
+        snprintf(path, sizeof path, "%s/clock", directory);
+        FILE *file = fopen(path, "r");
+        if (file) {
+            if (fscanf(file, "%ld", &off) == 1) now->tv_sec += off;
+            fclose(file);
+        }
+        errno = before;
+    }
+    return result;
 }
