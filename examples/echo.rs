@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use gatepost::clock::RealClock;
+use gatepost::forward::Ways;
 use gatepost::listen::peer::Proxies;
 use gatepost::listen::{Site, accept, bind};
 use gatepost::wheel::Wheel;
@@ -66,6 +67,7 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         sockets: AtomicUsize::new(0),
         questions: AtomicUsize::new(0),
         services: Mutex::default(),
+        ways: Ways::default(),
     });
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
     let (here, name) = (Arc::clone(&world), "echo".to_owned());

@@ -12,6 +12,8 @@
 //!
 //! in the settings of Gatepost.
 
+#[path = "../keys.rs"]
+mod keys;
 mod service;
 
 use std::net::SocketAddr;

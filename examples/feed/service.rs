@@ -13,19 +13,16 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
+
+use super::keys::Keys;
 
 /// How the service is set up.
 pub(crate) struct Feed {
@@ -37,43 +34,9 @@ pub(crate) struct Feed {
     pub(crate) every: Duration,
 }
 
-/// The keys seen last, and where they come from.
-struct Keys {
-    from: String,
-    audience: String,
-    known: Mutex<Option<JwkSet>>,
-}
-
-impl Keys {
-    /// What a token claims, if it is good. A key that is not known yet is looked for once.
-    async fn verify(&self, token: &str) -> Option<Value> {
-        let id = decode_header(token).ok()?.kid?;
-        let mut known = self.known.lock().await;
-        if known.as_ref().and_then(|keys| keys.find(&id)).is_none() {
-            *known = Some(fetch(&self.from).await.ok()?);
-        }
-        let key = DecodingKey::from_jwk(known.as_ref()?.find(&id)?).ok()?;
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[&self.audience]);
-        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
-        decode::<Value>(token, &key, &validation).map(|good| good.claims).ok()
-    }
-}
-
-/// Reads the keys that the gate publishes.
-async fn fetch(from: &str) -> io::Result<JwkSet> {
-    let mut stream = TcpStream::connect(from).await?;
-    let request = format!("GET /.well-known/jwks.json HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.take(64 * 1024).read_to_string(&mut answer).await?;
-    let (_, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
-    Ok(serde_json::from_str(body)?)
-}
-
 /// Serves whoever connects, until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, feed: Feed) {
-    let keys = Arc::new(Keys { from: feed.keys, audience: feed.audience, known: Mutex::default() });
+    let keys = Arc::new(Keys::new(feed.keys, feed.audience));
     // Those who are served go when the service goes.
     let mut served = tokio::task::JoinSet::new();
     loop {

@@ -390,7 +390,13 @@ impl Core {
         request: &GrantRequest,
         context: &Context,
     ) -> Outcome {
-        let Recognised { caller, behind } = match self.recognise(presented, context).await {
+        // What is told to a service behind a gate is nothing that whoever speaks could show the next time.
+        let renews = !kinds.contains(&TokenKind::Access);
+        let recognised = match self.recognise(presented, context).await {
+            Ok(recognised) if renews => self.renewed(recognised, context).await,
+            recognised => recognised,
+        };
+        let Recognised { caller, behind } = match recognised {
             Ok(recognised) => recognised,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
@@ -429,13 +435,15 @@ impl Core {
     ) -> Result<Vec<IssuedToken>, Refusal> {
         let rotates = self.settings.rotates_refresh(context.gate);
         let renews = match principal.method {
-            Method::Access | Method::ApiKey | Method::OperatorSecret => false,
+            Method::Access | Method::ApiKey => false,
             Method::Refresh => rotates,
             Method::Password
             | Method::ClientSecret
             | Method::Code
             | Method::Token
             | Method::Cookie
+            // These have no account, and are refused what is signed for one.
+            | Method::OperatorSecret
             | Method::Pin
             | Method::Unsecured => true,
         };

@@ -5,6 +5,7 @@
 //! in `admin/terminals.rs`. Who may stand at this door is `server`'s to check: the local socket
 //! lets in the owner of the data directory only.
 
+mod import;
 mod keys;
 mod terminals;
 mod users;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::import::{Fate, ImportedApiKey, ImportedUser};
 pub use self::terminals::TerminalView;
 pub(crate) use self::terminals::first_terminal;
 pub use self::users::{NewUser, UserChange};

@@ -1,9 +1,9 @@
 //! What is written down: who tried what, from where, and what became of it.
 //!
 //! A success that changes something is written in the same transaction as the change. A refusal is written behind:
-//! [`Audit::note`] only queues it, bounded, and nobody waits. What a peer can have without end (turned away unlooked at)
-//! becomes one line per source and minute. Each line carries the hash of the line before, over ids only: names and addresses stand in a table beside it,
-//! so that they can be erased and the chain still holds.
+//! [`Audit::note`] only queues it, bounded, and nobody waits. What a peer can have without end (turned away unlooked at, or free of
+//! charge) becomes one line per source and minute, and no source takes all the room there is. Each line carries the hash of the
+//! line before, over ids only: names and addresses stand in a table beside it, so that they can be erased and the chain still holds.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ pub struct AuditEntry {
     pub client: Option<ClientId>,
     /// The session it is about.
     pub session: Option<SessionId>,
-    /// How many attempts this line stands for; 1 but for what the throttle refused.
+    /// How many attempts this line stands for; 1 but for what a peer can have without end.
     pub count: u32,
     /// What can be erased: the name that was claimed. Not hashed.
     pub name: Option<String>,
@@ -121,7 +121,9 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 
 /// How many lines may wait to be written. Past it, lines are counted and the count is written instead.
 const MOST_WAITING: usize = 10_000;
-/// How many sources' throttled attempts are counted apart in one minute; the rest shares one line.
+/// How many of them may be of one source, so that the noisiest does not hide all others.
+const MOST_OF_SOURCE: usize = MOST_WAITING / 2;
+/// How many sources' attempts without end are counted apart in one minute; the rest shares one line.
 const MOST_SOURCES: usize = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -134,8 +136,20 @@ pub struct Audit {
 #[derive(Default)]
 struct Waiting {
     entries: Vec<AuditEntry>,
+    of_source: HashMap<String, usize>,
     lost: u32,
-    throttled: HashMap<(String, &'static str, Option<IpAddr>), (Timestamp, u32)>,
+    /// Since when, and how many of which no line says yet.
+    counted: HashMap<Alike, (Timestamp, u32)>,
+}
+
+/// What lines are alike in that are written as one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Alike {
+    gate: String,
+    action: &'static str,
+    outcome: &'static str,
+    name: Option<String>,
+    source: Option<IpAddr>,
 }
 
 impl Audit {
@@ -143,15 +157,34 @@ impl Audit {
     pub fn refused(&self, now: Timestamp, context: &Context, entry: AuditEntry, refusal: &Refusal) {
         let mut waiting = self.waiting();
         if is_unbounded(refusal) {
-            let mut key = (context.gate.to_owned(), refusal.word(), Some(context.peer.address));
-            if waiting.throttled.len() >= MOST_SOURCES && !waiting.throttled.contains_key(&key) {
-                key.2 = None;
-            }
-            let (_, count) = waiting.throttled.entry(key).or_insert((now, 0));
-            *count = count.saturating_add(1);
+            waiting.count(now, turned_away(context, refusal));
             return;
         }
         waiting.push(AuditEntry { outcome: refusal.word(), ..entry });
+    }
+
+    /// Queues a line of what a peer can have without end although it is looked at: a success that costs nothing, a refusal that
+    /// nobody counts. The first in a minute is a line at once; how often it was repeated is one more after it.
+    pub fn repeated(&self, now: Timestamp, context: &Context, entry: AuditEntry, refusal: Option<&Refusal>) {
+        let mut waiting = self.waiting();
+        if let Some(refusal) = refusal.filter(|refusal| is_unbounded(refusal)) {
+            waiting.count(now, turned_away(context, refusal));
+            return;
+        }
+        let entry = AuditEntry { outcome: refusal.map_or(entry.outcome, Refusal::word), ..entry };
+        let alike = Alike {
+            gate: entry.gate.clone(),
+            action: entry.action,
+            outcome: entry.outcome,
+            name: entry.name.clone(),
+            source: Some(context.peer.address),
+        };
+        if waiting.knows(&alike) || waiting.counted.len() >= MOST_SOURCES {
+            waiting.count(now, alike);
+        } else {
+            waiting.counted.insert(alike, (now, 0));
+            waiting.push(entry);
+        }
     }
 
     /// Queues a line that nobody waits for; a token that was seen again.
@@ -159,21 +192,23 @@ impl Audit {
         self.waiting().push(entry);
     }
 
-    /// What is to be written now. Counts of throttled attempts go along once their minute is over, or with `all`.
+    /// What is to be written now. Counts of attempts go along once their minute is over, or with `all`.
     pub fn take(&self, now: Timestamp, all: bool) -> Vec<AuditEntry> {
         let mut waiting = self.waiting();
         let mut entries = std::mem::take(&mut waiting.entries);
-        waiting.throttled.retain(|(gate, outcome, source), (since, count)| {
+        waiting.of_source.clear();
+        waiting.counted.retain(|alike, (since, count)| {
             if !all && now.since(*since) < MINUTE {
                 return true;
             }
-            let source = source.map(|address| address.to_string());
-            entries.push(summary(now, gate, "turned_away", outcome, *count, source));
+            if *count > 0 {
+                entries.push(alike.summary(now, *count));
+            }
             false
         });
         let lost = std::mem::take(&mut waiting.lost);
         if lost > 0 {
-            entries.push(summary(now, "", "audit_lost", "unavailable", lost, None));
+            entries.push(AuditEntry { outcome: "unavailable", count: lost, ..AuditEntry::new(now, "audit_lost", "") });
         }
         entries
     }
@@ -185,12 +220,46 @@ impl Audit {
 
 impl Waiting {
     fn push(&mut self, entry: AuditEntry) {
-        if self.entries.len() < MOST_WAITING {
-            self.entries.push(entry);
-        } else {
+        if self.entries.len() >= MOST_WAITING {
             self.lost = self.lost.saturating_add(1);
+            return;
         }
+        if let Some(source) = &entry.source {
+            let of_source = self.of_source.entry(source.clone()).or_default();
+            if *of_source >= MOST_OF_SOURCE {
+                self.lost = self.lost.saturating_add(1);
+                return;
+            }
+            *of_source += 1;
+        }
+        self.entries.push(entry);
     }
+
+    fn knows(&self, alike: &Alike) -> bool {
+        self.counted.contains_key(alike)
+    }
+
+    fn count(&mut self, now: Timestamp, mut alike: Alike) {
+        if self.counted.len() >= MOST_SOURCES && !self.knows(&alike) {
+            alike.source = None;
+        }
+        let (_, count) = self.counted.entry(alike).or_insert((now, 0));
+        *count = count.saturating_add(1);
+    }
+}
+
+impl Alike {
+    fn summary(&self, now: Timestamp, count: u32) -> AuditEntry {
+        let Alike { gate, action, outcome, name, source } = self;
+        let source = source.map(|address| address.to_string());
+        AuditEntry { outcome, count, name: name.clone(), source, ..AuditEntry::new(now, action, gate) }
+    }
+}
+
+/// What was turned away unlooked at is counted whatever it was.
+fn turned_away(context: &Context, refusal: &Refusal) -> Alike {
+    let source = Some(context.peer.address);
+    Alike { gate: context.gate.to_owned(), action: "turned_away", outcome: refusal.word(), name: None, source }
 }
 
 /// Whether a peer can have as many of these as it likes: they cost it nothing, or are not throttled.
@@ -206,13 +275,26 @@ fn is_unbounded(refusal: &Refusal) -> bool {
     )
 }
 
-fn summary(
-    at: Timestamp,
-    gate: &str,
-    action: &'static str,
-    outcome: &'static str,
-    count: u32,
-    source: Option<String>,
-) -> AuditEntry {
-    AuditEntry { outcome, count, source, ..AuditEntry::new(at, action, gate) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_noisiest_source_leaves_room_for_the_others() {
+        let (audit, now) = (Audit::default(), Timestamp::from_millis(1_900_000_000_000));
+        let from = |source: &str| AuditEntry { source: Some(source.to_owned()), ..AuditEntry::new(now, "restore", "zenith") };
+        for _ in 0..3 * MOST_WAITING {
+            audit.note(from("192.0.2.1"));
+        }
+        audit.note(from("192.0.2.2"));
+        let written = audit.take(now, false);
+        let of = |source: &str| written.iter().filter(|entry| entry.source.as_deref() == Some(source)).count();
+        assert_eq!([of("192.0.2.1"), of("192.0.2.2")], [MOST_WAITING / 2, 1]);
+        let lost = written.iter().find(|entry| entry.action == "audit_lost").map(|entry| entry.count);
+        assert_eq!(lost, Some(25_000));
+        for number in 0..2 * MOST_WAITING {
+            audit.note(from(&number.to_string()));
+        }
+        assert_eq!(audit.take(now, false).len(), MOST_WAITING + 1, "and all together have no more than there is");
+    }
 }

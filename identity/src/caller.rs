@@ -37,20 +37,33 @@ pub(crate) struct Recognised {
 impl Core {
     /// Answers who speaks.
     pub(crate) async fn who_am_i(self: &Arc<Core>, presented: &[Credential], context: &Context) -> Outcome {
-        let Recognised { mut caller, behind } = match self.recognise(presented, context).await {
-            Ok(recognised) => recognised,
+        let recognised = match self.recognise(presented, context).await {
+            Ok(recognised) => self.renewed(recognised, context).await,
+            nobody => nobody,
+        };
+        let caller = match recognised {
+            Ok(Recognised { caller, .. }) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
-        // Who comes with a refresh token alone goes with an access token: the next request need not prove as much. And with its
-        // successor, where they rotate.
-        if let Some(principal) = caller.principal.as_ref().filter(|principal| principal.method == Method::Refresh) {
-            match self.issue_tokens(principal, &behind, vec![TokenKind::Access, TokenKind::Refresh], context).await {
-                Ok(renewed) => caller.renewed = renewed,
-                Err(refusal) => return Outcome::told(caller, Err(refusal)),
-            }
-        }
         let result = Core::somebody(&caller, presented).map(|principal| Granted { principal, tokens: Vec::new() });
         Outcome::told(caller, result.map(Answer::Granted))
+    }
+
+    /// Who comes with a refresh token alone goes with an access token: the next request need not prove as much. And with its
+    /// successor, where they rotate.
+    pub(crate) async fn renewed(
+        self: &Arc<Core>,
+        mut recognised: Recognised,
+        context: &Context,
+    ) -> Result<Recognised, (Caller, Refusal)> {
+        let Recognised { caller, behind } = &mut recognised;
+        if let Some(principal) = caller.principal.as_ref().filter(|principal| principal.method == Method::Refresh) {
+            match self.issue_tokens(principal, behind, vec![TokenKind::Access, TokenKind::Refresh], context).await {
+                Ok(renewed) => caller.renewed = renewed,
+                Err(refusal) => return Err((recognised.caller, refusal)),
+            }
+        }
+        Ok(recognised)
     }
 
     /// Ends the sessions that are presented, else the one that the connection holds.

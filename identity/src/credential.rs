@@ -322,7 +322,6 @@ impl Core {
 
     /// Charges the source, and the client where it shows a secret of its own.
     fn charge_client(&self, claim: Claim<'_>, context: &Context) -> Result<Charges, Refusal> {
-        let now = self.clock.now();
         let mut charges = Charges {
             source: Some(self.throttle.admit(self.steady(), &[Key::Source(context.peer.address)])?),
             ..Charges::default()

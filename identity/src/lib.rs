@@ -87,6 +87,8 @@ pub struct Settings {
     /// Gates on which passwords and secure-only scopes may travel where others could read them. A weaker switch: whoever
     /// listens on the way learns passwords and tokens.
     pub insecure_gates: Vec<&'static str>,
+    /// Whether anything is served here. Where nothing is, somebody only looks at what is kept, and changes it.
+    pub serves: bool,
     /// Gates whose refresh tokens rotate.
     pub rotating_gates: Vec<&'static str>,
     /// The terminals that are served.
@@ -107,6 +109,7 @@ impl Default for Settings {
             providers: Vec::new(),
             scopes: Vec::new(),
             insecure_gates: Vec::new(),
+            serves: true,
             rotating_gates: Vec::new(),
             terminals: ServedTerminals::default(),
             audience: AudienceSettings::default(),
@@ -212,7 +215,7 @@ impl Identity {
             Passwords::new(settings.passwords.clone(), Arc::clone(&clock), Arc::clone(&entropy)).map_err(CannotBegin)?;
         let mut terminals = BTreeMap::new();
         let kept = store.terminals().await.map_err(broken)?;
-        for (name, pin) in &settings.terminals.terminals {
+        for (name, pin) in settings.terminals.terminals.iter().filter(|_| settings.serves) {
             let kept = match kept.iter().find(|kept| kept.name == *name) {
                 Some(kept) => kept.clone(),
                 None => admin::first_terminal(&*store, name, clock.now()).await.map_err(broken)?,

@@ -58,7 +58,7 @@ impl Core {
         let by_token = matches!(credential, Credential::Terminal { token_shaped: true, .. });
         let action = if by_token { "restore" } else { "login" };
         let result = match self.terminal(context) {
-            Ok(served) => match self.by(context, self.obtain(served, credential, asked, context)).await {
+            Ok(served) => match self.obtain(served, credential, asked, context).await {
                 Ok(found) => self.seat(served, &found, context),
                 Err(refusal) => Err(refusal),
             },
@@ -85,7 +85,7 @@ impl Core {
                     Some(None) => Reading::Refused,
                     Some(Some((_, chain))) => Reading::Stands(chain.role),
                 };
-                (Shown::Text(reading), Some(text), found.flatten().map(|(id, _)| id))
+                (Shown::Text(reading), Some(text), found.flatten().map(|_| hash(text)))
             }
             _ => (Shown::Unsecured, None, None),
         };
@@ -101,7 +101,8 @@ impl Core {
         Ok(Found { obtained, origin, version })
     }
 
-    /// Compares a string with what it may be: charged before, and settled after.
+    /// Compares a string with what it may be: charged before, and settled after. What takes too long goes on and tells nobody
+    /// anything, so it counts against nobody.
     async fn compare(
         &self,
         terminal: &Terminal,
@@ -109,8 +110,10 @@ impl Core {
         text: &Secret,
         context: &Context,
     ) -> Result<Obtained, Refusal> {
-        let now = self.clock.now();
-        let source = self.throttle.admit(self.steady(), &[Key::Terminal(terminal.name.clone(), context.peer.address)])?;
+        let source = context.peer.address;
+        let is_familiar = self.throttle.is_familiar_at(self.steady(), source, &terminal.name);
+        let key = if is_familiar { Key::TerminalFamiliar } else { Key::Terminal };
+        let charge = self.throttle.admit(self.steady(), &[key(terminal.name.clone(), source)])?;
         let mut pins = None;
         if comparison.has_pins() {
             match self.throttle.admit(self.steady(), &[Key::TerminalPins(terminal.name.clone())]) {
@@ -119,10 +122,13 @@ impl Core {
                 Err(refusal) => return Err(refusal),
             }
         }
-        let equal = self.first_equal(terminal, comparison.candidates(), text).await;
+        let equal = self.by(context, self.first_equal(terminal, comparison.candidates(), text)).await;
         let result = equal.and_then(|equal| comparison.judge(equal));
-        for charge in [Some(source), pins].into_iter().flatten() {
-            self.throttle.settle(charge, Comparison::settled(&result));
+        for charge in [Some(charge), pins].into_iter().flatten() {
+            self.throttle.settle(charge, comparison.settled(&result));
+        }
+        if result.is_ok() {
+            self.throttle.mark_familiar_at(self.steady(), source, &terminal.name);
         }
         result
     }
@@ -388,11 +394,16 @@ impl Core {
                     Ok(Answer::Granted(granted)) => granted.principal.terminal,
                     _ => None,
                 };
-                self.audit.note(entry(role));
+                self.audit.repeated(now, context, entry(role), None);
                 outcome
             }
             Err(refusal) => {
-                self.audit.refused(now, context, entry(None), &refusal);
+                // What the throttle counts cannot be had without end; everything else at a terminal can.
+                if action == "login" && refusal == Refusal::InvalidCredentials {
+                    self.audit.refused(now, context, entry(None), &refusal);
+                } else {
+                    self.audit.repeated(now, context, entry(None), Some(&refusal));
+                }
                 Outcome::only(Err(refusal))
             }
         }

@@ -6,7 +6,10 @@
 //! each runs [`Passwords::work`] and keeps its memory block from hash to hash, since a fresh one costs page faults.
 //!
 //! It refuses to know whose secret it compares. Where there is nothing to compare with, the same work is done on a hash
-//! that nothing matches, so that time does not tell whether an account exists.
+//! that nothing matches, so that time does not tell whether an account exists. Hashes that others have made are compared as
+//! they are (`password/stored.rs`); where that is less work than a hash of our own, the rest of it is done as well.
+
+mod stored;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +17,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Ident, Output, ParamsString, PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Block, Params, Version};
 use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
 
+pub use self::stored::{Cost, LONGEST_STORED};
+use self::stored::{Stored, evaluate};
 use crate::clock::{Clock, Entropy, draw};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -30,6 +35,8 @@ pub const MOST_MEMORY: u32 = 1024 * 1024;
 pub const MOST_ITERATIONS: u32 = 64;
 /// The most lanes.
 pub const MOST_LANES: u32 = 16;
+/// The bytes of a hash that we make.
+const OUR_HASH: usize = 32;
 
 /// How passwords are hashed, and how long one may wait for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,18 +49,41 @@ pub struct PasswordSettings {
     pub lanes: u32,
     /// How long a caller may wait for its turn.
     pub max_wait: Duration,
+    /// What a stored hash may cost that was not made under these settings. One beyond it is not taken in, and where it is
+    /// stored already, nothing matches it. What a hash of our own costs is always within.
+    pub imported: Cost,
 }
 
 impl Default for PasswordSettings {
     fn default() -> PasswordSettings {
-        PasswordSettings { memory: 19 * 1024, iterations: 2, lanes: 1, max_wait: Duration::from_secs(2) }
+        PasswordSettings {
+            memory: 19 * 1024,
+            iterations: 2,
+            lanes: 1,
+            max_wait: Duration::from_secs(2),
+            imported: Cost { time: Duration::from_secs(1), memory: 256 * 1024 },
+        }
     }
 }
 
 impl PasswordSettings {
     fn params(&self) -> Result<Params, String> {
         within(self.memory, self.iterations, self.lanes)?;
-        Params::new(self.memory, self.iterations, self.lanes, Some(32)).map_err(|error| error.to_string())
+        if self.imported.memory > u64::from(MOST_MEMORY) {
+            return Err(format!("an imported hash may not have more than {MOST_MEMORY} KiB of memory"));
+        }
+        Params::new(self.memory, self.iterations, self.lanes, Some(OUR_HASH)).map_err(|error| error.to_string())
+    }
+
+    /// What one hash of ours costs.
+    fn cost(&self) -> Cost {
+        Cost::of_argon2(self.memory, self.iterations)
+    }
+
+    /// What a stored hash may cost.
+    fn bound(&self) -> Cost {
+        let (ours, imported) = (self.cost(), self.imported);
+        Cost { time: imported.time.max(ours.time), memory: imported.memory.max(ours.memory) }
     }
 
     /// Whether these can be used.
@@ -79,7 +109,7 @@ fn within(memory: u32, iterations: u32, lanes: u32) -> Result<(), String> {
 pub struct Verdict {
     /// Whether the secret is the right one.
     pub matches: bool,
-    /// A hash under the present settings, where the right secret's stored one was made under others.
+    /// A hash under the present settings, where the right secret's stored one was made by others or under other settings.
     pub rehashed: Option<String>,
 }
 
@@ -87,13 +117,15 @@ pub struct Verdict {
 pub struct Passwords {
     settings: PasswordSettings,
     params: Params,
-    /// What is compared with when there is nothing to compare with.
-    pretended: Arc<str>,
+    /// The salt of what is hashed when there is nothing to compare with.
+    pretended: [u8; 16],
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     queue: Mutex<Queue>,
     wake: Condvar,
     evaluated: AtomicU64,
+    /// What one hash of ours takes, as a sliding mean in nanoseconds.
+    ours: AtomicU64,
 }
 
 struct Queue {
@@ -101,13 +133,45 @@ struct Queue {
     running: usize,
     workers: usize,
     open: bool,
-    /// What one hash takes, as a sliding mean.
+    /// What waits and runs, in hashes of ours.
+    ahead: u32,
+    /// What one of these takes, as a sliding mean.
     cost: Duration,
 }
 
-enum Job {
-    Verify { secret: Secret, stored: Arc<str>, real: bool, done: oneshot::Sender<Verdict> },
+struct Job {
+    /// What is to be done, in hashes of ours; at least one.
+    weight: u32,
+    task: Task,
+}
+
+enum Task {
+    Verify { typed: Typed, stored: Option<Stored>, done: oneshot::Sender<Verdict> },
     Hash { secret: Secret, done: oneshot::Sender<String> },
+}
+
+/// A secret as it is compared.
+struct Typed {
+    /// In NFC, as we hash it.
+    normal: Secret,
+    /// As it was typed, where that is something else: others may have hashed it so.
+    verbatim: Option<Secret>,
+}
+
+impl Typed {
+    /// None where nobody can have such a password.
+    fn of(secret: &Secret) -> Option<Typed> {
+        let text = secret.expose_text()?;
+        let normal: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(text.nfc().collect());
+        let verbatim = (normal.as_str() != text).then(|| secret.clone());
+        let taken = (1..=LONGEST_PASSWORD).contains(&normal.len());
+        taken.then(|| Typed { normal: Secret::new(normal.as_bytes()), verbatim })
+    }
+
+    /// All forms, in the order in which they are tried.
+    fn forms(&self) -> impl Iterator<Item = &Secret> {
+        std::iter::once(&self.normal).chain(&self.verbatim)
+    }
 }
 
 impl Passwords {
@@ -117,20 +181,19 @@ impl Passwords {
     /// Settings out of their ranges; one sentence for people.
     pub fn new(settings: PasswordSettings, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Passwords, String> {
         let params = settings.params()?;
-        let nothing = Output::new(&draw::<32>(&*entropy)).map_err(|error| error.to_string())?;
-        let pretended = phc(&params, &draw::<16>(&*entropy), nothing)?;
         // Before the first hash is timed, its cost is guessed from the memory it walks through.
-        let cost = Duration::from_micros(u64::from(settings.memory) * u64::from(settings.iterations) * 6 / 10);
-        let queue = Queue { waiting: VecDeque::new(), running: 0, workers: 0, open: true, cost };
+        let cost = settings.cost().time;
+        let queue = Queue { waiting: VecDeque::new(), running: 0, workers: 0, open: true, ahead: 0, cost };
         Ok(Passwords {
-            settings,
             params,
-            pretended: pretended.into(),
+            pretended: draw::<16>(&*entropy),
             clock,
             entropy,
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             evaluated: AtomicU64::new(0),
+            ours: AtomicU64::new(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX)),
+            settings,
         })
     }
 
@@ -148,15 +211,46 @@ impl Passwords {
     /// [`Refusal::Busy`] at once where the queue is longer than [`PasswordSettings::max_wait`]; [`Refusal::Unavailable`]
     /// where no thread hashes any more.
     pub async fn verify(&self, secret: &Secret, stored: Option<&str>) -> Result<Verdict, Refusal> {
-        let secret = normal(secret);
-        let real = stored.is_some() && secret.is_some();
-        let stored = match stored {
-            Some(stored) if real => stored.into(),
-            _ => Arc::clone(&self.pretended),
-        };
+        let typed = Typed::of(secret);
+        let stored = stored.filter(|_| typed.is_some()).and_then(|stored| match self.usable(stored) {
+            Ok(stored) => Some(stored),
+            Err(error) => {
+                // The work is done all the same, so that time does not tell that there is such an account.
+                tracing::error!(error, "a stored password hash cannot be used: {error}");
+                None
+            }
+        });
+        let typed = typed.unwrap_or_else(|| Typed { normal: Secret::new("x"), verbatim: None });
+        let forms = if typed.verbatim.is_some() { 2 } else { 1 };
+        let weight = forms * stored.as_ref().map_or(1, |stored| self.weight(stored.cost()));
         let (done, verdict) = oneshot::channel();
-        self.enqueue(Job::Verify { secret: secret.unwrap_or_else(|| Secret::new("x")), stored, real, done }, true)?;
+        self.enqueue(Job { weight, task: Task::Verify { typed, stored, done } }, true)?;
         verdict.await.map_err(|_| Refusal::Unavailable)
+    }
+
+    /// Whether a hash that others have made can be taken in: understood, and within [`PasswordSettings::imported`].
+    ///
+    /// # Errors
+    /// One sentence for people, without the hash.
+    pub fn check_stored(&self, stored: &str) -> Result<(), String> {
+        self.usable(stored).map(|_| ())
+    }
+
+    fn usable(&self, stored: &str) -> Result<Stored, String> {
+        let stored = Stored::parse(stored)?;
+        if let Some(params) = stored.argon2_params() {
+            within(params.m_cost(), params.t_cost(), params.p_cost())?;
+        }
+        let (cost, bound) = (stored.cost(), self.settings.bound());
+        if cost.is_within(bound) {
+            return Ok(stored);
+        }
+        Err(format!("it costs {cost}, and the bound is {bound}"))
+    }
+
+    fn weight(&self, cost: Cost) -> u32 {
+        let ours = self.settings.cost().time.as_nanos().max(1);
+        u32::try_from(cost.time.as_nanos().div_ceil(ours)).unwrap_or(u32::MAX).clamp(1, 10_000)
     }
 
     /// Hashes a new secret. For operators: it waits as long as it takes.
@@ -164,11 +258,11 @@ impl Passwords {
     /// # Errors
     /// [`Refusal::Invalid`] for a secret that no one could log in with; [`Refusal::Unavailable`] as above.
     pub async fn hash(&self, secret: &Secret) -> Result<String, Refusal> {
-        let Some(secret) = normal(secret) else {
+        let Some(Typed { normal: secret, .. }) = Typed::of(secret) else {
             return Err(Refusal::Invalid(vec![format!("a password must be UTF-8 text of 1 to {LONGEST_PASSWORD} bytes")]));
         };
         let (done, hash) = oneshot::channel();
-        self.enqueue(Job::Hash { secret, done }, false)?;
+        self.enqueue(Job { weight: 1, task: Task::Hash { secret, done } }, false)?;
         hash.await.map_err(|_| Refusal::Unavailable)
     }
 
@@ -196,10 +290,14 @@ impl Passwords {
             queue.running += 1;
             drop(queue);
             let began = self.clock.instant();
+            let Job { weight, task } = job;
             // A panic in one hash must not cost the thread; whoever asked is told that it is unavailable.
-            let run = std::panic::AssertUnwindSafe(|| self.run(job, &mut memory));
-            let hashes = std::panic::catch_unwind(run).unwrap_or(1);
-            self.finished(began, hashes);
+            let run = std::panic::AssertUnwindSafe(|| self.run(task, &mut memory));
+            let made = std::panic::catch_unwind(run).unwrap_or(false);
+            // What somebody else's hash needed beyond ours is given back.
+            memory.truncate(self.params.block_count());
+            memory.shrink_to(self.params.block_count());
+            self.finished(began, weight, made);
         }
     }
 
@@ -217,6 +315,7 @@ impl Passwords {
         if bounded {
             self.room(&queue)?;
         }
+        queue.ahead = queue.ahead.saturating_add(job.weight);
         queue.waiting.push_back(job);
         drop(queue);
         self.wake.notify_one();
@@ -224,55 +323,115 @@ impl Passwords {
     }
 
     fn room(&self, queue: &Queue) -> Result<(), Refusal> {
-        let ahead = u32::try_from(queue.waiting.len() + queue.running).unwrap_or(u32::MAX);
-        let workers = u32::try_from(queue.workers.max(1)).unwrap_or(u32::MAX);
-        let wait = queue.cost.saturating_mul(ahead) / workers;
+        let jobs = queue.waiting.len() + queue.running;
+        let workers = queue.workers.max(1);
+        let wait = queue.cost.saturating_mul(queue.ahead) / u32::try_from(workers).unwrap_or(u32::MAX);
         // Up to one job for each thread never counts as waiting: there the wait is what is left of the hash under way.
-        if ahead >= workers && wait > self.settings.max_wait { Err(Refusal::Busy { retry_after: wait }) } else { Ok(()) }
+        if jobs >= workers && wait > self.settings.max_wait { Err(Refusal::Busy { retry_after: wait }) } else { Ok(()) }
     }
 
-    /// Does one job; answers how many hashes it took.
-    fn run(&self, job: Job, memory: &mut Vec<Block>) -> u32 {
-        match job {
-            Job::Hash { secret, done } => {
+    /// Does one job; answers whether a hash was made beside what the job weighed.
+    fn run(&self, task: Task, memory: &mut Vec<Block>) -> bool {
+        match task {
+            Task::Hash { secret, done } => {
                 let hash = self.fresh(&secret, memory);
                 self.evaluated.fetch_add(1, Ordering::AcqRel);
                 if let Ok(hash) = hash {
                     // Whoever asked may have gone meanwhile; then the hash is for nobody.
                     done.send(hash).ok();
                 }
-                1
+                false
             }
-            Job::Verify { secret, stored, real, done } => {
-                let (matches, current) = match compare(&secret, &stored, memory) {
-                    Ok((matches, params)) => (matches && real, same_cost(&params, &self.params)),
-                    Err(error) => {
-                        tracing::error!(error, "a stored password hash cannot be used: {error}");
-                        // The work is done all the same, so that time does not tell that there is such an account.
-                        compare(&secret, &self.pretended, memory).ok();
-                        (false, true)
-                    }
-                };
-                let rehashed = if matches && !current { self.fresh(&secret, memory).ok() } else { None };
-                let hashes = 1 + u32::from(rehashed.is_some());
+            Task::Verify { typed, stored, done } => {
+                let found = self.compare(&typed, stored.as_ref(), memory);
+                let rehashed = if found.is_due { self.fresh(&typed.normal, memory).ok() } else { None };
+                let made = rehashed.is_some();
                 // Counted before it is told, so that whoever was told finds it counted.
-                self.evaluated.fetch_add(u64::from(hashes), Ordering::AcqRel);
-                done.send(Verdict { matches, rehashed }).ok();
-                hashes
+                self.evaluated.fetch_add(u64::from(found.compared) + u64::from(made), Ordering::AcqRel);
+                done.send(Verdict { matches: found.matches, rehashed }).ok();
+                made
             }
         }
     }
 
-    fn fresh(&self, secret: &Secret, memory: &mut Vec<Block>) -> Result<String, String> {
-        let salt = draw::<16>(&*self.entropy);
-        let output = evaluate(&self.params, secret, &salt, memory)?;
-        phc(&self.params, &salt, output)
+    /// Compares one form after the other until one matches.
+    fn compare(&self, typed: &Typed, stored: Option<&Stored>, memory: &mut Vec<Block>) -> Found {
+        let began = self.clock.instant();
+        let mut found = Found::default();
+        for form in typed.forms() {
+            found.compared += 1;
+            let matches = match stored {
+                None => self.timed(|| self.pretend(self.settings.memory, form, memory)).map(|()| false),
+                Some(stored) if stored.is_ours(&self.params) => self.timed(|| stored.matches(form, memory)),
+                Some(stored) => stored.matches(form, memory),
+            };
+            match (matches, stored) {
+                (Ok(true), Some(stored)) => {
+                    // Ours are made of the first form.
+                    let is_ours = stored.is_ours(&self.params) && found.compared == 1;
+                    return Found { matches: true, is_due: !is_ours && stored.sees_all_of(form), ..found };
+                }
+                (Ok(_), _) => {}
+                (Err(error), _) => tracing::error!(error, "a password cannot be compared: {error}"),
+            }
+        }
+        if stored.is_some_and(|stored| !stored.is_ours(&self.params)) {
+            self.top_up(self.clock.instant().saturating_duration_since(began), typed, memory);
+        }
+        found
     }
 
-    fn finished(&self, began: Instant, hashes: u32) {
-        let took = self.clock.instant().saturating_duration_since(began) / hashes;
+    /// Does the rest of the work that as many comparisons with a hash of ours would have been, beyond what `took` so long: a
+    /// wrong guess shall not tell that the account came from elsewhere. What took longer than that stays as long.
+    fn top_up(&self, took: Duration, typed: &Typed, memory: &mut Vec<Block>) {
+        let ours = Duration::from_nanos(self.ours.load(Ordering::Acquire));
+        let mut owed = typed.forms().map(|_| ours).sum::<Duration>().saturating_sub(took);
+        for form in typed.forms() {
+            let share = owed.min(ours);
+            if share.is_zero() {
+                return;
+            }
+            owed -= share;
+            let part = u128::from(self.settings.memory) * share.as_nanos() / ours.as_nanos();
+            let part = u32::try_from(part).unwrap_or(self.settings.memory).max(8 * self.settings.lanes);
+            if let Err(error) = self.pretend(part, form, memory) {
+                tracing::error!(error, "a password cannot be compared: {error}");
+            }
+        }
+    }
+
+    /// The work of a hash of ours over so much memory, for nothing.
+    fn pretend(&self, memory_kib: u32, secret: &Secret, memory: &mut Vec<Block>) -> Result<(), String> {
+        let (iterations, lanes) = (self.settings.iterations, self.settings.lanes);
+        let params = Params::new(memory_kib, iterations, lanes, Some(OUR_HASH)).map_err(|error| error.to_string())?;
+        let mut output = zeroize::Zeroizing::new([0; OUR_HASH]);
+        evaluate((Algorithm::Argon2id, Version::V0x13, &params), secret, &self.pretended, &mut *output, memory)
+    }
+
+    fn fresh(&self, secret: &Secret, memory: &mut Vec<Block>) -> Result<String, String> {
+        let salt = draw::<16>(&*self.entropy);
+        let mut output = zeroize::Zeroizing::new([0; OUR_HASH]);
+        self.timed(|| evaluate((Algorithm::Argon2id, Version::V0x13, &self.params), secret, &salt, &mut *output, memory))?;
+        phc(&self.params, &salt, &*output)
+    }
+
+    /// Runs one hash of ours, and learns what it takes.
+    fn timed<T>(&self, hash: impl FnOnce() -> T) -> T {
+        let began = self.clock.instant();
+        let result = hash();
+        let took = self.clock.instant().saturating_duration_since(began);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // Of two threads that learn at once, one may be lost.
+        let mean = self.ours.load(Ordering::Acquire);
+        self.ours.store(mean - mean / 8 + took / 8, Ordering::Release);
+        result
+    }
+
+    fn finished(&self, began: Instant, weight: u32, made: bool) {
+        let took = self.clock.instant().saturating_duration_since(began) / weight.saturating_add(u32::from(made));
         let mut queue = self.queue();
         queue.running -= 1;
+        queue.ahead = queue.ahead.saturating_sub(weight);
         queue.cost = (queue.cost * 7 + took) / 8;
     }
 
@@ -281,53 +440,24 @@ impl Passwords {
     }
 }
 
-/// NFC, as it is hashed. None where nobody can have such a password.
-fn normal(secret: &Secret) -> Option<Secret> {
-    let text: zeroize::Zeroizing<String> = zeroize::Zeroizing::new(secret.expose_text()?.nfc().collect());
-    (1..=LONGEST_PASSWORD).contains(&text.len()).then(|| Secret::new(text.as_bytes()))
+/// What was found while comparing.
+#[derive(Default)]
+struct Found {
+    /// How many forms were compared.
+    compared: u8,
+    matches: bool,
+    /// Whether a hash of ours is due in the place of the stored one.
+    is_due: bool,
 }
 
-fn same_cost(one: &Params, other: &Params) -> bool {
-    (one.m_cost(), one.t_cost(), one.p_cost(), one.output_len())
-        == (other.m_cost(), other.t_cost(), other.p_cost(), other.output_len())
-}
-
-fn compare(secret: &Secret, stored: &str, memory: &mut Vec<Block>) -> Result<(bool, Params), String> {
-    let stored = PasswordHash::new(stored).map_err(|error| error.to_string())?;
-    let (Some(salt), Some(expected)) = (&stored.salt, &stored.hash) else {
-        return Err("it has no salt or no hash".to_owned());
-    };
-    if stored.algorithm.as_str() != "argon2id" || stored.version != Some(Version::V0x13.into()) {
-        return Err(format!("its algorithm is {}, not argon2id of version 19", stored.algorithm));
-    }
-    let params = Params::try_from(&stored).map_err(|error| error.to_string())?;
-    within(params.m_cost(), params.t_cost(), params.p_cost())?;
-    let found = evaluate(&params, secret, salt, memory)?;
-    Ok((Secret::new(found.as_bytes()).matches(expected.as_bytes()), params))
-}
-
-fn evaluate(params: &Params, secret: &Secret, salt: &[u8], memory: &mut Vec<Block>) -> Result<Output, String> {
-    let blocks = params.block_count();
-    if memory.len() < blocks {
-        memory.resize(blocks, Block::default());
-    }
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-    let mut output = zeroize::Zeroizing::new([0; 64]);
-    let output = &mut output[..params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN).min(64)];
-    argon2
-        .hash_password_into_with_memory(secret.expose(), salt, output, &mut memory[..blocks])
-        .map_err(|error| error.to_string())?;
-    Output::new(output).map_err(|error| error.to_string())
-}
-
-fn phc(params: &Params, salt: &[u8; 16], output: Output) -> Result<String, String> {
+fn phc(params: &Params, salt: &[u8; 16], output: &[u8]) -> Result<String, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let hash = PasswordHash {
         algorithm: Ident::new("argon2id").map_err(|error| text(&error))?,
         version: Some(Version::V0x13.into()),
         params: ParamsString::try_from(params).map_err(|error| text(&error))?,
         salt: Some(Salt::new(salt).map_err(|error| text(&error))?),
-        hash: Some(output),
+        hash: Some(Output::new(output).map_err(|error| text(&error))?),
     };
     Ok(hash.to_string())
 }
@@ -343,7 +473,7 @@ mod tests {
     }
 
     fn cheap() -> PasswordSettings {
-        PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(5) }
+        PasswordSettings { memory: 64, iterations: 1, max_wait: Duration::from_secs(5), ..PasswordSettings::default() }
     }
 
     fn with_worker<T>(passwords: &Arc<Passwords>, run: impl FnOnce() -> T) -> T {
@@ -416,6 +546,128 @@ mod tests {
             let good = hash(&passwords, "password");
             assert!(matches(&passwords, "password", &good));
         });
+    }
+
+    #[test]
+    fn a_hash_that_others_made_is_made_anew_at_the_first_good_login() {
+        let passwords = passwords(cheap());
+        with_worker(&passwords, || {
+            for (password, stored) in [
+                ("password", "$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$iekCn0Y3spW+sCcFanM2xBT63UP2sghkUoHLIUpWRS8"),
+                ("a", "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe"),
+                ("password", "$pbkdf2-sha256$1212$4vjV83LKPjQzk31VI4E0Vw$hsYF68OiOUPdDZ1Fg.fJPeq1h/gXXY7acBp9/6c.tmQ"),
+                ("my password", "AAABAgMEBQYHCAkKCwwNDg+ukCEMDf0yyQ29NYubggHIVY0sdEUfdyeM+E1LtH1uJg=="),
+                ("p@55w,rd:1", "$servicestack-sha256$AQIDBA==$PgoZboViJJzz0pCK9ZVbUKnfYpIdXpOSZG7ugR9vR+Q="),
+            ] {
+                let wrong = block_on(passwords.verify(&Secret::new("wrong"), Some(stored))).expect("a verdict");
+                assert!(!wrong.matches && wrong.rehashed.is_none(), "{stored}");
+                let before = passwords.evaluated();
+                let verdict = block_on(passwords.verify(&Secret::new(password), Some(stored))).expect("a verdict");
+                assert_eq!(passwords.evaluated(), before + 2, "one was compared and one was made");
+                let rehashed = verdict.rehashed.unwrap_or_else(|| panic!("{stored} is no hash of ours"));
+                assert!(rehashed.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{rehashed}");
+                let again = block_on(passwords.verify(&Secret::new(password), Some(&rehashed))).expect("a verdict");
+                assert!(again.matches && again.rehashed.is_none(), "{rehashed} is ours");
+            }
+        });
+    }
+
+    #[test]
+    fn bcrypt_stays_where_more_was_typed_than_it_can_tell_apart() {
+        let passwords = passwords(cheap());
+        with_worker(&passwords, || {
+            let long = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 and a typing errro";
+            let stored = "$2a$05$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui";
+            let verdict = block_on(passwords.verify(&Secret::new(long), Some(stored))).expect("a verdict");
+            assert!(verdict.matches, "as it was where the hash comes from");
+            assert_eq!(verdict.rehashed, None, "or else the error would be the password from now on");
+        });
+    }
+
+    #[test]
+    fn what_others_hashed_as_it_was_typed_is_found_after_nfc_and_is_ours_in_nfc() {
+        let passwords = passwords(cheap());
+        // PBKDF2 of each spelling of Caf\u{e9}, as another implementation computes it.
+        let (composed, decomposed) = (
+            "$pbkdf2-sha256$i=1000$c29tZXNhbHQ$6b31RMYe4h3IbD+dGw5isv1t0bI1akCPbO04QmqdSWU",
+            "$pbkdf2-sha256$i=1000$c29tZXNhbHQ$SBdzvg4s99pJJkUky50ELFqAgIgJ1uLVZXP4+brralw",
+        );
+        with_worker(&passwords, || {
+            assert!(matches(&passwords, "Caf\u{e9}", composed) && matches(&passwords, "Cafe\u{301}", composed));
+            assert!(!matches(&passwords, "Caf\u{e9}", decomposed), "nobody knows how it was typed there");
+            let verdict = block_on(passwords.verify(&Secret::new("Cafe\u{301}"), Some(decomposed))).expect("a verdict");
+            let rehashed = verdict.rehashed.filter(|_| verdict.matches).expect("it is made anew");
+            for typed in ["Caf\u{e9}", "Cafe\u{301}"] {
+                let verdict = block_on(passwords.verify(&Secret::new(typed), Some(&rehashed))).expect("a verdict");
+                assert!(verdict.matches && verdict.rehashed.is_none(), "{typed:?}");
+            }
+            // Two spellings are two comparisons, whether there is an account or not.
+            for stored in [None, Some(rehashed.as_str()), Some(composed)] {
+                let before = passwords.evaluated();
+                assert!(!block_on(passwords.verify(&Secret::new("e\u{301}"), stored)).expect("a verdict").matches);
+                assert_eq!(passwords.evaluated(), before + 2, "{stored:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_wrong_guess_at_a_cheaper_hash_does_the_rest_of_the_work_of_ours() {
+        // None is timed here, so that one of ours counts as its nominal 10 ms; its memory says that the work was done.
+        let passwords = passwords(PasswordSettings { memory: 8192, iterations: 2, ..cheap() });
+        let walked = |stored: &str| {
+            let stored = Stored::parse(stored).expect("a stored form");
+            let mut memory = Vec::new();
+            let typed = Typed::of(&Secret::new("wrong")).expect("a password");
+            let found = passwords.compare(&typed, Some(&stored), &mut memory);
+            assert!(!found.matches && found.compared == 1);
+            memory.len()
+        };
+        let salted = "$servicestack-sha256$AQIDBA==$PgoZboViJJzz0pCK9ZVbUKnfYpIdXpOSZG7ugR9vR+Q=";
+        assert!((4096..=8192).contains(&walked(salted)), "{} KiB", walked(salted));
+        let dear = "AQAAAAEAA9CQAAAAIESkQuj2Du8Y+kbc5lcN/W/3NiAZFEm11P27nrSN5/tId+bR1SwV8CO1Jd72r4C08OLvplNlCDc3oQZ8efcW+jQ=";
+        assert_eq!(walked(dear), 0, "it was dearer already");
+    }
+
+    #[test]
+    fn what_is_beyond_the_set_bound_is_neither_taken_nor_compared() {
+        let cost = |millis, memory| Cost { time: Duration::from_millis(millis), memory };
+        let with = |imported| passwords(PasswordSettings { imported, ..cheap() });
+        let pbkdf2 = "$pbkdf2-sha256$1212$4vjV83LKPjQzk31VI4E0Vw$hsYF68OiOUPdDZ1Fg.fJPeq1h/gXXY7acBp9/6c.tmQ";
+        let argon2 = "$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$iekCn0Y3spW+sCcFanM2xBT63UP2sghkUoHLIUpWRS8";
+        for (imported, stored, taken) in [
+            (cost(10, 0), pbkdf2, true),
+            (cost(0, 0), pbkdf2, false),
+            (cost(10, 256), argon2, true),
+            (cost(10, 255), argon2, false),
+        ] {
+            let passwords = with(imported);
+            assert_eq!(passwords.check_stored(stored).is_ok(), taken, "{stored} within {imported}");
+            with_worker(&passwords, || {
+                let before = passwords.evaluated();
+                assert_eq!(matches(&passwords, "password", stored), taken, "{stored} within {imported}");
+                assert_eq!(passwords.evaluated(), before + 1 + u64::from(taken));
+            });
+        }
+        let none = with(cost(0, 0));
+        with_worker(&none, || {
+            let ours = hash(&none, "password");
+            assert!(none.check_stored(&ours).is_ok() && matches(&none, "password", &ours), "our own is always within");
+        });
+    }
+
+    #[test]
+    fn a_dear_hash_counts_in_the_queue_as_what_it_is() {
+        let settings = PasswordSettings { memory: 1024, iterations: 1, max_wait: Duration::from_millis(100), ..cheap() };
+        let passwords = passwords(settings);
+        let dear = "$2b$12$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+        let secret = Secret::new("x");
+        let waker = std::task::Waker::noop();
+        let mut first = std::pin::pin!(passwords.verify(&secret, Some(dear)));
+        assert!(first.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+        let refused = block_on(passwords.verify(&secret, None)).expect_err("one alone is more than the wait");
+        assert!(matches!(refused, Refusal::Busy { retry_after } if retry_after > Duration::from_millis(200)), "{refused:?}");
+        with_worker(&passwords, || assert!(!block_on(first).expect("its turn comes").matches));
+        assert_eq!(passwords.queue().ahead, 0);
     }
 
     #[test]

@@ -55,6 +55,15 @@ pub struct Token {
     pub superseded_at: Option<Timestamp>,
 }
 
+/// An account that comes from elsewhere, with the API keys that speak for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAccount {
+    /// The account.
+    pub account: Account,
+    /// Its keys.
+    pub api_keys: Vec<ApiKey>,
+}
+
 /// API keys that are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewApiKeys {
@@ -167,7 +176,7 @@ pub enum KeysWritten {
 pub enum Placed {
     /// It is on disk.
     Done,
-    /// Nothing was written: somebody else has this `field` (`name`, `email`, `id`).
+    /// Nothing was written: somebody else has this `field` (`name`, `email`, `id`; `key` of an API key).
     Taken(&'static str),
     /// Nothing was written: as [`Written::Stale`].
     Stale,
@@ -312,6 +321,9 @@ pub trait Store: Send + Sync + 'static {
     async fn accounts(&self, page: Page<NameKey>) -> Result<Vec<Account>, StoreError>;
     /// Keeps a new account.
     async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError>;
+    /// Keeps new accounts with their API keys: each as [`Store::add_account`] does, or nothing of it. Answers for each, in their
+    /// order. The audit has one line for all that were kept, with their number; none where none was.
+    async fn add_accounts(&self, new: Vec<NewAccount>, audit: AuditEntry) -> Result<Vec<Placed>, StoreError>;
     /// Replaces the account that has `account.version`; the new row has the version after it. Appends `Change::Account`.
     /// Its cut-off never moves back, whatever the change was made from. Ends all its sessions in the same transaction where `end`
     /// says why; `audit` is written beside.

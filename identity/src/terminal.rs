@@ -420,11 +420,13 @@ impl Comparison {
     }
 
     /// How the attempt's charge is settled. The right secret of another role than was asked for is no failure; nor does it make
-    /// anybody forget one.
-    pub fn settled(result: &Result<Obtained, Refusal>) -> Settled {
+    /// anybody forget one. Nor does the user's: else whoever has it could guess the administrator's for ever. Where nothing was
+    /// left to compare, nothing was guessed.
+    pub fn settled(&self, result: &Result<Obtained, Refusal>) -> Settled {
         match result {
-            Ok(_) => Settled::Proved,
-            Err(Refusal::RoleMismatch) => Settled::Neither,
+            _ if self.candidates.is_empty() => Settled::Neither,
+            Ok(Obtained { role: TerminalRole::Administrator, .. }) => Settled::Proved,
+            Ok(Obtained { role: TerminalRole::User, .. }) | Err(Refusal::RoleMismatch) => Settled::Neither,
             Err(Refusal::Busy { .. } | Refusal::TimedOut | Refusal::Unavailable) => Settled::Neither,
             Err(_) => Settled::Failed,
         }

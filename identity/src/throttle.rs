@@ -10,16 +10,21 @@
 //! a terminal:               as `terminal/lockout.rs` has it
 //! ```
 //!
-//! The table has a fixed size and is keyed by a secret hash, so that nobody can aim at a slot. Nothing that still counts is
-//! ever evicted: where a bucket is full, newcomers share one more slot, which is stricter because they share it.
+//! The tables have a fixed size and are keyed by a secret hash, so that nobody can aim at a slot. Nothing that still counts is
+//! ever evicted: where a bucket is full, newcomers share one more slot, which is stricter because they share it. What a crowd of
+//! strangers can fill stands apart from what it must not crowd out: each of `throttle/key.rs`'s tables for itself.
 
-use std::net::{IpAddr, Ipv6Addr};
+mod key;
+
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 
-use crate::account::{AccountId, ClientId, NameKey};
+use self::key::Rule;
+pub use self::key::{Key, network};
+use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::terminal::lockout::Failures;
@@ -61,7 +66,8 @@ pub struct ThrottleSettings {
     pub token_forgives: Duration,
     /// How many wrong secrets of a terminal are too many.
     pub terminals: LockOut,
-    /// How many names and sources are counted apart, rounded up to whole buckets of eight; 48 bytes each.
+    /// How many names and sources are counted apart, rounded up to whole buckets of eight; 48 bytes each. As many again are
+    /// sources at terminals.
     pub entries: usize,
 }
 
@@ -80,28 +86,6 @@ impl Default for ThrottleSettings {
             entries: 32_768,
         }
     }
-}
-
-/// What an attempt is charged to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// Where it comes from: an IPv4 address, or an IPv6 network of 64 bits.
-    Source(IpAddr),
-    /// As `Source`, for tokens, keys and codes.
-    TokenSource(IpAddr),
-    /// The name that was claimed, whether there is such an account or not.
-    Name(NameKey),
-    /// The account that was found under it.
-    Account(AccountId),
-    /// The account in this version, by a source that has logged in to it before: a budget that strangers cannot spend. With
-    /// the version it begins anew whenever an operator changes or unlocks the account.
-    Familiar(IpAddr, AccountId, u64),
-    /// A client, for its own secret.
-    Client(ClientId),
-    /// The secrets of a terminal, by one source.
-    Terminal(TerminalName, IpAddr),
-    /// The PINs of a terminal, by everybody.
-    TerminalPins(TerminalName),
 }
 
 /// How a charged attempt ended.
@@ -124,36 +108,16 @@ pub struct Charge(Vec<Charged>);
 struct Charged {
     slot: u32,
     key: [u8; 16],
+    /// What stood there before, and what since.
+    counts: [Count; 2],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Rule {
-    Free = 0,
-    Name = 1,
-    Source = 2,
-    Token = 3,
-    /// Not a count: this source has logged in to this account.
-    Mark = 4,
-    Terminal = 5,
-    TerminalPins = 6,
-}
+/// A count and its moment, as a slot has them.
+type Count = (u32, i64);
 
-impl Rule {
-    /// Whether it counts for a terminal, which is done in a table of its own.
-    fn is_terminals(self) -> bool {
-        matches!(self, Rule::Terminal | Rule::TerminalPins)
-    }
-
-    /// Which of a bucket's shared slots is for newcomers of this rule.
-    fn shared(self) -> usize {
-        OWN + match self {
-            Rule::Free | Rule::Name | Rule::Mark | Rule::Terminal => 0,
-            Rule::Source | Rule::TerminalPins => 1,
-            Rule::Token => 2,
-        }
-    }
-}
+const TABLES: usize = 5;
+/// Buckets for the PINs of terminals.
+const PINS: usize = 128;
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -182,15 +146,11 @@ const FAMILIAR: i64 = 90 * 24 * 60 * 60 * 1000;
 
 type Bucket = [Slot; WIDTH];
 
-/// The table.
+/// The tables.
 pub struct Throttle {
     settings: ThrottleSettings,
     secret: hmac::Key,
-    counts: Vec<Mutex<Bucket>>,
-    /// Familiar sources stand apart, so that they crowd out no count; here the oldest gives way.
-    marks: Vec<Mutex<Bucket>>,
-    /// What counts for terminals stands apart too: guesses of them are no reason to be stricter with names and sources.
-    terminals: Vec<Mutex<Bucket>>,
+    tables: [Vec<Mutex<Bucket>>; TABLES],
     dirty: Mutex<std::collections::BTreeSet<u32>>,
 }
 
@@ -201,9 +161,7 @@ impl Throttle {
         let table = |buckets: usize| (0..buckets).map(|_| Mutex::new([EMPTY; WIDTH])).collect();
         let throttle = Throttle {
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
-            counts: table(buckets),
-            marks: table(buckets.div_ceil(4)),
-            terminals: table(buckets.div_ceil(8)),
+            tables: [buckets, buckets.div_ceil(4), buckets, buckets.div_ceil(8), PINS].map(table),
             settings,
             dirty: Mutex::default(),
         };
@@ -263,10 +221,17 @@ impl Throttle {
             if slot.key != charged.key && !is_shared(charged.slot) {
                 continue;
             }
-            // Only the count goes back. Were the moment to go back too, whoever settles last could make others' failures old.
-            slot.failures = slot.failures.saturating_sub(1);
+            // Only the count goes back. Were the moment to go back too, whoever settles last could make others' failures old. At a
+            // terminal a right secret may be shown again and again beside what counts, so there it moves nothing, unless
+            // somebody else was charged meanwhile.
+            let [before, since] = charged.counts;
+            if slot.rule.is_terminals() && (slot.failures, slot.last) == since {
+                (slot.failures, slot.last) = before;
+            } else {
+                slot.failures = slot.failures.saturating_sub(1);
+            }
             // What a success forgets is a name's own count; a count that strangers share only gets its charge back.
-            let forgets = matches!(slot.rule, Rule::Name | Rule::Terminal);
+            let forgets = matches!(slot.rule, Rule::Name | Rule::Terminal | Rule::TerminalFamiliar);
             if settled == Settled::Proved && forgets && !is_shared(charged.slot) {
                 slot.failures = 0;
             }
@@ -280,22 +245,26 @@ impl Throttle {
 
     /// Whether this source has logged in to this account before.
     pub fn is_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) -> bool {
-        let hash = self.mark(source, account);
-        let slots = lock(&self.marks[bucket_of(&hash, self.marks.len())]);
-        slots.iter().any(|slot| slot.rule == Rule::Mark && slot.key == hash && now.millis() - slot.last < FAMILIAR)
+        self.is_marked(now, &account_mark(source, account))
     }
 
     /// Remembers that this source has logged in to this account.
     pub fn mark_familiar(&self, now: Timestamp, source: IpAddr, account: AccountId) {
-        let hash = self.mark(source, account);
-        let bucket = bucket_of(&hash, self.marks.len());
-        let mut slots = lock(&self.marks[bucket]);
-        let known = slots.iter().position(|slot| slot.rule == Rule::Mark && slot.key == hash);
-        let oldest = (0..WIDTH).min_by_key(|&index| slots[index].last).unwrap_or(0);
-        let index = known.unwrap_or(oldest);
-        slots[index] = Slot { key: hash, rule: Rule::Mark, failures: 0, last: now.millis() };
-        drop(slots);
-        self.touch(slot_number(self.counts.len() + bucket, index));
+        self.mark(now, &account_mark(source, account));
+    }
+
+    /// Whether this source has shown a secret of this terminal before.
+    pub fn is_familiar_at(&self, now: Timestamp, source: IpAddr, terminal: &TerminalName) -> bool {
+        self.is_marked(now, &Key::TerminalFamiliar(terminal.clone(), source))
+    }
+
+    /// Remembers that this source has shown a secret of this terminal. What stands against it goes along.
+    pub fn mark_familiar_at(&self, now: Timestamp, source: IpAddr, terminal: &TerminalName) {
+        let familiar = Key::TerminalFamiliar(terminal.clone(), source);
+        if !self.is_marked(now, &familiar) {
+            self.carry(now, &Key::Terminal(terminal.clone(), source), &familiar);
+        }
+        self.mark(now, &familiar);
     }
 
     /// Forgets what stands against these keys: an operator unlocks an account.
@@ -332,6 +301,7 @@ impl Throttle {
         // A newcomer in a place of its own begins with nothing; what stood there before was counted by another rule.
         let mut slot = if found.is_none() && index < OWN { EMPTY } else { slots[index] };
         slot.mend(now);
+        let before = (slot.failures, slot.last);
         if let Some(retry_after) = self.wait(rule, &slot, now) {
             slots[index] = slot;
             return Err(retry_after);
@@ -344,7 +314,7 @@ impl Throttle {
                 _ => terminals.failed(failures, now),
             };
             (slot.failures, slot.last) = (failed.count, failed.since.millis());
-            return Ok(self.charged(&mut slots, (bucket, index), Slot { key: hash, rule, ..slot }));
+            return Ok(self.charged(&mut slots, (bucket, index), before, Slot { key: hash, rule, ..slot }));
         }
         let standing = self.standing(rule, &slot, now);
         slot.last = match rule {
@@ -353,16 +323,16 @@ impl Throttle {
             _ => now.millis(),
         };
         slot.failures = standing + 1;
-        Ok(self.charged(&mut slots, (bucket, index), Slot { key: hash, rule, ..slot }))
+        Ok(self.charged(&mut slots, (bucket, index), before, Slot { key: hash, rule, ..slot }))
     }
 
     /// Puts a slot back that was charged. One that newcomers share has no key.
-    fn charged(&self, slots: &mut Bucket, (bucket, index): (usize, usize), slot: Slot) -> Charged {
+    fn charged(&self, slots: &mut Bucket, (bucket, index): (usize, usize), before: Count, slot: Slot) -> Charged {
         let key = if index < OWN { slot.key } else { [0xFF; 16] };
         slots[index] = Slot { key, ..slot };
         let number = slot_number(bucket, index);
         self.touch(number);
-        Charged { slot: number, key }
+        Charged { slot: number, key, counts: [before, (slot.failures, slot.last)] }
     }
 
     /// How long this slot asks to wait; none: it may be charged now.
@@ -370,7 +340,7 @@ impl Throttle {
         let settings = &self.settings;
         let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
         match rule {
-            Rule::Terminal => return settings.terminals.wait(counted, now),
+            Rule::Terminal | Rule::TerminalFamiliar => return settings.terminals.wait(counted, now),
             Rule::TerminalPins => return settings.terminals.pins_wait(counted, now),
             Rule::Free | Rule::Name | Rule::Source | Rule::Token | Rule::Mark => {}
         }
@@ -392,10 +362,11 @@ impl Throttle {
     fn standing(&self, rule: Rule, slot: &Slot, now: Timestamp) -> u32 {
         match rule {
             Rule::Name if now.since(Timestamp::from_millis(slot.last)) >= self.settings.forget_after => 0,
-            Rule::Terminal | Rule::TerminalPins => {
+            Rule::Terminal | Rule::TerminalFamiliar | Rule::TerminalPins => {
                 let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
                 let terminals = &self.settings.terminals;
-                if rule == Rule::Terminal { terminals.standing(counted, now) } else { terminals.standing_on_terminal(counted, now) }
+                let by_all = rule == Rule::TerminalPins;
+                if by_all { terminals.standing_on_terminal(counted, now) } else { terminals.standing(counted, now) }
             }
             Rule::Source | Rule::Token => slot.failures.saturating_sub(self.forgiven(rule, slot, now).0),
             _ => slot.failures,
@@ -424,69 +395,48 @@ impl Throttle {
     }
 
     fn hashed(&self, key: &Key) -> ([u8; 16], Rule) {
-        let mut text = hmac::Context::with_key(&self.secret);
-        let rule = match key {
-            Key::Source(address) => {
-                text.update(b"s");
-                text.update(&network(*address));
-                Rule::Source
-            }
-            Key::TokenSource(address) => {
-                text.update(b"t");
-                text.update(&network(*address));
-                Rule::Token
-            }
-            Key::Name(name) => {
-                text.update(b"n");
-                text.update(name.as_str().as_bytes());
-                Rule::Name
-            }
-            Key::Account(id) => {
-                text.update(b"a");
-                text.update(id.0.as_bytes());
-                Rule::Name
-            }
-            Key::Familiar(address, id, version) => {
-                text.update(b"f");
-                text.update(&network(*address));
-                text.update(id.0.as_bytes());
-                text.update(&version.to_be_bytes());
-                Rule::Name
-            }
-            Key::Client(id) => {
-                text.update(b"c");
-                text.update(id.as_str().as_bytes());
-                Rule::Name
-            }
-            Key::Terminal(name, address) => {
-                text.update(b"m");
-                text.update(&network(*address));
-                text.update(name.as_str().as_bytes());
-                Rule::Terminal
-            }
-            Key::TerminalPins(name) => {
-                text.update(b"p");
-                text.update(name.as_str().as_bytes());
-                Rule::TerminalPins
-            }
-        };
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&text.sign().as_ref()[..16]);
-        (hash, rule)
+        key.hashed(&self.secret)
     }
 
-    fn mark(&self, source: IpAddr, account: AccountId) -> [u8; 16] {
-        // No account ever has version 0, so a mark is never taken for a count.
-        self.hashed(&Key::Familiar(source, account, 0)).0
+    fn is_marked(&self, now: Timestamp, key: &Key) -> bool {
+        let (hash, _) = self.hashed(key);
+        let slots = lock(self.bucket(Rule::Mark, &hash).1);
+        slots.iter().any(|slot| slot.rule == Rule::Mark && slot.key == hash && now.millis() - slot.last < FAMILIAR)
+    }
+
+    fn mark(&self, now: Timestamp, key: &Key) {
+        let (hash, _) = self.hashed(key);
+        let (bucket, slots) = self.bucket(Rule::Mark, &hash);
+        let mut slots = lock(slots);
+        let known = slots.iter().position(|slot| slot.rule == Rule::Mark && slot.key == hash);
+        let oldest = (0..WIDTH).min_by_key(|&index| slots[index].last).unwrap_or(0);
+        let index = known.unwrap_or(oldest);
+        slots[index] = Slot { key: hash, rule: Rule::Mark, failures: 0, last: now.millis() };
+        drop(slots);
+        self.touch(slot_number(bucket, index));
+    }
+
+    /// Counts against one key what stands against another, where each has a slot of its own.
+    fn carry(&self, now: Timestamp, from: &Key, to: &Key) {
+        let (hash, rule) = self.hashed(from);
+        let slots = lock(self.bucket(rule, &hash).1);
+        let Some(counted) = find(&slots, &hash, rule).map(|index| slots[index]) else { return };
+        drop(slots);
+        let (hash, rule) = self.hashed(to);
+        let (bucket, slots) = self.bucket(rule, &hash);
+        let mut slots = lock(slots);
+        let index = find(&slots, &hash, rule).unwrap_or_else(|| self.place(&slots, rule, now));
+        if index < OWN {
+            slots[index] = Slot { key: hash, rule, ..counted };
+            drop(slots);
+            self.touch(slot_number(bucket, index));
+        }
     }
 
     /// The table of a rule, and the number of its first bucket among all.
     fn table(&self, rule: Rule) -> (&[Mutex<Bucket>], usize) {
-        match rule {
-            Rule::Free | Rule::Name | Rule::Source | Rule::Token => (&self.counts, 0),
-            Rule::Mark => (&self.marks, self.counts.len()),
-            Rule::Terminal | Rule::TerminalPins => (&self.terminals, self.counts.len() + self.marks.len()),
-        }
+        let index = rule.table() as usize;
+        (&self.tables[index], self.tables[..index].iter().map(Vec::len).sum())
     }
 
     /// The bucket that a key belongs to, with its number.
@@ -498,12 +448,7 @@ impl Throttle {
 
     /// The bucket of that number.
     fn numbered(&self, bucket: usize) -> Option<&Mutex<Bucket>> {
-        let (marks, terminals) = (self.counts.len(), self.counts.len() + self.marks.len());
-        match bucket {
-            bucket if bucket < marks => self.counts.get(bucket),
-            bucket if bucket < terminals => self.marks.get(bucket - marks),
-            bucket => self.terminals.get(bucket - terminals),
-        }
+        self.tables.iter().flatten().nth(bucket)
     }
 
     fn restore(&self, row: ThrottleRow) {
@@ -514,6 +459,7 @@ impl Throttle {
             4 => Rule::Mark,
             5 => Rule::Terminal,
             6 => Rule::TerminalPins,
+            7 => Rule::TerminalFamiliar,
             _ => return,
         };
         // The size of the table may have changed since. A key goes where it belongs now; a count that newcomers shared has
@@ -547,6 +493,11 @@ impl Throttle {
     }
 }
 
+/// No account ever has version 0, so a mark is never taken for a count.
+fn account_mark(source: IpAddr, account: AccountId) -> Key {
+    Key::Familiar(source, account, 0)
+}
+
 fn find(slots: &Bucket, hash: &[u8; 16], rule: Rule) -> Option<usize> {
     slots[..OWN].iter().position(|slot| slot.rule == rule && slot.key == *hash)
 }
@@ -565,260 +516,9 @@ fn bucket_of(hash: &[u8; 16], buckets: usize) -> usize {
     usize::try_from(u64::from_le_bytes(first) % buckets as u64).unwrap_or(0)
 }
 
-/// The part of an address that one subscriber holds: all of an IPv4 address, 64 bits of an IPv6 address.
-pub fn network(address: IpAddr) -> [u8; 16] {
-    let address = match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64),
-    };
-    address.octets()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(1_000_000_000_000 + millis)
-    }
-
-    fn throttle() -> Throttle {
-        Throttle::new(ThrottleSettings::default(), &[7; 32], Vec::new())
-    }
-
-    fn name(text: &str) -> Vec<Key> {
-        vec![Key::Name(NameKey::of(text))]
-    }
-
-    fn fail(throttle: &Throttle, now: Timestamp, keys: &[Key]) -> bool {
-        throttle.admit(now, keys).map(|charge| throttle.settle(charge, Settled::Failed)).is_ok()
-    }
-
-    #[test]
-    fn five_failures_are_free_and_then_each_waits_twice_as_long() {
-        let throttle = throttle();
-        let keys = name("ann");
-        assert_eq!((0..200).filter(|_| fail(&throttle, at(0), &keys)).count(), 5);
-        let mut now = 0;
-        for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900] {
-            assert!(!fail(&throttle, at(now + wait * 1000 - 1), &keys), "after {wait} s");
-            now += wait * 1000;
-            assert!(fail(&throttle, at(now), &keys), "after {wait} s");
-        }
-        assert!(fail(&throttle, at(now + 30 * 60 * 1000), &keys), "forgotten after half an hour");
-        assert!(fail(&throttle, at(now + 30 * 60 * 1000), &keys), "and the budget is whole again");
-    }
-
-    #[test]
-    fn what_proves_or_was_not_compared_costs_nothing() {
-        let throttle = throttle();
-        let keys = [Key::Source(ANN), Key::Name(NameKey::of("ann"))];
-        for settled in [Settled::Proved, Settled::Neither] {
-            for _ in 0..100 {
-                let charge = throttle.admit(at(0), &keys).expect("not slowed");
-                throttle.settle(charge, settled);
-            }
-        }
-        for _ in 0..4 {
-            assert!(fail(&throttle, at(0), &keys));
-        }
-        let charge = throttle.admit(at(0), &keys).expect("the fifth");
-        throttle.settle(charge, Settled::Proved);
-        assert_eq!((0..10).filter(|_| fail(&throttle, at(0), &keys)).count(), 5, "a success forgets the name's failures");
-    }
-
-    #[test]
-    fn a_charge_counts_while_the_attempt_is_under_way_and_after_it_was_given_up() {
-        let throttle = throttle();
-        let charges: Vec<_> = (0..5).map(|_| throttle.admit(at(0), &name("ann")).expect("free")).collect();
-        assert!(throttle.admit(at(0), &name("ann")).is_err());
-        drop(charges);
-        assert!(throttle.admit(at(0), &name("ann")).is_err());
-    }
-
-    #[test]
-    fn a_source_has_twenty_and_gets_one_back_every_thirty_seconds() {
-        let throttle = throttle();
-        let keys = [Key::Source(ANN)];
-        assert_eq!((0..50).filter(|_| fail(&throttle, at(0), &keys)).count(), 20);
-        assert!(!fail(&throttle, at(29_999), &keys));
-        assert!(fail(&throttle, at(30_000), &keys));
-        assert!(!fail(&throttle, at(59_999), &keys));
-        assert!(fail(&throttle, at(65_000), &keys), "the five seconds beyond the step are not lost");
-        assert!(fail(&throttle, at(90_000), &keys));
-        assert!(matches!(
-            throttle.admit(at(91_000), &keys),
-            Err(Refusal::TooManyAttempts { retry_after }) if retry_after == Duration::from_secs(29)
-        ));
-    }
-
-    #[test]
-    fn a_refused_charge_leaves_the_other_keys_as_they_were() {
-        let throttle = throttle();
-        let both = [Key::Source(ANN), Key::Name(NameKey::of("ann"))];
-        while fail(&throttle, at(0), &name("ann")) {}
-        for _ in 0..100 {
-            assert!(!fail(&throttle, at(0), &both));
-        }
-        assert!(fail(&throttle, at(0), &[Key::Source(ANN)]), "the source was not charged for what was refused by the name");
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_source_and_a_mapped_address_is_ipv4() {
-        let throttle = throttle();
-        let source = |text: &str| [Key::Source(text.parse().expect("an address"))];
-        while fail(&throttle, at(0), &source("2001:db8::1")) {}
-        assert!(!fail(&throttle, at(0), &source("2001:db8::ffff:1")));
-        assert!(fail(&throttle, at(0), &source("2001:db8:0:1::1")));
-        while fail(&throttle, at(0), &source("192.0.2.9")) {}
-        assert!(!fail(&throttle, at(0), &source("::ffff:192.0.2.9")));
-    }
-
-    #[test]
-    fn what_counts_survives_a_restart_and_a_change_of_size() {
-        let throttle = throttle();
-        while fail(&throttle, at(0), &name("ann")) {}
-        throttle.mark_familiar(at(0), ANN, AccountId(uuid::Uuid::from_u128(1)));
-        let rows = throttle.take_dirty();
-        assert!(throttle.take_dirty().is_empty());
-        for entries in [32_768, 64, 100_000] {
-            let again = Throttle::new(ThrottleSettings { entries, ..ThrottleSettings::default() }, &[7; 32], rows.clone());
-            assert!(!fail(&again, at(1), &name("ann")), "{entries}");
-            assert!(again.is_familiar(at(1), ANN, AccountId(uuid::Uuid::from_u128(1))), "{entries}");
-            assert!(fail(&again, at(1), &name("bob")), "{entries}");
-        }
-    }
-
-    #[test]
-    fn a_full_table_shares_the_stricter_budget_and_frees_nothing_that_counts() {
-        let settings = ThrottleSettings { entries: 8, ..ThrottleSettings::default() };
-        let throttle = Throttle::new(settings, &[7; 32], Vec::new());
-        while fail(&throttle, at(0), &name("ann")) {}
-        let admitted = (0..10_000).filter(|n| fail(&throttle, at(1), &name(&format!("stranger {n}")))).count();
-        assert_eq!(admitted, 7 + 5, "seven own slots, and five tries for everybody else together");
-        assert!(!fail(&throttle, at(2), &name("ann")), "ann's lock stands");
-        let later = at(31 * 60 * 1000);
-        assert!(fail(&throttle, later, &name("newcomer")), "what no longer counts gives way");
-    }
-
-    #[test]
-    fn a_newcomer_inherits_nothing_from_whoever_had_its_slot() {
-        let newcomers = [Key::Source(ANN), Key::Name(NameKey::of("newcomer")), Key::TokenSource(ANN)];
-        let strangers = |n: u32| Key::TokenSource(IpAddr::V4(n.to_be().into()));
-        for newcomer in newcomers {
-            let settings = ThrottleSettings { entries: 8, ..ThrottleSettings::default() };
-            let throttle = Throttle::new(settings, &[7; 32], Vec::new());
-            for n in 1..=8 {
-                (0..100).for_each(|_| throttle.count(at(0), &strangers(n)));
-            }
-            let later = at(100_000);
-            assert!(fail(&throttle, later, std::slice::from_ref(&newcomer)), "{newcomer:?}");
-            let free = (1..1000).take_while(|_| fail(&throttle, later, std::slice::from_ref(&newcomer))).count() + 1;
-            let expected = match newcomer {
-                Key::Source(_) => 20,
-                Key::TokenSource(_) => 100,
-                _ => 5,
-            };
-            assert_eq!(free, expected, "{newcomer:?}");
-        }
-    }
-
-    #[test]
-    fn unlocking_forgets_what_stands_against_the_keys() {
-        let throttle = throttle();
-        while fail(&throttle, at(0), &name("ann")) {}
-        throttle.forget(&name("ann"));
-        assert!(fail(&throttle, at(0), &name("ann")));
-    }
-
-    #[test]
-    fn a_forgiven_step_is_forgiven_once_whatever_is_given_back() {
-        let throttle = throttle();
-        let source = [Key::Source(ANN)];
-        let both = [Key::Source(ANN), Key::Name(NameKey::of("locked"))];
-        while fail(&throttle, at(0), &name("locked")) {}
-        while fail(&throttle, at(0), &source) {}
-        let later = at(30_000);
-        while fail(&throttle, later, &name("locked")) {}
-        for _ in 0..25 {
-            assert!(!fail(&throttle, later, &both));
-        }
-        assert_eq!((0..50).filter(|_| fail(&throttle, later, &source)).count(), 1);
-    }
-
-    #[test]
-    fn one_success_in_flight_forgives_no_other_failure_of_its_source() {
-        let throttle = throttle();
-        let source = [Key::Source(ANN)];
-        let success = throttle.admit(at(0), &source).expect("free");
-        let before = (0..50).filter(|_| fail(&throttle, at(1), &source)).count();
-        throttle.settle(success, Settled::Proved);
-        let after = (0..50).filter(|_| fail(&throttle, at(2), &source)).count();
-        assert_eq!((before, after), (19, 1));
-    }
-
-    #[test]
-    fn what_is_given_back_makes_no_failure_older() {
-        let throttle = throttle();
-        let mut admitted = 0;
-        for _ in 0..20 {
-            let neither = throttle.admit(at(0), &name("ann"));
-            admitted += (0..4).filter(|_| fail(&throttle, at(0), &name("ann"))).count();
-            if let Ok(charge) = neither {
-                throttle.settle(charge, Settled::Neither);
-            }
-        }
-        assert_eq!(admitted, 4, "the attempt that was not compared holds the fifth place each time");
-    }
-
-    #[test]
-    fn a_clock_that_was_ahead_locks_nobody_for_longer_than_the_wait() {
-        let throttle = throttle();
-        while fail(&throttle, at(365 * 24 * 60 * 60 * 1000), &name("ann")) {}
-        assert!(!fail(&throttle, at(0), &name("ann")));
-        assert!(fail(&throttle, at(1000), &name("ann")));
-        while fail(&throttle, at(365 * 24 * 60 * 60 * 1000), &[Key::Source(ANN)]) {}
-        assert!(!fail(&throttle, at(0), &[Key::Source(ANN)]));
-        assert!(fail(&throttle, at(30_000), &[Key::Source(ANN)]));
-    }
-
-    proptest::proptest! {
-        /// However admissions and settlements interleave, no more attempts fail in one moment than the budget allows.
-        #[test]
-        fn interleaving_wins_nothing(steps in proptest::collection::vec((0..3u8, 0..8usize), 1..200)) {
-            let throttle = throttle();
-            let keys = [Key::Source(ANN), Key::Name(NameKey::of("ann"))];
-            let (mut open, mut failed) = (Vec::new(), 0);
-            for (step, which) in steps {
-                match step {
-                    0 => open.extend(throttle.admit(at(0), &keys).ok()),
-                    _ if open.is_empty() => {}
-                    1 => {
-                        throttle.settle(open.remove(which % open.len()), Settled::Failed);
-                        failed += 1;
-                    }
-                    _ => throttle.settle(open.remove(which % open.len()), Settled::Neither),
-                }
-            }
-            proptest::prop_assert!(failed <= 5, "{failed} failures within one moment");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_guessed_counts_only_when_refused() {
-        let throttle = throttle();
-        let key = Key::TokenSource(ANN);
-        for _ in 0..100 {
-            assert_eq!(throttle.check(at(0), &key), Ok(()));
-            throttle.count(at(0), &key);
-        }
-        assert!(throttle.check(at(0), &key).is_err());
-        assert_eq!(throttle.check(at(1000), &key), Ok(()));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::Conversation;
+use crate::forward::Forward;
 use crate::mount::Talk;
 
 /// A request, parsed and bounded by the listener.
@@ -23,7 +24,8 @@ pub struct Request {
     pub upgrade: bool,
     /// Whether nobody on the way could read or change it.
     pub secure: bool,
-    /// What came behind the header, whole; never longer than the mount takes.
+    /// What came behind the header, whole; never longer than the mount takes. Nothing, where the exchange leaves the body to a service
+    /// behind the gate.
     pub body: Bytes,
 }
 
@@ -45,6 +47,8 @@ pub enum Body {
     Bytes(Bytes),
     /// A socket.
     Upgrade(Upgrade),
+    /// Whatever a service behind the gate answers. The header fields of the response join those of its answer; its status counts.
+    Forward(Box<Forward>),
 }
 
 /// A request that becomes a socket.
@@ -106,6 +110,11 @@ impl Response {
                 upstream: None,
             }),
         }
+    }
+
+    /// The request goes on to a service, and what is in `headers` joins its answer.
+    pub fn forward(forward: Forward, headers: HeaderMap) -> Response {
+        Response { headers, body: Body::Forward(Box::new(forward)), ..Response::empty(StatusCode::OK) }
     }
 
     /// The conversation may pass messages on to this service. Without effect on a response that is no upgrade.

@@ -4,6 +4,7 @@
 //! the [`Reply`] into what travels back. It may ask; it never decides who anybody is. Time and chance come in as data, so
 //! that a transcript is exact.
 
+pub mod forward;
 pub mod frame;
 pub mod http;
 pub mod listener;
@@ -13,6 +14,7 @@ pub mod section;
 pub mod servicestack;
 pub mod shared;
 pub mod trueconf;
+mod vouching;
 pub mod zenith;
 
 use std::ops::ControlFlow;
@@ -31,6 +33,12 @@ use crate::section::{BadSetting, Section};
 
 /// Every gate there is. A further one is a folder, its transcripts, and its row here.
 pub const GATES: &[Gate] = &[zenith::GATE, oauth::GATE, servicestack::GATE, trueconf::GATE];
+
+/// Whether a terminal takes this text for one of its tokens, whatever it is worth. Such a text is never compared with a secret, so
+/// it can be none.
+pub fn looks_like_a_terminals_token(text: &str) -> bool {
+    trueconf::takes_for_a_token(text)
+}
 
 /// One row of the table of gates.
 #[derive(Debug)]
@@ -75,6 +83,11 @@ pub trait Exchange: Send + Sync + 'static {
     fn parts(&self, request: Request) -> Parts {
         Parts::One(request)
     }
+    /// Whether the body of a request to this path is not for the exchange to read, since the request may go on to a service behind
+    /// the gate. Then the exchange is handed the request without it.
+    fn leaves_body(&self, _path: &str) -> bool {
+        false
+    }
     /// Reads the request: answers it, or asks.
     fn receive(&self, now: Timestamp, seed: Seed, request: Request) -> Step<Self::Pending>;
     /// Answers the request that asked.
@@ -90,6 +103,9 @@ pub trait Conversation: Send + 'static {
     fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Question<Self::Pending>>;
     /// Answers the message that asked.
     fn answer(&mut self, now: Timestamp, pending: Self::Pending, reply: Reply, out: &mut Outbox);
+    /// Learns that the connection holds nothing any more, before it may be told so: others are to be answered first. Until it is
+    /// told by [`Conversation::notify`], nothing more is done for it. May be called again and again.
+    fn unseat(&mut self, _out: &mut Outbox) {}
     /// Learns what befell the connection without its asking.
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
     /// Learns what comes from the service behind the gate, also while a question is pending. Called only where the upgrade named

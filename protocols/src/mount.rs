@@ -17,7 +17,8 @@ use crate::{Conversation, Exchange, Limits, Question, Seed};
 pub struct Mount {
     /// Which.
     pub at: At,
-    /// The longest body that is read for it, in bytes. A longer one is answered 413 before the exchange hears of the request.
+    /// The longest body that is read for it, in bytes. A longer one is answered 413 before the exchange hears of the request. Where the
+    /// exchange leaves the body to a service, nothing is read.
     pub max_body: usize,
     /// What answers there.
     pub exchange: Arc<dyn Serve>,
@@ -89,6 +90,8 @@ pub type Answering = Box<dyn FnOnce(Timestamp, Reply) -> Response + Send>;
 pub trait Serve: Send + Sync + 'static {
     /// What a request is made of.
     fn parts(&self, request: Request) -> Parts;
+    /// Whether it leaves the body of a request to this path to a service behind the gate.
+    fn leaves_body(&self, path: &str) -> bool;
     /// Reads a request.
     fn receive(self: Arc<Self>, now: Timestamp, seed: Seed, request: Request) -> Served;
 }
@@ -96,6 +99,10 @@ pub trait Serve: Send + Sync + 'static {
 impl<E: Exchange> Serve for E {
     fn parts(&self, request: Request) -> Parts {
         Exchange::parts(self, request)
+    }
+
+    fn leaves_body(&self, path: &str) -> bool {
+        Exchange::leaves_body(self, path)
     }
 
     fn receive(self: Arc<Self>, now: Timestamp, seed: Seed, request: Request) -> Served {
@@ -114,6 +121,8 @@ pub trait Talk: Send + 'static {
     fn receive(&mut self, now: Timestamp, frame: Frame<'_>, out: &mut Outbox) -> Option<Command>;
     /// Answers the message that asked.
     fn answer(&mut self, now: Timestamp, reply: Reply, out: &mut Outbox);
+    /// Learns that the connection holds nothing any more, before it is told so.
+    fn unseat(&mut self, out: &mut Outbox);
     /// Learns an event.
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox);
     /// Learns what comes from the service behind the gate.
@@ -148,6 +157,10 @@ impl<C: Conversation> Talk for Talking<C> {
         if let Some(pending) = self.pending.take() {
             self.conversation.answer(now, pending, reply, out);
         }
+    }
+
+    fn unseat(&mut self, out: &mut Outbox) {
+        self.conversation.unseat(out);
     }
 
     fn notify(&mut self, now: Timestamp, event: Event, out: &mut Outbox) {

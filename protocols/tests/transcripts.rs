@@ -24,10 +24,12 @@ use gatepost_identity::reply::{
 };
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::secret::Secret;
+use gatepost_protocols::forward::{Forward, NoAnswer, joined};
 use gatepost_protocols::frame::{self, Frame, Outbox, Outgoing, Relayed};
 use gatepost_protocols::http::{Body, Request, Response};
 use gatepost_protocols::mount::{Mount, Parts, Served, Talk};
 use gatepost_protocols::{Gate, Seed, servicestack, zenith};
+use http::{HeaderMap, StatusCode};
 use script::{Answered, Handshake, Received, Script, Service, Side, Stage, Upward};
 
 /// The gates whose wires have transcripts.
@@ -49,6 +51,8 @@ struct Codec {
     requests: u8,
     /// How many tokens were signed.
     signatures: u32,
+    /// Whom the last of them were about.
+    last: Option<String>,
     connections: BTreeMap<u32, Open>,
 }
 
@@ -118,6 +122,7 @@ impl Codec {
             gate,
             requests: 0,
             signatures: 0,
+            last: None,
             mounts: Vec::new(),
             now: scripted::START,
             prepared: VecDeque::new(),
@@ -191,9 +196,12 @@ impl Codec {
             }
             (Verb::ChangeRights { add, .. }, Says::Done) => Ok(Answer::Rights(add)),
             (Verb::Issue { kinds, .. }, says) => {
+                let renews = matches!(says, Says::Yes { renews: true, .. });
                 let principal = by(who(says, None)?.0);
+                self.last = principal.account.as_ref().map(|account| account.subject.clone());
                 let tokens = kinds.into_iter().map(|kind| self.signed(kind)).collect();
-                let caller = Caller { principal: Some(principal.clone()), failed, ..Caller::default() };
+                let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
+                let caller = Caller { principal: Some(principal.clone()), failed, renewed };
                 return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens })) });
             }
             (Verb::WhoAmI, says) => {
@@ -480,11 +488,13 @@ impl Stage for Codec {
 
     fn connect(&mut self, handshake: &Handshake) -> Result<Answered, String> {
         self.requests += 1;
+        let mut fields = handshake.headers.clone();
+        fields.extend(handshake.body.iter().map(|body| ("Content-Length".to_owned(), body.len().to_string())));
         let sent = scripted::Sent {
             method: &handshake.method,
             target: &handshake.target,
             upgrade: handshake.upgrade,
-            headers: &handshake.headers,
+            headers: &fields,
             body: handshake.body.as_deref().unwrap_or_default().as_bytes(),
             seed: [self.requests; 16].map({
                 let mut place = 0;
@@ -513,6 +523,11 @@ impl Stage for Codec {
                 joining(responses)
             }
         };
+        let (body, sent) = (response.body, handshake.body.as_deref().unwrap_or_default());
+        let response = match body {
+            Body::Forward(forward) => mirrored(*forward, response.headers, sent, self.last.take().as_deref()),
+            body => Response { body, ..response },
+        };
         let Response { status, reason, headers, body } = response;
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
@@ -528,6 +543,7 @@ impl Stage for Codec {
                 self.connections.insert(handshake.connection, open);
                 upgrade.subprotocol.map(str::to_owned)
             }
+            Body::Forward(_) => return Err("what has come back goes on again".to_owned()),
         };
         let reason = reason.or(status.canonical_reason()).unwrap_or_default().to_owned();
         // The listener leaves it out, whatever it is.
@@ -612,6 +628,40 @@ impl Stage for Codec {
             (left, announced) => Err(format!("{left} answers of the core were not asked for; announced: {announced:?}")),
         }
     }
+}
+
+/// What the mirror of the examples answers, and how the driver hands it back; a service at port 1 is not there.
+fn mirrored(forward: Forward, own: HeaderMap, body: &str, who: Option<&str>) -> Response {
+    let Forward { to, method, target, headers, identity, own_cookies, failed } = forward;
+    if to.authority.port_u16() == Some(1) {
+        return failed(NoAnswer::Gone);
+    }
+    let told = |status, text: String| Response::text(StatusCode::from_u16(status).expect("a status"), text);
+    let mut answer = match target.path().rsplit('/').next().unwrap_or_default() {
+        "slow" => return failed(NoAnswer::Slow),
+        "fails" => {
+            let sentence = "{\"ResponseStatus\":{\"ErrorCode\":\"Full\",\"Message\":\"The shelf is full\"}}";
+            Response { reason: Some("Full"), ..told(409, sentence.to_owned()) }
+        }
+        "cookie" => {
+            let mut response = told(200, String::new());
+            for cookie in ["basket=1; path=/", "ss-id=theirs; path=/", "SS-TOK=theirs"] {
+                response.headers.append(http::header::SET_COOKIE, http::HeaderValue::from_static(cookie));
+            }
+            response
+        }
+        _ => {
+            let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+                format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
+            };
+            let mut lines: Vec<String> = headers.iter().map(line).collect();
+            lines.sort();
+            let who = identity.and(who).unwrap_or("nobody");
+            told(200, format!("{method} {target}\n{}by {who}\n\n{body}", lines.concat()))
+        }
+    };
+    answer.headers = joined(answer.headers, own, own_cookies);
+    answer
 }
 
 fn root() -> PathBuf {

@@ -427,6 +427,7 @@ impl Stage for Codec {
                 String::new()
             }
             Body::Bytes(bytes) => String::from_utf8(bytes.into()).map_err(|error| error.to_string())?,
+            Body::Forward(_) => return Err("nothing goes on from here".to_owned()),
         };
         let reason = reason.or(status.canonical_reason()).unwrap_or_default().to_owned();
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();

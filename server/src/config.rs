@@ -7,6 +7,7 @@
 mod begun;
 mod behind;
 mod origins;
+mod password;
 mod providers;
 mod retention;
 
@@ -18,12 +19,12 @@ use std::time::Duration;
 
 use gatepost_identity::ServedTerminals;
 use gatepost_identity::access::AudienceSettings;
-use gatepost_identity::password::PasswordSettings;
 use gatepost_identity::scope::ScopeDefinition;
 use gatepost_identity::session::{OnReuse, SessionSettings};
 use gatepost_identity::terminal::LockOut;
 use gatepost_identity::throttle::ThrottleSettings;
-use gatepost_protocols::section::{BadSetting, Section};
+pub use gatepost_protocols::section::parse_span;
+use gatepost_protocols::section::{BadSetting, Section, Span};
 use gatepost_protocols::{GATES, Gate};
 use http::Uri;
 use ipnet::IpNet;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use crate::config::begun::Begun;
 use crate::config::origins::Origins;
+use crate::config::password::Password;
 use crate::config::providers::WrittenProvider;
 use crate::config::retention::WrittenRetention;
 use crate::listen::peer::{Fields, Proxies};
@@ -64,6 +66,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Each gate that is open, with its section.
     pub gates: Vec<(&'static Gate, Section)>,
+    /// What is likely to be a slip, and no reason not to begin.
+    pub warning: Option<String>,
 }
 
 /// A setting that cannot be used, and where it stands.
@@ -186,24 +190,6 @@ enum WrittenFields {
 
 #[derive(Deserialize)]
 #[serde(default)]
-struct Password {
-    memory_kib: u32,
-    iterations: u32,
-    lanes: u32,
-    threads: usize,
-    max_wait: Span,
-}
-
-impl Default for Password {
-    fn default() -> Password {
-        let PasswordSettings { memory, iterations, lanes, max_wait } = PasswordSettings::default();
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Password { memory_kib: memory, iterations, lanes, threads, max_wait: Span(max_wait) }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
 struct Throttle {
     name_free: u32,
     first_wait: Span,
@@ -290,37 +276,6 @@ enum WrittenOnReuse {
     Refuse,
 }
 
-/// A span of time as people write it: `200ms`, `2s`, `15m`, `4h`, `30d`.
-#[derive(Clone, Copy)]
-struct Span(Duration);
-
-/// Parses a span of time: a whole number and a unit, `ms`, `s`, `m`, `h` or `d`; at most 100 years.
-///
-/// # Errors
-/// One sentence for people.
-pub fn parse_span(text: &str) -> Result<Duration, String> {
-    let complaint = || format!("{text:?} is no span of time; write a whole number and ms, s, m, h or d, as in \"15m\"");
-    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(complaint)?;
-    let number: u64 = text[..unit].parse().map_err(|_| complaint())?;
-    let millis = match &text[unit..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(complaint()),
-    };
-    let span = number.checked_mul(millis).filter(|&span| span <= 100 * 366 * 86_400_000);
-    span.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is longer than 100 years"))
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_span(&text).map(Span).map_err(serde::de::Error::custom)
-    }
-}
-
 /// Where settings come from.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -355,8 +310,8 @@ impl Config {
             let value = value.to_str().ok_or_else(|| ConfigError(format!("{variable}: is not UTF-8")))?;
             origins.overlay(&mut table, variable, value)?;
         }
-        sources.begun.overlay(&mut table);
-        Config::of(table, &origins, sources.data)
+        let warning = sources.begun.overlay(&mut table);
+        Ok(Config { warning, ..Config::of(table, &origins, sources.data)? })
     }
 
     fn of(mut table: toml::Table, origins: &Origins, data: Option<PathBuf>) -> Result<Config, ConfigError> {
@@ -428,6 +383,7 @@ impl Config {
             identity,
             public_url,
             gates,
+            warning: None,
         })
     }
 }
@@ -472,12 +428,7 @@ impl Written {
         insecure_gates: Vec<&'static str>,
         origins: &Origins,
     ) -> Result<gatepost_identity::Settings, ConfigError> {
-        let passwords = PasswordSettings {
-            memory: self.password.memory_kib,
-            iterations: self.password.iterations,
-            lanes: self.password.lanes,
-            max_wait: self.password.max_wait.0,
-        };
+        let passwords = self.password.settings();
         passwords.check().map_err(|fault| origins.complain("password", &fault))?;
         let (throttle, session) = (&self.throttle, &self.session);
         let throttle_spans = [
@@ -549,6 +500,7 @@ impl Written {
             providers,
             scopes,
             insecure_gates,
+            serves: true,
             rotating_gates: Vec::new(),
             terminals: ServedTerminals::default(),
             audience: AudienceSettings { audiences: self.token.audiences.clone(), required: self.token.require_audience },
@@ -604,6 +556,7 @@ mod tests {
         refused("\n\nhtpp = '127.0.0.1:1'", &[], "gatepost.toml:3: htpp: there is no such setting");
         refused("[password]\nmax_wait = '2 weeks'", &[], "gatepost.toml:2: password.max_wait: ");
         refused("[password]\nmemory_kib = 4294967295", &[], "gatepost.toml:1: password: the cost ");
+        refused("[password]\nimported_memory_kib = 4294967295", &[], "gatepost.toml:1: password: an imported hash ");
         refused("[password]\niterationz = 1", &[], "gatepost.toml:2: password.iterationz: there is no such setting");
         refused("[session]\non_reuse = 'end'\nunpresented = 0", &[], "gatepost.toml:3: session.unpresented: ");
         refused("[zenith]\nrequire_secure = 1", &[], "gatepost.toml:2: zenith.require_secure: ");
@@ -682,15 +635,5 @@ mod tests {
         let config = load("[proxy]\ntrusted = ['192.0.2.1', '10.0.0.0/8', '2001:db8::1']", &[]).expect("good settings");
         let trusted: Vec<_> = config.proxies.trusted.iter().map(ToString::to_string).collect();
         assert_eq!(trusted, ["192.0.2.1/32", "10.0.0.0/8", "2001:db8::1/128"]);
-    }
-
-    #[test]
-    fn spans_are_whole_numbers_with_a_unit() {
-        for (text, millis) in [("200ms", 200), ("2s", 2000), ("15m", 900_000), ("4h", 14_400_000), ("30d", 2_592_000_000)] {
-            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "5", "s", "1.5s", "-1s", "1 s", "1w", "99999999999999999999s", "400000d"] {
-            assert!(parse_span(text).is_err(), "{text}");
-        }
     }
 }

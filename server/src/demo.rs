@@ -7,6 +7,10 @@
 
 #[path = "../../examples/feed/service.rs"]
 mod feed;
+#[path = "../../examples/keys.rs"]
+mod keys;
+#[path = "../../examples/mirror/service.rs"]
+mod mirror;
 mod servicestack;
 mod trueconf;
 
@@ -55,6 +59,8 @@ const CLIENT: &str = "TriOptimum";
 const ISSUER: (&str, &str) = ("https://auth.example.org", "Zenith-API");
 /// What the feed behind the gate calls itself.
 const FEED: &str = "feed";
+/// What the service behind the ServiceStack gate calls itself.
+const MIRROR: &str = "mirror";
 /// How often it has a new price.
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -64,11 +70,15 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
     let (files, tls) = certificate(&data.0)?;
     let issuer = Issuer::new();
     let behind = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| format!("no port for the feed: {error}"))?;
+    let reflecting =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| format!("no port for the mirror: {error}"))?;
     let device = trueconf::Device::begin().await?;
-    let settings = settings(&data.0, &issuer, &behind, &device)?;
+    let settings = settings(&data.0, &issuer, &behind, &reflecting, &device)?;
     let server = start(&data.0, settings, files.clone()).await?;
     let keys = server.http.to_string();
+    let mirror = mirror::Mirror { keys: keys.clone(), audience: MIRROR.to_owned() };
     let feed = tokio::spawn(feed::serve(behind, feed::Feed { keys, audience: FEED.to_owned(), every: EVERY }));
+    let mirror = tokio::spawn(mirror::serve(reflecting, mirror));
     let https = server.https.ok_or("there is no TLS")?;
     let shown = show(&server, https, &tls, &issuer, &device).await;
     if shown.is_ok() && !exit {
@@ -86,6 +96,7 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
     }
     server.stop().await;
     feed.abort();
+    mirror.abort();
     shown
 }
 
@@ -100,6 +111,7 @@ async fn show(
     log_in(server.http, https, tls).await?;
     subscribe(https, tls, issuer).await?;
     servicestack::log_in(https, tls).await?;
+    servicestack::call_a_service(https, tls).await?;
     let addresses = server.addresses();
     let own = |name: &str| {
         let address = addresses["trueconf"][name].as_str().and_then(|address| address.parse().ok());
@@ -134,10 +146,16 @@ impl Issuer {
 }
 
 /// Writes the settings: whose tokens are taken, and what is behind the gate.
-fn settings(data: &Path, issuer: &Issuer, behind: &TcpListener, device: &trueconf::Device) -> Result<PathBuf, String> {
+fn settings(
+    data: &Path,
+    issuer: &Issuer,
+    behind: &TcpListener,
+    reflecting: &TcpListener,
+    device: &trueconf::Device,
+) -> Result<PathBuf, String> {
     let failed = |error: std::io::Error| format!("the sample settings could not be written: {error}");
     let (keys, pin, file) = (data.join("issuer.json"), data.join("terminal-pin"), data.join("gatepost.toml"));
-    let feed = behind.local_addr().map_err(failed)?;
+    let (feed, mirror) = (behind.local_addr().map_err(failed)?, reflecting.local_addr().map_err(failed)?);
     let (name, audience) = ISSUER;
     let terminal = device.address;
     let settings = format!(
@@ -160,6 +178,12 @@ controllers = [{{ name = "Market", right = "Zenith/Market" }}, {{ name = "Tradin
 [servicestack]
 client = "{CLIENT}"
 providers = ["credentials", "basic", "apikey", "jwt"]
+
+[[servicestack.service]]
+path = "/mirror"
+upstream = "http://{mirror}"
+audience = "{MIRROR}"
+asks = [{{ verbs = ["DELETE"], roles = ["Manager"] }}]
 
 [trueconf]
 web = "127.0.0.1:0"

@@ -368,6 +368,7 @@ impl<S: Wire> Talking<S> {
         let Poll::Ready(came) = came else {
             return if hungry { Reading::Waits } else { Reading::HeldBack };
         };
+        unseat(self.attachment.as_ref(), &mut *self.talk, &mut self.outbox);
         let relayed = match &came {
             Came::Text(text) => Relayed::Frame(Frame::Text(text)),
             Came::Binary(bytes) => Relayed::Frame(Frame::Binary(bytes)),
@@ -424,6 +425,7 @@ impl<S: Wire> Talking<S> {
         if !self.is_open() {
             return Ok(Reading::Took);
         }
+        unseat(self.attachment.as_ref(), &mut *self.talk, &mut self.outbox);
         if let Some(command) = self.talk.receive(now, frame, &mut self.outbox) {
             let deadline = instant + self.talk.limits().answer_within;
             let terminal = self.terminal.clone();
@@ -603,6 +605,14 @@ impl<S: Wire> Talking<S> {
             // The server began to stop after this turn had looked, and perhaps before the wheel knew of us.
             waking.waker().wake_by_ref();
         }
+    }
+}
+
+/// Lets nobody go on who holds nothing any more. They are told why once whoever took it from them has been answered, which may be
+/// long after.
+fn unseat(attachment: Option<&Attachment>, talk: &mut dyn Talk, outbox: &mut Outbox) {
+    if attachment.is_some_and(Attachment::is_over) {
+        talk.unseat(outbox);
     }
 }
 

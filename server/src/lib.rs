@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 mod demo;
 pub mod drive;
+pub mod forward;
 pub mod listen;
 pub mod operator;
 mod relay;

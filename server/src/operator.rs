@@ -5,6 +5,7 @@
 //! same operations run without a server, when the command line holds the data directory itself.
 
 mod facts;
+mod moving;
 mod terminals;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, session, user};
+pub use self::moving::{Moment, MovedKey, UserRow};
 use gatepost_identity::Identity;
 use gatepost_identity::account::Status;
 use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, UserChange};
@@ -27,7 +29,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 /// The longest request, in bytes.
-const LONGEST: u64 = 256 * 1024;
+const LONGEST: u64 = 1024 * 1024;
 /// How many rows of the audit are asked for at once while it is followed.
 const PAGE: usize = 500;
 
@@ -127,6 +129,20 @@ pub enum Operation {
     UserRemove {
         /// Name or address.
         name: String,
+    },
+    /// Takes users from elsewhere; answers for each, in their order: `taken`, `known`, or why it was left.
+    UserImport {
+        /// The users.
+        rows: Vec<UserRow>,
+        /// Whether only to say what would become of them.
+        dry_run: bool,
+    },
+    /// Users with the hashes of their passwords and their API keys, a page at a time.
+    UserExport {
+        /// The last name of the page before.
+        after: Option<String>,
+        /// How many.
+        limit: usize,
     },
     /// Adds a client.
     ClientAdd {
@@ -501,6 +517,7 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
                 scopes,
                 expires_at: expires_at.map(Timestamp::from_millis),
                 password: password.map(Told::secret),
+                password_hash: None,
                 signed_since: signed_since.map(Timestamp::from_millis),
             };
             Ok(user(&admin.add_user(new).await?))
@@ -552,6 +569,8 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
                 admin.add_client(NewClient { id, display_name, secret, scopes, without_token, expires_at }).await?;
             Ok(client_with(&added, drawn))
         }
+        Operation::UserImport { rows, dry_run } => moving::import(admin, rows, dry_run).await,
+        Operation::UserExport { after, limit } => moving::export(admin, after.as_deref(), limit).await,
         Operation::ClientList { after, limit } => Ok(admin.clients(after.as_deref(), limit).await?.iter().map(client).collect()),
         Operation::ClientShow { id } => Ok(client(&admin.client(&id).await?)),
         Operation::ClientSet { id, display_name, scopes, receives_token, expires_at } => {

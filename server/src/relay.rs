@@ -21,8 +21,6 @@ use std::sync::Arc;
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use gatepost_identity::clock::draw;
 use gatepost_identity::command::{Binding, Command, ConnectionId, Context, GrantRequest, Peer, Verb};
@@ -33,8 +31,8 @@ use gatepost_identity::secret::Secret;
 use gatepost_protocols::Limits;
 use gatepost_protocols::frame::CloseCode;
 use gatepost_protocols::http::Upstream;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
+use http::header::{SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
@@ -43,12 +41,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketCon
 use tokio_tungstenite::tungstenite::{Bytes, Error, Utf8Bytes};
 
 use crate::drive::{BATCH, Open, PONG_HEADER};
+use crate::forward::{FORWARDED_FOR, FORWARDED_PROTO, vouch};
 use crate::world::{Asked, World};
 
-/// What the token says, readable as it is, for services that trust the network they are reached over.
-const IDENTITY: HeaderName = HeaderName::from_static("gatepost-identity");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// How long the core may take to say who is there.
 const ASKING: Duration = Duration::from_secs(10);
 /// How long the service may take to accept a connection and to answer the handshake.
@@ -532,14 +527,10 @@ pub(crate) async fn dial(request: http::Request<()>, max_message: usize) -> Resu
 }
 
 /// The handshake. It is ours alone: nothing of what the peer sent is in it.
-fn request(service: &Upstream, token: &Secret, peer: Peer) -> Result<http::Request<()>, Box<dyn std::error::Error>> {
+fn request(service: &Upstream, token: &Secret, peer: Peer) -> Result<http::Request<()>, Box<dyn std::error::Error + Send + Sync>> {
     let mut request = handshake(&service.address)?;
     let headers = request.headers_mut();
-    let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
-    bearer.set_sensitive(true);
-    headers.insert(AUTHORIZATION, bearer);
-    let payload = token.expose().split(|byte| *byte == b'.').nth(1).ok_or("the token is not one of three parts")?;
-    headers.insert(IDENTITY, HeaderValue::from_bytes(&URL_SAFE_NO_PAD.decode(payload)?)?);
+    vouch(headers, token)?;
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(service.subprotocol));
     headers.insert(FORWARDED_FOR, HeaderValue::from_str(&peer.address.to_string())?);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.secure { "https" } else { "http" }));

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle as Task;
 
 use crate::clock::RealClock;
 use crate::config::Config;
+use crate::forward::Ways;
 use crate::listen::strangers::Strangers;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
@@ -164,6 +165,7 @@ impl Server {
             sockets: AtomicUsize::new(0),
             questions: AtomicUsize::new(0),
             services: Mutex::default(),
+            ways: Ways::default(),
         });
         let (listener, http) = listen(fixed(config.http)).await?;
         let mut secure = None;
@@ -179,9 +181,10 @@ impl Server {
             let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
             let Some(Own { listeners, mounts, shared_services, .. }) = wanted else { continue };
             let mut these = Vec::new();
-            for Listener { name, place, terminal, ports_below, encrypted, strangers } in listeners {
+            let bound = listen_all(gate.name, &listeners).await?;
+            for (listener, (socket, address)) in listeners.into_iter().zip(bound) {
+                let Listener { name, terminal, ports_below, encrypted, strangers, .. } = listener;
                 let name_here = format!("{}.{name}", gate.name);
-                let (listener, address) = listen(place).await.map_err(|fault| format!("{name_here}: {fault}"))?;
                 let certificates = match &secure {
                     Some((_, _, certificates)) if encrypted => Some(Arc::clone(certificates)),
                     None if encrypted => return Err(format!("{name_here}: is encrypted, and there is no certificate")),
@@ -191,7 +194,7 @@ impl Server {
                 let (world, strangers) = (Arc::clone(&world), strangers.map(Strangers::new));
                 let (proxies, mounts) = (config.proxies.clone(), Vec::new());
                 let site = Site { world, mounts, terminal, shared: None, proxies, name: name_here, strangers };
-                these.push((listener, site, address.port(), certificates));
+                these.push((socket, site, address.port(), certificates));
                 own.push((gate.name, name, address));
             }
             let ports: Vec<u16> = these.iter().map(|(_, _, port, _)| *port).collect();
@@ -323,9 +326,45 @@ fn fixed(address: SocketAddr) -> Place {
     Place { address, steps: 0 }
 }
 
+/// Binds what a gate wants, in its order. What was written down is bound first, so that nothing that could have walked upwards
+/// takes its port.
+async fn listen_all(gate: &str, listeners: &[Listener]) -> Result<Vec<(TcpListener, SocketAddr)>, String> {
+    let mut bound: Vec<Option<(TcpListener, SocketAddr)>> = listeners.iter().map(|_| None).collect();
+    for walks in [false, true] {
+        for (listener, bound) in listeners.iter().zip(&mut bound).filter(|(listener, _)| (listener.place.steps > 0) == walks) {
+            let fault = |fault| format!("{gate}.{}: {fault}", listener.name);
+            *bound = Some(listen(listener.place).await.map_err(fault)?);
+        }
+    }
+    Ok(bound.into_iter().flatten().collect())
+}
+
 async fn listen(place: Place) -> Result<(TcpListener, SocketAddr), String> {
     let failed = |error: std::io::Error| format!("cannot listen on {}: {error}", place.address);
     let listener = bind_at(place).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(name: &str, port: u16, steps: u16) -> Listener {
+        let place = Place { address: SocketAddr::from(([127, 0, 0, 1], port)), steps };
+        Listener { name: name.to_owned(), place, terminal: None, ports_below: None, encrypted: false, strangers: None }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_was_written_down_goes_before_one_that_may_walk() {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its number").port();
+        let wanted = [listener("web", free, 500), listener("control", free, 0), listener("http", free, 500)];
+        let ports: Vec<u16> =
+            listen_all("gate", &wanted).await.expect("there is room").iter().map(|(_, address)| address.port()).collect();
+        assert_eq!(ports[1], free);
+        assert!(ports[0] > free && ports[2] > ports[0], "and the others walk, in their order: {ports:?}");
+        let twice = [listener("a", free, 0), listener("b", free, 0)];
+        let complaint = listen_all("gate", &twice).await.expect_err("one has it");
+        assert!(complaint.starts_with("gate.b: cannot listen on 127.0.0.1:"), "{complaint}");
+    }
 }

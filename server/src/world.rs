@@ -17,6 +17,7 @@ use gatepost_identity::command::{Command, ConnectionId, Context};
 use gatepost_identity::reply::Outcome;
 use tokio::sync::oneshot;
 
+use crate::forward::Ways;
 use crate::wheel::Wheel;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ pub struct World {
     pub questions: AtomicUsize,
     /// The services behind the gates, by the gate's name.
     pub services: Mutex<HashMap<&'static str, Service>>,
+    /// The ways to services that are asked by requests.
+    pub ways: Ways,
 }
 
 impl World {

@@ -31,8 +31,8 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewApiKeys, NewSession, OneNode, Page, Past, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
-    StoredSession, StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, OneNode, Page, Past, Placed, Redeemed, Rehashed, Roll, Store,
+    StoreError, StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -93,6 +93,7 @@ handed_on! {
         account_known_as(subject: &str) -> Option<Account>;
         accounts(page: Page<NameKey>) -> Vec<Account>;
         add_account(account: Account, audit: AuditEntry) -> Placed;
+        add_accounts(new: Vec<NewAccount>, audit: AuditEntry) -> Vec<Placed>;
         change_account(account: Account, end: Option<Reason>, audit: AuditEntry) -> Placed;
         remove_account(id: AccountId, version: u64, audit: AuditEntry) -> Written;
         client(id: &ClientId) -> Option<Client>;
@@ -149,7 +150,12 @@ impl Core {
     async fn on(store: Arc<Interrupted>) -> Core {
         let scope = |name: &str| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only: false, names: Vec::new() };
         let settings = Settings {
-            passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
+            passwords: PasswordSettings {
+                memory: 64,
+                iterations: 1,
+                max_wait: Duration::from_secs(60),
+                ..PasswordSettings::default()
+            },
             providers: [("local", ProviderKind::Local), ("apikey", ProviderKind::ApiKey)]
                 .map(|(name, kind)| Provider { name: name.to_owned(), kind, aliases: Vec::new() })
                 .into(),
@@ -364,6 +370,36 @@ async fn an_account_that_was_switched_off_while_its_password_was_hashed_is_not_l
     assert_eq!(core.sign_in(Binding::Request).await.err(), Some(Refusal::Unavailable), "as a login that it befalls");
     assert!(store.has_happened());
     assert_eq!(core.sign_in(Binding::Request).await.err(), Some(Refusal::AccountUnavailable));
+}
+
+/// "password", as passlib hashed it.
+const BROUGHT: &str = "$pbkdf2-sha256$1212$4vjV83LKPjQzk31VI4E0Vw$hsYF68OiOUPdDZ1Fg.fJPeq1h/gXXY7acBp9/6c.tmQ";
+
+#[tokio::test]
+async fn a_hash_that_was_made_anew_never_takes_the_place_of_a_new_password() {
+    for binding in [Binding::Request, Binding::Cookie { remember: false }] {
+        for verb in ["account_named", "client"] {
+            let store = Arc::new(Interrupted::default());
+            let core = Core::with_ann(&store).await;
+            let bob = NewUser { name: "bob".to_owned(), password_hash: Some(BROUGHT.to_owned()), ..NewUser::default() };
+            core.identity.admin(OPERATOR).add_user(bob).await.unwrap();
+            let identity = core.identity.clone();
+            let set = Arc::new(Mutex::new(None));
+            let told = Arc::clone(&set);
+            store.after(verb, async move {
+                let bob = identity.admin(OPERATOR).set_password("bob", Some(&Secret::new("other"))).await.unwrap();
+                *told.lock().unwrap() = bob.password;
+            });
+            let app = Credential::Client { id: ClientId::parse("app").ok(), secret: None };
+            let credential = Credential::Password { name: "bob".to_owned(), password: Secret::new("password") };
+            let request = GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None };
+            let result = core.request(vec![app], Verb::Authenticate { provider: None, credential, request }).await;
+            assert!(result.is_err(), "{verb}: {result:?}");
+            assert!(store.has_happened());
+            let kept = core.identity.admin(OPERATOR).user("bob").await.unwrap().password;
+            assert_eq!(kept, set.lock().unwrap().clone(), "{verb}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ fn only_the_server_opens_sockets_reads_the_environment_and_spawns() {
 
 #[test]
 fn every_file_opens_with_its_story_and_is_one_idea_long() {
-    for folder in ["identity", "store", "protocols", "server", "bench", "transcripts", "examples", "fuzz"] {
+    for folder in ["identity", "store", "protocols", "server", "bench", "transcripts", "examples", "clients", "fuzz"] {
         for (path, text) in sources(folder) {
             assert!(text.starts_with("//!"), "{} does not say what it is for", path.display());
             let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -102,8 +102,20 @@ fn every_file_opens_with_its_story_and_is_one_idea_long() {
 fn nothing_is_left_for_later_or_skipped() {
     let marks =
         [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore"), concat!("unimpl", "emented!"), concat!("to", "do!(")];
-    let folders =
-        ["identity", "store", "protocols", "server", "bench", "transcripts", "examples", "fuzz", "scripts", ".ci", "docs"];
+    let folders = [
+        "identity",
+        "store",
+        "protocols",
+        "server",
+        "bench",
+        "transcripts",
+        "examples",
+        "clients",
+        "fuzz",
+        "scripts",
+        ".ci",
+        "docs",
+    ];
     for folder in folders {
         for path in files(&root().join(folder)) {
             let Ok(text) = std::fs::read_to_string(&path) else { continue };

@@ -12,6 +12,7 @@
 //! This crate spawns no thread, opens no socket and asks no clock: [`Sqlite::open`] hands back each blocking loop as a
 //! [`Worker`], and `server` gives it a thread.
 
+mod application;
 mod backup;
 mod directory;
 mod failure;
@@ -26,6 +27,7 @@ mod sqlite;
 mod writer;
 mod writes;
 
+pub use application::{Application, Cells, UserCells};
 pub use backup::{BackupError, Beside, Contents, copy, length, unfinished, verify};
 pub use directory::{Occupancy, OpenError, holder};
 pub use memory::Memory;

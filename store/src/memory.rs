@@ -3,6 +3,7 @@
 //!
 //! One lock is one transaction. A verb looks first and changes then, so that nothing is left half done.
 
+mod accounts;
 mod state;
 
 use std::cmp::Reverse;
@@ -19,8 +20,8 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Redemption, Rehashed, Roll, Store,
-    StoreError, StoredSession, StoredTerminal, Token, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Redemption, Rehashed, Roll,
+    Store, StoreError, StoredSession, StoredTerminal, Token, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -94,15 +95,21 @@ impl Store for Memory {
 
     async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError> {
         let mut state = self.state();
-        if let Some(field) = state.taken(&account) {
-            return Ok(Placed::Taken(field));
+        let placed = state.add(NewAccount { account, api_keys: Vec::new() });
+        if placed == Placed::Done {
+            state.append(audit);
         }
-        if state.accounts.contains_key(&account.id) {
-            return Ok(Placed::Taken("id"));
+        Ok(placed)
+    }
+
+    async fn add_accounts(&self, new: Vec<NewAccount>, audit: AuditEntry) -> Result<Vec<Placed>, StoreError> {
+        let mut state = self.state();
+        let placed: Vec<Placed> = new.into_iter().map(|new| state.add(new)).collect();
+        let kept = placed.iter().filter(|placed| **placed == Placed::Done).count();
+        if kept > 0 {
+            state.append(AuditEntry { count: u32::try_from(kept).unwrap_or(u32::MAX), ..audit });
         }
-        state.accounts.insert(account.id, account);
-        state.append(audit);
-        Ok(Placed::Done)
+        Ok(placed)
     }
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {

@@ -19,8 +19,8 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
-    StoredSession, StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Rehashed, Roll, Store,
+    StoreError, StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -212,6 +212,10 @@ impl Store for Sqlite {
 
     async fn add_account(&self, account: Account, audit: AuditEntry) -> Result<Placed, StoreError> {
         self.write(move |connection| writes::add_account(connection, &account, &audit)).await
+    }
+
+    async fn add_accounts(&self, new: Vec<NewAccount>, audit: AuditEntry) -> Result<Vec<Placed>, StoreError> {
+        self.write(move |connection| writes::add_accounts(connection, &new, audit)).await
     }
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {

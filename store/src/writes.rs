@@ -15,7 +15,8 @@ use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, MOST_OVER, NewSession, Placed, Redeemed, Rehashed, Roll, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, MOST_OVER, NewAccount, NewSession, Placed, Redeemed, Rehashed, Roll, Token, TokenHash, Which, Written,
+    still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::types::Value;
@@ -37,17 +38,52 @@ pub(crate) fn secret(connection: &Connection, name: &str, fresh: &[u8; 32]) -> R
 }
 
 pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &AuditEntry) -> Result<Placed, Failure> {
+    let placed = place_account(connection, account)?;
+    if placed == Placed::Done {
+        append(connection, std::slice::from_ref(audit))?;
+    }
+    Ok(placed)
+}
+
+pub(crate) fn add_accounts(connection: &Connection, new: &[NewAccount], audit: AuditEntry) -> Result<Vec<Placed>, Failure> {
+    let mut placed = Vec::with_capacity(new.len());
+    for NewAccount { account, api_keys } in new {
+        let has_key = |hash: &TokenHash| -> Result<bool, Failure> {
+            Ok(connection.prepare_cached("SELECT 1 FROM api_keys WHERE hash = ?1")?.exists([hash])?)
+        };
+        let mut held = false;
+        for (at, key) in api_keys.iter().enumerate() {
+            held = held || has_key(&key.hash)? || api_keys[..at].iter().any(|other| other.hash == key.hash);
+        }
+        if held {
+            placed.push(Placed::Taken(taken(connection, account)?.unwrap_or("key")));
+            continue;
+        }
+        let of_account = place_account(connection, account)?;
+        if of_account == Placed::Done {
+            api_keys.iter().try_for_each(|key| keys::put(connection, key))?;
+        }
+        placed.push(of_account);
+    }
+    let kept = placed.iter().filter(|placed| **placed == Placed::Done).count();
+    if kept > 0 {
+        append(connection, &[AuditEntry { count: u32::try_from(kept).unwrap_or(u32::MAX), ..audit }])?;
+    }
+    Ok(placed)
+}
+
+/// Writes a new account, unless something of it is taken.
+fn place_account(connection: &Connection, account: &Account) -> Result<Placed, Failure> {
     if let Some(field) = taken(connection, account)? {
         return Ok(Placed::Taken(field));
     }
-    if reads::account(connection, account.id)?.is_some() {
+    if connection.prepare_cached("SELECT 1 FROM accounts WHERE id = ?1")?.exists([account.id.0.into_bytes()])? {
         return Ok(Placed::Taken("id"));
     }
     let sql = "INSERT INTO accounts (id, subject, name, email, display_name, status, expires_at, roles, scopes, password, \
                version, created_at, permissions, first_name, last_name, profile_url, cut_off) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     put_account(connection, sql, account, account.version)?;
-    append(connection, std::slice::from_ref(audit))?;
     Ok(Placed::Done)
 }
 

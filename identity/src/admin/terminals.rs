@@ -27,7 +27,7 @@ pub struct TerminalView {
     pub connections: usize,
 }
 
-/// A terminal that is served for the first time, as it is kept from now on: of the larger plan, so that whoever comes first can
+/// A terminal that is served or changed for the first time, as it is kept from now on: of the larger plan, so that whoever comes first can
 /// protect it, and open until then.
 pub(crate) async fn first_terminal(store: &dyn Store, name: &TerminalName, now: Timestamp) -> Result<StoredTerminal, StoreError> {
     let fresh = fresh(name.clone(), Plan::Pro);
@@ -88,7 +88,7 @@ impl Admin<'_> {
         let name = parse(name)?;
         let served = self.core.terminals.get(&name);
         let _turn = turn(served).await;
-        let kept = self.stored_terminal(&name).await?;
+        let kept = self.stored_or_named(&name).await?;
         let by = Some(TerminalRole::Administrator);
         let protecting = self.core.protecting(&kept.with(None), kept.clone(), by, of, to, false).await?;
         let Protecting { kept, change, new_pin } = protecting;
@@ -104,7 +104,7 @@ impl Admin<'_> {
         let name = parse(name)?;
         let served = self.core.terminals.get(&name);
         let _turn = turn(served).await;
-        let kept = StoredTerminal { plan, ..self.stored_terminal(&name).await? };
+        let kept = StoredTerminal { plan, ..self.stored_or_named(&name).await? };
         let entry = self.about_terminal("terminal_plan", &name, None);
         self.keep_terminal(served, kept, None, entry).await
     }
@@ -142,6 +142,16 @@ impl Admin<'_> {
     async fn stored_terminal(&self, name: &TerminalName) -> Result<StoredTerminal, Refusal> {
         let all = self.core.store.terminals().await?;
         all.into_iter().find(|kept| kept.name == *name).ok_or(Refusal::NotFound("terminal"))
+    }
+
+    /// One that is kept, or that the settings name, so that it can be protected before it is served for the first time.
+    async fn stored_or_named(&self, name: &TerminalName) -> Result<StoredTerminal, Refusal> {
+        match self.stored_terminal(name).await {
+            Err(Refusal::NotFound(_)) if self.core.settings.terminals.terminals.iter().any(|(named, _)| named == name) => {
+                Ok(first_terminal(&*self.core.store, name, self.core.clock.now()).await?)
+            }
+            kept => kept,
+        }
     }
 
     fn view(&self, terminal: StoredTerminal) -> TerminalView {

@@ -39,6 +39,8 @@ pub struct NewUser {
     pub expires_at: Option<Timestamp>,
     /// The password; none: no password opens it.
     pub password: Option<Secret>,
+    /// In its place, a hash of it that others have made: see [`Passwords::check_stored`](crate::password::Passwords::check_stored).
+    pub password_hash: Option<String>,
     /// Since when what was signed for it counts; none: from now on. For somebody who comes from an application whose tokens
     /// shall go on.
     pub signed_since: Option<Timestamp>,
@@ -84,7 +86,22 @@ impl Admin<'_> {
         self.add_user_as(new, "user_add").await
     }
 
-    pub(crate) async fn add_user_as(&self, new: NewUser, action: &'static str) -> Result<Account, Refusal> {
+    pub(crate) async fn add_user_as(&self, mut new: NewUser, action: &'static str) -> Result<Account, Refusal> {
+        let password = new.password.take();
+        if password.is_some() && new.password_hash.is_some() {
+            return Err(Refusal::Invalid(vec!["give a password or its hash, not both".to_owned()]));
+        }
+        let mut account = self.parse_user(new).map_err(Refusal::Invalid)?;
+        if let Some(password) = password {
+            account.password = Some(self.core.passwords.hash(&password).await?);
+        }
+        let entry = AuditEntry { account: Some(account.id), name: Some(account.name.as_str().to_owned()), ..self.entry(action) };
+        placed(self.core.store.add_account(account.clone(), entry).await?)?;
+        Ok(account)
+    }
+
+    /// The account that somebody would have, by the hash of their password.
+    pub(super) fn parse_user(&self, new: NewUser) -> Result<Account, Vec<String>> {
         let mut faults = Vec::new();
         let name = keep(Username::parse(&new.name).map_err(|fault| fault.0), &mut faults);
         let email = new.email.and_then(|email| keep(Email::parse(&email).map_err(|fault| fault.0), &mut faults));
@@ -95,16 +112,16 @@ impl Admin<'_> {
         let profile_url = new.profile_url.and_then(|url| keep(picture(&url).map_err(|fault| fault.0), &mut faults));
         let rights = keep(Rights::parse(new.roles, new.permissions).map_err(|fault| fault.0), &mut faults);
         let scopes = keep(self.scopes(new.scopes), &mut faults);
+        if let Some(hash) = &new.password_hash {
+            let usable = self.core.passwords.check_stored(hash);
+            keep(usable.map_err(|fault| format!("the hash of the password: {fault}")), &mut faults);
+        }
         let (Some(name), Some(subject), Some(rights), Some(scopes), true) = (name, subject, rights, scopes, faults.is_empty())
         else {
-            return Err(Refusal::Invalid(faults));
-        };
-        let password = match &new.password {
-            Some(password) => Some(self.core.passwords.hash(password).await?),
-            None => None,
+            return Err(faults);
         };
         let now = self.core.clock.now();
-        let account = Account {
+        Ok(Account {
             id: AccountId(crate::token::id(now, &*self.core.entropy)),
             subject,
             name,
@@ -117,15 +134,12 @@ impl Admin<'_> {
             expires_at: new.expires_at,
             rights,
             scopes,
-            password,
+            password: new.password_hash,
             // Somebody else may have had this id before, and tokens of theirs may be about.
             cut_off: new.signed_since.unwrap_or_else(|| cut_off_after(now, Timestamp::default())),
             version: 1,
             created_at: now,
-        };
-        let entry = AuditEntry { account: Some(account.id), name: Some(account.name.as_str().to_owned()), ..self.entry(action) };
-        placed(self.core.store.add_account(account.clone(), entry).await?)?;
-        Ok(account)
+        })
     }
 
     /// One user, by name or e-mail address.

@@ -59,6 +59,17 @@ impl Attachment {
     }
 }
 
+impl Attachment {
+    /// Whether the connection has lost what it held, though it may not have been told yet: others are to be answered first.
+    pub fn is_over(&self) -> bool {
+        match &self.place {
+            // A role passes from hand to hand; a session has no one hand.
+            Place::Live(_) => false,
+            Place::Terminal(served) => !served.is_held_by(self.connection),
+        }
+    }
+}
+
 impl Drop for Attachment {
     fn drop(&mut self) {
         match &self.place {

@@ -126,6 +126,11 @@ impl Served {
         self.state().sessions.forget(tokens);
     }
 
+    /// Whether a connection holds a role.
+    pub(super) fn is_held_by(&self, connection: ConnectionId) -> bool {
+        self.state().sessions.connections().contains(&connection)
+    }
+
     /// How many connections hold a role.
     pub(crate) fn attached(&self) -> usize {
         self.state().sessions.connections().len()
@@ -196,6 +201,7 @@ mod tests {
         let (first, _) = come(1);
         let (second, displaces_first) = come(2);
         let (back, displaces_second) = come(1);
+        assert_eq!([&first, &second, &back].map(Attachment::is_over), [false, true, false], "before anybody is told");
         displaces_first.tell();
         displaces_second.tell();
         assert_eq!([event(&back), event(&second)], [None, Some(Event::Detached(Reason::Displaced))]);

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! authorised ──token──► again ──token──► again       one chain, one end
-//!      └──steps down──► a chain of the user's        the same end; the administrator's chain is over, with every token of it
+//!      ├──steps down──► a chain of the user's        the same end; the administrator's chain is over, with every token of it
+//!      └──a secret, on the same connection──► another chain      this one is over, with every token of it
 //! ```
 //!
 //! Pure tables: no clock, no store. A terminal's chains end with the process that serves it; nothing here outlives that.
@@ -134,6 +135,8 @@ pub enum Change {
     Expired,
     /// The administrator of this chain has stepped down.
     Narrowed,
+    /// The connection that held this chain has begun another, or gone over to another.
+    Replaced,
     /// Every token was ended on an administrator's word.
     Cleared,
     /// A role's protection was set. Of a chain of the caller's: it goes on, with new tokens where its own role was changed.
@@ -169,8 +172,9 @@ impl Change {
         match *self {
             // The token for coming back stays: it is what the displaced one comes back with.
             Change::Displaced => held.own && token != TerminalToken::Connection,
-            // All of an administrator's who has stepped down, those of earlier connections too: none leads up again.
-            Change::Expired | Change::Narrowed => held.own,
+            // All of an administrator's who has stepped down, those of earlier connections too: none leads up again. Nor does
+            // anything of what a connection held before, or it would outlive what it holds now.
+            Change::Expired | Change::Narrowed | Change::Replaced => held.own,
             Change::Cleared => true,
             Change::ProtectionSet { of, user_reset, .. } => {
                 drawn || held.chain.role == of || (user_reset && held.chain.role == TerminalRole::User)
@@ -186,7 +190,7 @@ impl Change {
         match *self {
             Change::Displaced => held.own.then_some(Reason::Displaced),
             Change::Expired => held.own.then_some(Reason::Expired),
-            Change::Narrowed | Change::Cleared | Change::PictureChanged => None,
+            Change::Narrowed | Change::Replaced | Change::Cleared | Change::PictureChanged => None,
             Change::ProtectionSet { .. } if held.own => None,
             Change::ProtectionSet { of, by, .. } if held.chain.role == of => Some(Reason::ProtectionChanged { of, by }),
             Change::ProtectionSet { user_reset, .. } => user_reset.then_some(Reason::ProtectionReset),
@@ -300,6 +304,8 @@ mod tests {
             check(Change::Expired, (role, "cho", Some(Expired)), [nothing, nothing]);
         }
         check(Change::Narrowed, (Administrator, "cho", None), [nothing, nothing]);
+        check(Change::Replaced, (Administrator, "cho", None), [nothing, nothing]);
+        check(Change::Replaced, (User, "cho", None), [nothing, nothing]);
         check(Change::Cleared, (Administrator, "cho", None), [("cho", None), ("cho", None)]);
         check(Change::PlanLost, (Administrator, "", None), [nothing, ("cho", Some(PlanLost))]);
         check(Change::PictureChanged, (Administrator, "o", None), [("o", None), ("o", None)]);

@@ -111,7 +111,7 @@ pub struct LockOut {
     pub first_wait: Duration,
     /// The longest wait.
     pub longest_wait: Duration,
-    /// Without a failure for this long, those of a source are forgotten.
+    /// Without a failure for this long, those of a source are forgotten. To be longer than the longest wait, or that would end it.
     pub forget_after: Duration,
     /// Failures of everybody together, within [`LockOut::pins_within`], after which no PIN is looked at.
     pub pins_free: u32,

@@ -4,7 +4,8 @@
 //! before it is compared, and given back where it was not one, so that many at once are as many comparisons as are free.
 //!
 //! ```text
-//! one source:    failures ──free, close together──► each further one waits first, twice the last ──quiet, or proved──► forgotten
+//! one source:    failures ──free, close together──► each further one waits first, twice the last
+//!                                                        └──quiet, or the administrator's secret──► forgotten
 //! the terminal:  failures ──as many in one window──► no PIN is compared for a while ──► forgotten
 //! ```
 //!

@@ -229,13 +229,31 @@ fn the_role_asked_for_is_compared_first_so_that_one_secret_for_both_gives_what_w
 }
 
 #[test]
-fn a_right_secret_of_the_other_role_costs_nobody_anything() {
-    let obtained = Obtained { role: User, grounds: Grounds::Unsecured };
-    assert_eq!(Comparison::settled(&Ok(obtained)), Settled::Proved);
-    assert_eq!(Comparison::settled(&Err(Refusal::RoleMismatch)), Settled::Neither);
-    assert_eq!(Comparison::settled(&Err(Refusal::Busy { retry_after: WAIT })), Settled::Neither);
-    assert_eq!(Comparison::settled(&Err(Refusal::InvalidCredentials)), Settled::Failed);
-    assert_eq!(Comparison::settled(&Err(Refusal::TooManyAttempts { retry_after: WAIT })), Settled::Failed);
+fn only_the_administrators_secret_makes_anybody_forget_a_failure_and_only_a_comparison_is_one() {
+    let comparison = match facts("WN", Plan::Pro, false).consider(Shown::Text(Reading::Unshaped), None) {
+        Ok(Next::Compare(comparison)) => comparison,
+        other => panic!("{other:?}"),
+    };
+    let obtained = |role| Ok(Obtained { role, grounds: Grounds::Unsecured });
+    assert_eq!(comparison.settled(&obtained(Administrator)), Settled::Proved);
+    assert_eq!(comparison.settled(&obtained(User)), Settled::Neither);
+    let no = [
+        (Refusal::RoleMismatch, Settled::Neither),
+        (Refusal::Busy { retry_after: WAIT }, Settled::Neither),
+        (Refusal::TimedOut, Settled::Neither),
+        (Refusal::InvalidCredentials, Settled::Failed),
+        (Refusal::TooManyAttempts { retry_after: WAIT }, Settled::Failed),
+    ];
+    for (refusal, settled) in no.clone() {
+        assert_eq!(comparison.settled(&Err(refusal)), settled);
+    }
+    let pins_alone = match facts("NN", Plan::Pro, false).consider(Shown::Text(Reading::Unshaped), None) {
+        Ok(Next::Compare(comparison)) => comparison.without_pins(WAIT),
+        other => panic!("{other:?}"),
+    };
+    for (refusal, _) in no {
+        assert_eq!(pins_alone.settled(&Err(refusal)), Settled::Neither, "nothing was left to compare");
+    }
 }
 
 #[test]

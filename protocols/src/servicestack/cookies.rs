@@ -25,6 +25,9 @@ const USER: &str = "X-UAId";
 const ACCESS: &str = "ss-tok";
 const REFRESH: &str = "ss-reftok";
 
+/// Every cookie of the gate's: no service sees or sets one.
+pub(super) const NAMES: [&str; 6] = [TEMPORARY, PERMANENT, OPTIONS, USER, ACCESS, REFRESH];
+
 /// The longest id that is looked at, in bytes. What we draw is shorter.
 const LONGEST: usize = 256;
 /// The longest token that is looked at, in bytes.

@@ -20,6 +20,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::forward::Forward;
 use crate::http::{Body, Response};
 use crate::servicestack::cookies::Jar;
 use crate::servicestack::dto::Dto;
@@ -30,7 +31,7 @@ use crate::servicestack::message::Operation;
 use crate::servicestack::negotiate::Chosen;
 use crate::servicestack::response::refused;
 use crate::servicestack::return_url::marked;
-use crate::servicestack::settings::Settings;
+use crate::servicestack::settings::{Provider, Settings};
 use crate::servicestack::sharing::Sharing;
 use crate::servicestack::style::Style;
 use crate::servicestack::{html, jsv};
@@ -109,15 +110,36 @@ impl Envelope {
 
     /// Says that somebody must log in first, as the first provider has it.
     pub(super) fn challenge(self) -> Response {
+        let first = self.settings.first();
+        self.challenge_by(first)
+    }
+
+    /// As [`Envelope::challenge`], where another provider is the first that would do.
+    pub(super) fn challenge_by(self, provider: Provider) -> Response {
         if self.chosen.format == Format::Html {
             return self.go_to_login();
         }
-        let how = challenge(self.settings.first().name());
+        let how = challenge(provider.name());
         let mut response = self.sealed(StatusCode::UNAUTHORIZED, None);
         if let Some(how) = how {
             response.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(how));
         }
         response
+    }
+
+    /// Says that somebody who is signed in may not come in, and of the request nothing: in plain text, whatever was asked for.
+    pub(super) fn forbid(self, reason: &'static str) -> Response {
+        let mut response = self.sealed(StatusCode::FORBIDDEN, None);
+        response.reason = Some(reason);
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.body = Body::Bytes(Bytes::from_static(b"Forbidden"));
+        response
+    }
+
+    /// Lets the request go on. What this answer would have said of cookies and sharing joins what comes back.
+    pub(super) fn pass_on(self, forward: impl FnOnce(Envelope) -> Forward) -> Response {
+        let headers = self.sealed(StatusCode::OK, None).headers;
+        Response::forward(forward(self), headers)
     }
 
     fn go_to_login(self) -> Response {

@@ -93,6 +93,18 @@ pub(super) enum Failure<'a> {
     },
     /// A pre-defined route to a request that there is not.
     UnknownOperation(&'a str),
+    /// A path that others may read otherwise than we do.
+    OddPath,
+    /// A request that wants to become something else.
+    NoUpgrade,
+    /// A body longer than the service takes.
+    LongBody,
+    /// A request that stopped in the middle.
+    PeerSlow,
+    /// The service behind the gate cannot be reached.
+    ServiceGone,
+    /// The service behind the gate takes too long.
+    ServiceSlow,
     /// Too soon after too many failures.
     TooManyAttempts {
         /// How long to wait.
@@ -204,6 +216,12 @@ impl Failure<'_> {
             Failure::InsecurePassword => {
                 row(403, FORBIDDEN, "Sending a password over insecure connection forbidden when RequireSecureConnection=true")
             }
+            Failure::OddPath => row(400, ARGUMENT, "The path is not in its plain form"),
+            Failure::NoUpgrade => row(405, NOT_SUPPORTED, "Connections are not upgraded for this service"),
+            Failure::LongBody => row(413, "RequestEntityTooLarge", "The request is longer than the service takes"),
+            Failure::PeerSlow => row(408, "RequestTimeout", "The request did not come to its end in time"),
+            Failure::ServiceGone => row(502, "BadGateway", "The service behind the gate cannot be reached"),
+            Failure::ServiceSlow => row(504, "GatewayTimeout", "The service behind the gate did not answer in time"),
             Failure::TooManyAttempts { .. } => row(429, "TooManyRequests", "Too many attempts, try again later"),
             Failure::Unavailable { .. } => row(503, "ServiceUnavailable", "The service is not available now, try again later"),
         }

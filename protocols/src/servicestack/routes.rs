@@ -64,7 +64,7 @@ const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 /// What takes something away is not asked by following a link.
 const CHANGING: [Method; 2] = [Method::POST, Method::PUT];
 /// A request by its name takes any verb there is for one.
-const ANY: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+pub(super) const ANY: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// Finds what a path leads to; it has what stands before every path of the gate behind it already.
 pub(super) fn find(settings: &Settings, path: &str) -> Found {

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use crate::section::{BadSetting, Section};
 use crate::servicestack::message::Operation;
+use crate::servicestack::routes::{self, Found};
+use crate::servicestack::services::{self, Services};
 use crate::servicestack::style::{DateFormat, TextCase};
 use crate::servicestack::value::same;
 
@@ -51,6 +53,7 @@ struct Written {
     rotate_refresh_tokens: bool,
     registration: bool,
     tokens_in_fields: bool,
+    service: Vec<services::Written>,
 }
 
 impl Default for Written {
@@ -67,6 +70,7 @@ impl Default for Written {
             rotate_refresh_tokens: false,
             registration: false,
             tokens_in_fields: false,
+            service: Vec::new(),
         }
     }
 }
@@ -97,6 +101,8 @@ pub(super) struct Settings {
     registration: bool,
     /// Whether tokens and keys may also stand in the fields of a query or form.
     pub(super) tokens_in_fields: bool,
+    /// What is behind the gate.
+    pub(super) services: Services,
     /// Where others find this server: an origin in lower case.
     pub(super) public_url: Option<String>,
 }
@@ -163,9 +169,10 @@ impl Settings {
             return Err(BadSetting::new(format!("providers[{index}]"), "stands there twice"));
         }
         let origins = Origins::of(written.origins)?;
+        let services = Services::check(written.service, |provider| providers.contains(&provider))?;
         let Some(client) = written.client else { return Ok(None) };
         let client = ClientId::parse(&client).map_err(|what| BadSetting::new("client", what.to_string()))?;
-        Ok(Some(Settings {
+        let settings = Settings {
             client,
             base_path: written.base_path,
             text_case: written.text_case,
@@ -177,8 +184,14 @@ impl Settings {
             rotate_refresh_tokens: written.rotate_refresh_tokens,
             registration: written.registration,
             tokens_in_fields: written.tokens_in_fields,
+            services,
             public_url: public_url.map(str::to_owned),
-        }))
+        };
+        let is_own = |path: &String| !matches!(routes::find(&settings, path), Found::Nothing | Found::NoOperation(..));
+        if let Some(index) = settings.services.paths().position(|path| is_own(&path)) {
+            return Err(BadSetting::new(format!("service[{index}].path"), "is answered by the gate itself"));
+        }
+        Ok(Some(settings))
     }
 
     /// Whether the section has refresh tokens rotate.

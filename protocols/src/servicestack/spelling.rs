@@ -5,6 +5,7 @@ use gatepost_identity::secret::Secret;
 
 use crate::Seed;
 use crate::servicestack::claims::{self, Common};
+use crate::vouching::{Rights, Vouched};
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -22,7 +23,11 @@ pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
                 Common { principal, audience, number: *number, issued_at: *issued_at, expires_at: *expires_at, basis: *basis };
             Spelled::Signed { typ: "JWTR", claims: claims::refresh(&common) }
         }
-        NewToken::Restore { .. } | NewToken::Terminal(_) | NewToken::Upstream { .. } => Spelled::Never,
+        NewToken::Upstream { audience, issuer, principal, issued_at, expires_at } => {
+            let (issued_at, expires_at) = (*issued_at, *expires_at);
+            Vouched { issuer, audience, principal, issued_at, expires_at }.spelled(Rights::RolesAndPermissions)
+        }
+        NewToken::Restore { .. } | NewToken::Terminal(_) => Spelled::Never,
     }
 }
 

@@ -190,12 +190,16 @@ impl Conversation for Connection {
         self.answers.say(text, out);
     }
 
+    fn unseat(&mut self, out: &mut Outbox) {
+        self.holder = None;
+        // Of whoever is gone nobody hears any more.
+        self.answers.give_up(NOT_AUTHORIZED, out);
+    }
+
     fn notify(&mut self, _now: Timestamp, event: Event, out: &mut Outbox) {
         match event {
             Event::Detached(reason) => {
-                self.holder = None;
-                // Of whoever is gone nobody hears any more.
-                self.answers.give_up(NOT_AUTHORIZED, out);
+                self.unseat(out);
                 if reason == Reason::PlanLost {
                     out.send(message::licence_status_changed(false));
                 }

@@ -14,7 +14,8 @@ use gatepost_identity::reply::{Answer, Reply};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::terminal::{TerminalName, TerminalToken};
 use http::header::{
-    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, StatusCode};
 
@@ -98,7 +99,10 @@ impl Exchange for Files {
             // A browser asks this by itself, and shows no token; it is the same for every path.
             let response = shared(Response::empty(StatusCode::NO_CONTENT));
             let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
-            return ControlFlow::Break(response.with(ACCESS_CONTROL_ALLOW_METHODS, methods));
+            // A picture says that it is one, which a browser asks about first.
+            let headers = HeaderValue::from_static("Content-Type");
+            let response = response.with(ACCESS_CONTROL_ALLOW_METHODS, methods).with(ACCESS_CONTROL_ALLOW_HEADERS, headers);
+            return ControlFlow::Break(response);
         }
         let way = match &*request.path {
             "/frames" | "/frames/" => Some(PICTURES),
@@ -211,7 +215,7 @@ mod tests {
     fn body(response: &Response) -> &[u8] {
         match &response.body {
             Body::Bytes(bytes) => bytes,
-            Body::Upgrade(_) => panic!("it is no socket"),
+            Body::Upgrade(_) | Body::Forward(_) => panic!("it is no socket, and nothing goes on"),
         }
     }
 
@@ -297,6 +301,18 @@ mod tests {
             }
         }
         assert_eq!(status(Method::OPTIONS, "/anything", None).0, 204);
+    }
+
+    #[test]
+    fn a_browser_may_send_a_picture() {
+        let ControlFlow::Break(response) = Files.receive(Timestamp::default(), [0; 16], request(Method::OPTIONS, "/overlay", None))
+        else {
+            panic!("nobody need be asked");
+        };
+        let header = |name: &str| response.headers.get(name).map(|value| value.to_str().expect("text").to_owned());
+        assert_eq!(header("access-control-allow-headers").as_deref(), Some("Content-Type"));
+        assert_eq!(header("access-control-allow-methods").as_deref(), Some("GET, HEAD, POST, DELETE, OPTIONS"));
+        assert_eq!(header("access-control-allow-origin").as_deref(), Some("*"));
     }
 
     #[test]

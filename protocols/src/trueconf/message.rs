@@ -11,7 +11,7 @@ use gatepost_identity::secret::Secret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The longest name of a method and the longest text of a `requestId`, in bytes, that an answer quotes.
+/// The longest name of a method and the longest text of a `requestId`, in bytes after escapes, that an answer quotes.
 pub(super) const LONGEST_QUOTED: usize = 256;
 
 /// The members of an object, unread.
@@ -104,8 +104,8 @@ const EMPTY: &str = "\"\"";
 fn quoted(raw: &RawValue) -> String {
     let text = match raw.get().bytes().next() {
         Some(b'"') => {
-            let text = String::deserialize(raw).ok().filter(|text| text.len() <= LONGEST_QUOTED);
-            text.map(|text| json(&text))
+            let is_short = String::deserialize(raw).is_ok_and(|text| text.len() <= LONGEST_QUOTED);
+            is_short.then(|| raw.get().to_owned())
         }
         Some(b'-' | b'0'..=b'9' | b't' | b'f') => Some(raw.get().to_owned()).filter(|text| text.len() <= LONGEST_QUOTED),
         _ => None,
@@ -228,8 +228,12 @@ mod tests {
         for same in ["\"q-1\"", "17", "-0", "1e400", "9007199254740993", "true", "false", "\"\"", r#""a\"b\\c\n""#] {
             check(same, same);
         }
-        check(r#""\u0041""#, "\"A\"");
-        check(r#""\u0000""#, r#""\u0000""#);
+        for same in [r#""\u0041\/""#, r#""\u0000""#, r#""\ud83d\ude00""#, "\"\u{7f}\u{e9}\""] {
+            check(same, same);
+        }
+        let escaped = format!("\"{}\"", r"\u0041".repeat(256));
+        check(&escaped, &escaped);
+        check(&format!("\"{}\"", r"\u0041".repeat(257)), "\"\"");
         for nothing in ["null", "[1]", "{}", r#""\ud800""#] {
             check(nothing, "\"\"");
         }

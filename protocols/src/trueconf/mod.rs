@@ -50,6 +50,11 @@ pub const GATE: Gate = Gate {
 /// A client seen gives up on a port of five digits.
 const PORTS_BELOW: u16 = 10_000;
 
+/// Whether this gate takes a text for one of its tokens.
+pub(crate) fn takes_for_a_token(text: &str) -> bool {
+    spelling::is_token(text)
+}
+
 /// The two HTTP servers, then a control socket for each terminal.
 fn own(section: &Section) -> Result<Option<Own>, BadSetting> {
     let settings = Arc::new(Settings::read(section)?);

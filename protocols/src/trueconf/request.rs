@@ -108,9 +108,11 @@ pub(super) fn set_auth_params(members: &Members<'_>) -> Result<(TerminalRole, Ne
 /// # Errors
 /// The name of the parameter that is missing or cannot be used.
 pub(super) fn used_api_version(members: &Members<'_>) -> Result<(), &'static str> {
-    match members.get("version").map(|raw| raw.get()) {
-        Some("\"1\"" | "1" | "\"2\"" | "2") => Ok(()),
-        _ => Err("version"),
+    let number = members.get("version").map(|raw| raw.get());
+    match (text_of(members, "version"), number) {
+        (Member::Is(text), _) if matches!(&*text, "1" | "2") => Ok(()),
+        (Member::Other, Some("1" | "2")) => Ok(()),
+        (Member::Is(_) | Member::Other | Member::Absent, _) => Err("version"),
     }
 }
 
@@ -258,10 +260,10 @@ mod tests {
             let text = format!(r#"{{"version":{written}}}"#);
             assert_eq!(used_api_version(&members(&text).expect("an object")), expected, "{text}");
         };
-        for good in ["\"1\"", "1", "\"2\"", "2"] {
+        for good in ["\"1\"", "1", "\"2\"", "2", r#""\u0031""#, r#""\u0032""#] {
             check(good, Ok(()));
         }
-        for bad in ["\"9\"", "3", "1.0", "null", "true", "[1]", "\"\""] {
+        for bad in ["\"9\"", "3", "1.0", "null", "true", "[1]", "\"\"", r#""\u0033""#, r#""\ud800""#, "\" 1\""] {
             check(bad, Err("version"));
         }
         assert_eq!(used_api_version(&members("{}").expect("an object")), Err("version"));

@@ -14,9 +14,10 @@ use http::Uri;
 use serde::Deserialize;
 
 use crate::listener::{MostStrangers, Place};
-use crate::section::{BadSetting, Section};
+use crate::section::{BadSetting, Section, secret_text};
 use crate::trueconf::message::LONGEST_QUOTED;
 use crate::trueconf::methods;
+use crate::trueconf::spelling::is_token;
 
 /// The section as it is written. Spans are in seconds.
 #[derive(Deserialize)]
@@ -109,6 +110,7 @@ impl Default for WrittenLockOut {
 struct WrittenTerminal {
     name: String,
     control: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "secret_text")]
     pin: Option<String>,
     upstream: Option<WrittenDevice>,
 }
@@ -293,10 +295,11 @@ fn lock_out(written: &WrittenLockOut) -> Result<LockOut, BadSetting> {
     within("lock_out.free", written.free.into(), 1, 1000, "failures")?;
     within("lock_out.pins_free", written.pins_free.into(), 1, 100_000, "failures")?;
     within("lock_out.longest_wait", written.longest_wait, written.first_wait, 24 * 60 * 60, "seconds")?;
+    // Else a wait would be over as soon as what led to it is forgotten.
+    within("lock_out.forget_after", written.forget_after, written.longest_wait + 1, 7 * 24 * 60 * 60, "seconds")?;
     for (key, value) in [
         ("lock_out.within", written.within),
         ("lock_out.first_wait", written.first_wait),
-        ("lock_out.forget_after", written.forget_after),
         ("lock_out.pins_within", written.pins_within),
         ("lock_out.pins_suspended", written.pins_suspended),
     ] {
@@ -324,6 +327,9 @@ fn terminals(written: Vec<WrittenTerminal>) -> Result<Vec<TerminalSettings>, Bad
         }
         if pin.as_ref().is_some_and(|pin| !(1..=256).contains(&pin.len())) {
             return Err(bad("pin", "must be 1 to 256 bytes long".to_owned()));
+        }
+        if pin.as_ref().is_some_and(|pin| is_token(pin)) {
+            return Err(bad("pin", "must not look like a token, which is never taken for a PIN".to_owned()));
         }
         let device = upstream.map(|upstream| device(upstream).map_err(|(key, what)| bad(&format!("upstream.{key}"), what)));
         terminals.push(TerminalSettings {
@@ -408,7 +414,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_is_in_no_complaint_whatever_it_was_written_as() {
+        for pin in ["918273", "-918273", "918273.5", "true", "['918273']", "{ x = '918273' }", "918273.0e3"] {
+            let complaint = read(&format!("terminals = [{{ name = 'a', pin = {pin} }}]")).expect_err(pin);
+            assert_eq!((&*complaint.key, complaint.what.contains("text")), ("terminals[0].pin", true), "{complaint:?}");
+            assert!(!complaint.what.contains("918273") && !complaint.what.contains("true"), "{complaint:?}");
+        }
+    }
+
+    #[test]
     fn bad_settings_are_named() {
+        let token_shaped = format!("4*aB3dE5gH7jK9mN1p*1999999999*{}", "3046".repeat(16));
+        let token_shaped = format!("terminals = [{{ name = 'a', pin = '{token_shaped}' }}]");
         let rows = [
             ("max_message = 1023", "max_message"),
             ("silence = 30", "silence"),
@@ -424,6 +441,10 @@ mod tests {
             ("terminals = [{ name = 'a/b' }]", "terminals[0].name"),
             ("terminals = [{ name = 'a' }, { name = 'a' }]", "terminals[1].name"),
             ("terminals = [{ name = 'a', pin = '' }]", "terminals[0].pin"),
+            (&token_shaped, "terminals[0].pin"),
+            ("lock_out.forget_after = 900", "lock_out.forget_after"),
+            ("lock_out = { longest_wait = 86400 }", "lock_out.forget_after"),
+            ("lock_out = { first_wait = 30, longest_wait = 30, forget_after = 3 }", "lock_out.forget_after"),
             ("terminals = [{ name = 'a', upstream = 'ws://x/' }]", "terminals[0].upstream"),
             ("terminals = [{ name = 'a', upstream = { user_methods = [] } }]", "terminals[0].upstream"),
             ("terminals = [{ name = 'a', upstream = { address = 'ws://x/', pin = 'x' } }]", "terminals[0].upstream.pin"),
@@ -436,6 +457,7 @@ mod tests {
         for (text, key) in rows {
             assert_eq!(read(text).expect_err(text).key, key, "{text}");
         }
+        assert!(read("lock_out = { longest_wait = 86400, forget_after = 86401 }").is_ok());
         for address in ["http://x/", "wss://x/", "ws:", "x:8765", "ws://admin:secret@x/", "ws://:8765/", ""] {
             let bad = read(&format!("terminals = [{{ name = 'a', upstream = {{ address = '{address}' }} }}]")).expect_err(address);
             assert_eq!(bad.key, "terminals[0].upstream.address", "{address}");

@@ -19,6 +19,7 @@ use gatepost_identity::refusal::Refusal;
 use gatepost_identity::reply::{Answer, Event, Granted, IssuedToken, Principal, Reason, Reply, TokenKind};
 
 use crate::frame::{CloseCode, Frame, Outbox, Relayed};
+use crate::vouching::subject;
 use crate::zenith::exchange::Version;
 use crate::zenith::message::{self, Action, Controller, Envelope, Topic, push_text};
 use crate::zenith::refusal::{Told, told};
@@ -26,7 +27,7 @@ use crate::zenith::relay::routes::Common;
 use crate::zenith::relay::{AUTHORITY, Relay, Target};
 use crate::zenith::request::{Login, Timeouts, login};
 use crate::zenith::settings::{ReplyTopic, Settings};
-use crate::zenith::spelling::{push_token, subject};
+use crate::zenith::spelling::push_token;
 use crate::zenith::times::{push_date, push_remainder};
 use crate::{Conversation, Limits, Question};
 

@@ -5,12 +5,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use gatepost_identity::account::ClientId;
-use gatepost_identity::clock::Timestamp;
-use gatepost_identity::reply::{IssuedToken, NewToken, Principal, Spelled};
+use gatepost_identity::reply::{IssuedToken, NewToken, Spelled};
 use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeName, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
-use serde::Serialize;
+
+use crate::vouching::{Rights, Vouched};
 
 /// A generation of scope names. Its number travels through the core as the session's mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,70 +194,10 @@ pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
         NewToken::Restore { random } => Spelled::Text(Secret::new(random.as_slice())),
         NewToken::Cookie { .. } | NewToken::Terminal(_) | NewToken::Access { .. } | NewToken::Refresh { .. } => Spelled::Never,
         NewToken::Upstream { audience, issuer, principal, issued_at, expires_at } => {
-            let Principal { account, client, .. } = principal;
-            let (account, client) = (account.as_deref(), client.as_ref().map(ClientId::as_str));
-            let claims = Claims {
-                iss: issuer,
-                aud: audience,
-                sub: subject(principal),
-                client_id: client,
-                scope: principal.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" "),
-                sid: principal.session.map(|session| session.0.to_string()),
-                preferred_username: account.map(|account| &*account.name),
-                name: account.and_then(|account| account.display_name.as_deref()),
-                idp: account.and_then(|account| account.issuer.as_deref()),
-                iat: whole_seconds(*issued_at),
-                exp: whole_seconds(*expires_at),
-            };
-            Spelled::Signed { typ: "JWT", claims: ascii_json(&claims).into_bytes() }
+            let (issued_at, expires_at) = (*issued_at, *expires_at);
+            Vouched { issuer, audience, principal, issued_at, expires_at }.spelled(Rights::Scopes)
         }
     }
-}
-
-/// The id that peers are told of whoever is there: the account's, else the client's. One of both there always is.
-pub(super) fn subject(principal: &Principal) -> &str {
-    let client = || principal.client.as_ref().map(ClientId::as_str);
-    principal.account.as_ref().map(|account| &*account.subject).or_else(client).unwrap_or_default()
-}
-
-/// What the service behind the gate learns: the names of RFC 7519 section 4.1, RFC 8693 section 4 and OpenID Connect.
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    aud: &'a str,
-    sub: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_id: Option<&'a str>,
-    scope: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preferred_username: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idp: Option<&'a str>,
-    iat: i64,
-    exp: i64,
-}
-
-/// The second that a moment is in.
-fn whole_seconds(moment: Timestamp) -> i64 {
-    moment.millis().div_euclid(1000)
-}
-
-/// JSON in printable ASCII: the claims travel as the value of a header, too, where a name in any script must not break anything.
-fn ascii_json(claims: &Claims<'_>) -> String {
-    let json = serde_json::to_string(claims).expect("texts and numbers are JSON");
-    let mut ascii = String::with_capacity(json.len());
-    for character in json.chars() {
-        match character {
-            ' '..='~' => ascii.push(character),
-            // Only strings hold others, and those that JSON forbids there are escaped already.
-            _ => character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}"))),
-        }
-    }
-    ascii
 }
 
 /// Writes a token as it is told: Base-64 of its bytes.
@@ -286,8 +225,9 @@ pub(super) fn readings(text: &str) -> Option<Vec<Secret>> {
 mod tests {
     use std::sync::Arc;
 
-    use gatepost_identity::account::{AccountSummary, Rights};
-    use gatepost_identity::reply::Method;
+    use gatepost_identity::account::{AccountSummary, ClientId, Rights};
+    use gatepost_identity::clock::Timestamp;
+    use gatepost_identity::reply::{Method, Principal};
     use gatepost_identity::session::SessionId;
 
     use super::*;

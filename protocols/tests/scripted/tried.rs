@@ -25,7 +25,7 @@ pub fn open(settings: &str) -> Box<dyn Talk> {
 fn upgraded(response: Response) -> Box<dyn Talk> {
     match response.body {
         Body::Upgrade(upgrade) => upgrade.conversation,
-        Body::Bytes(_) => panic!("the handshake was answered {}", response.status),
+        Body::Bytes(_) | Body::Forward(_) => panic!("the handshake was answered {}", response.status),
     }
 }
 

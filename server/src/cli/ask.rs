@@ -26,8 +26,9 @@ impl Asker {
         for _ in 0..AGAIN.0 {
             let occupancy = holder(data).map_err(|error| format!("cannot look at {}: {error}", data.display()))?;
             let Occupancy::Held { pid } = occupancy else {
-                // One thread hashes: a command has one password at most.
-                match Core::open(data, config.identity.clone(), 1).await {
+                // Nothing is served here, whatever the settings name. One thread hashes: a command has one password at most.
+                let settings = gatepost_identity::Settings { serves: false, ..config.identity.clone() };
+                match Core::open(data, settings, 1).await {
                     Ok(core) => return Ok(Asker::Here(core)),
                     // Another command was faster; it will be gone in a moment.
                     Err(OpenCoreError::Held(_)) => {

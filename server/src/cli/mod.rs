@@ -6,7 +6,9 @@
 mod ask;
 mod backup;
 mod keys;
+mod moving;
 mod print;
+mod servicestack;
 mod terminals;
 mod users;
 
@@ -16,12 +18,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use gatepost_protocols::looks_like_a_terminals_token;
 use serde_json::Value;
 
 use self::backup::{Backup, Restore, VerifyBackup};
 use self::keys::{ApiKey, Key, Token};
+use self::moving::{Export, Import};
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
@@ -30,6 +35,8 @@ use crate::operator::{Operation, Told};
 use crate::serve::Server;
 use crate::{demo, telemetry};
 
+/// What may hold the PIN that the server is begun with.
+const PIN_VARIABLE: &str = "GATEPOST_PIN";
 /// How many rows are asked for at once.
 const PAGE: usize = 500;
 
@@ -65,6 +72,12 @@ enum Command {
     /// Users
     #[command(subcommand)]
     User(User),
+    /// Bring users in from elsewhere, with their ids, passwords and API keys
+    #[command(subcommand)]
+    Import(Import),
+    /// Write out what `import` takes
+    #[command(subcommand)]
+    Export(Export),
     /// Clients: the software that users log in through, and services that speak for themselves
     #[command(subcommand)]
     Client(Client),
@@ -105,7 +118,7 @@ struct Serve {
     terminal: Option<String>,
     /// A PIN that makes whoever shows it the terminal's administrator, until the server ends. Others on this machine can see it
     /// here; a file or the environment keeps it to yourself. `-pin` is understood too
-    #[arg(long, value_name = "PIN", env = "GATEPOST_PIN", hide_env_values = true, conflicts_with = "pin_file")]
+    #[arg(long, value_name = "PIN", env = PIN_VARIABLE, hide_env_values = true, allow_hyphen_values = true)]
     pin: Option<String>,
     /// The same, as the first line of a file that nobody else may read
     #[arg(long, value_name = "FILE")]
@@ -119,16 +132,25 @@ impl std::fmt::Debug for Serve {
 }
 
 impl Serve {
-    fn begun(&self) -> Result<Begun, String> {
+    /// What was typed, where `typed` says whether the PIN was, and not only found in the environment.
+    fn begun(&self, typed: bool) -> Result<Begun, String> {
         let read = |path: &PathBuf| {
             closed_to_others(path)?;
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok::<_, String>(text.lines().next().unwrap_or_default().to_owned())
         };
-        let pin = match &self.pin_file {
-            Some(path) => Some(read(path)?),
-            None => self.pin.clone(),
+        let (pin, whence) = match (&self.pin_file, &self.pin) {
+            (Some(path), _) => (Some(read(path)?), path.display().to_string()),
+            // Whoever leaves the variable empty means none.
+            (None, Some(pin)) if pin.is_empty() && !typed => (None, String::new()),
+            (None, pin) => (pin.clone(), if typed { "--pin" } else { PIN_VARIABLE }.to_owned()),
         };
+        if pin.as_ref().is_some_and(|pin| !(1..=256).contains(&pin.len())) {
+            return Err(format!("{whence}: a PIN is 1 to 256 bytes long"));
+        }
+        if pin.as_deref().is_some_and(looks_like_a_terminals_token) {
+            return Err(format!("{whence}: looks like a token, which is never taken for a PIN"));
+        }
         Ok(Begun { terminal: self.terminal.clone(), pin })
     }
 }
@@ -276,9 +298,22 @@ fn shows_a_pin(matches: &ArgMatches) -> bool {
     serve.is_some_and(|serve| serve.value_source("pin") == Some(ValueSource::CommandLine))
 }
 
+/// Two PINs from two places are a mistake, whichever was meant.
+fn only_one_pin(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(serve) = matches.subcommand_matches("serve").filter(|serve| serve.contains_id("pin_file")) else { return Ok(()) };
+    let other = match serve.value_source("pin") {
+        Some(ValueSource::CommandLine) => "the argument '--pin <PIN>'",
+        Some(_) if serve.get_one::<String>("pin").is_some_and(|pin| !pin.is_empty()) => "the variable GATEPOST_PIN",
+        Some(_) | None => return Ok(()),
+    };
+    let complaint = format!("{other} cannot be used with '--pin-file <FILE>'");
+    Err(Cli::command().error(ErrorKind::ArgumentConflict, complaint))
+}
+
 /// Runs what was typed.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = Cli::command().try_get_matches_from(with_two_dashes(arguments)).and_then(|matches| {
+        only_one_pin(&matches)?;
         let shows_a_pin = shows_a_pin(&matches);
         Cli::from_arg_matches(&matches).map(|cli| (cli, shows_a_pin))
     });
@@ -308,7 +343,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
         return result;
     }
     let begun = match &cli.command {
-        Command::Serve(serve) => serve.begun()?,
+        Command::Serve(serve) => serve.begun(shows_a_pin)?,
         _ => Begun::default(),
     };
     let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data, begun };
@@ -324,6 +359,9 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
             "the PIN stands on the command line, where others on this machine can see it; --pin-file and GATEPOST_PIN keep it"
         );
     }
+    if let Some(warning) = &config.warning {
+        tracing::warn!("{warning}");
+    }
     let json = cli.json;
     let result = runtime.block_on(async move {
         match cli.command {
@@ -338,6 +376,8 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<(), String> {
             Command::Backup(command) => command.run(config, json).await,
             Command::VerifyBackup(command) => command.run(json).await,
             Command::Restore(command) => command.run(&config.data, json).await,
+            Command::Import(import) => import.run(config, json).await,
+            Command::Export(export) => export.run(config, json).await,
             Command::User(command) => answer(config, json, command.operation()?).await,
             Command::Client(command) => answer(config, json, client(command)?).await,
             Command::Grant(Grant::Mint { client, user, provider, scopes, expires }) => {
@@ -534,6 +574,22 @@ mod tests {
         check("gatepost serve -pin x", "gatepost serve --pin x");
         check("gatepost --config f serve -pin=x --terminal a", "gatepost --config f serve --pin=x --terminal a");
         check("gatepost apikey mint --letters -pin", "gatepost apikey mint --letters -pin");
+    }
+
+    #[test]
+    fn a_pin_may_begin_with_a_hyphen_and_may_not_be_what_is_never_compared() {
+        let begun = |typed: &[&str]| {
+            let arguments = ["gatepost", "serve"].iter().chain(typed).map(OsString::from);
+            let cli = Cli::try_parse_from(with_two_dashes(arguments)).expect("well typed");
+            let Command::Serve(serve) = cli.command else { panic!("it serves") };
+            serve.begun(true).map(|begun| begun.pin.unwrap_or_default())
+        };
+        assert_eq!(begun(&["--pin", "-ab"]), Ok("-ab".to_owned()));
+        assert_eq!(begun(&["-pin", "-ab"]), Ok("-ab".to_owned()));
+        assert_eq!(begun(&["-pin=-ab"]), Ok("-ab".to_owned()));
+        assert_eq!(begun(&["--pin", ""]), Err("--pin: a PIN is 1 to 256 bytes long".to_owned()));
+        let token = format!("1*{}*1999999999*{}", "a".repeat(16), "30".repeat(32));
+        assert_eq!(begun(&["--pin", &token]), Err("--pin: looks like a token, which is never taken for a PIN".to_owned()));
     }
 
     #[test]

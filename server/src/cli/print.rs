@@ -145,8 +145,13 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
         "providers": providers,
         "scopes": scopes,
         "passwords": format!(
-            "argon2id m={} KiB, t={}, p={}; {} threads; wait at most {:?}",
-            passwords.memory, passwords.iterations, passwords.lanes, config.password_threads, passwords.max_wait
+            "argon2id m={} KiB, t={}, p={}; {} threads; wait at most {:?}; others' hashes: at most {}",
+            passwords.memory,
+            passwords.iterations,
+            passwords.lanes,
+            config.password_threads,
+            passwords.max_wait,
+            passwords.imported
         ),
         "sessions": format!(
             "connection {:?}, token {:?}, session {:?} after its last use; {} sessions an account, {} connections a session",
@@ -206,12 +211,15 @@ fn without_secrets(mut section: toml::Table) -> toml::Table {
     section
 }
 
-/// A value for people: control characters are escaped.
+/// Text for people: control characters are escaped.
+pub(super) fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A value for people, as [`escaped`].
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => {
-            text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-        }
+        Value::String(text) => escaped(text),
         Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

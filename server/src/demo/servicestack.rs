@@ -56,6 +56,29 @@ pub(super) async fn log_in(https: SocketAddr, tls: &TlsConnector) -> Result<(), 
     expect(answer.status == 200 && answer.json()["UserId"] == "Shodan", "Shodan, by her token")
 }
 
+/// Shows a service behind the gate, which is told who calls.
+pub(super) async fn call_a_service(https: SocketAddr, tls: &TlsConnector) -> Result<(), String> {
+    let mut browser = Browser { address: https, tls: Some(tls), cookies: Vec::new() };
+    const JSON: (&str, &str) = ("Accept", "application/json");
+    const TYPED: (&str, &str) = ("Content-Type", "application/json");
+
+    say("Behind this gate is a service that shows what it is sent. Without a login nobody comes through:")?;
+    let answer = browser.ask("GET /mirror/orders/5", &[JSON], "").await?;
+    expect(answer.status == 401 && answer.body.is_empty(), "401, and nothing else")?;
+
+    say("Shodan logs in. Her cookies open the way and stay behind; the service is told who she is, in a token of the gate's:")?;
+    let login = json!({"UserName": "Shodan", "Password": "Insect"}).to_string();
+    expect(browser.ask("POST /auth/credentials", &[JSON, TYPED], &login).await?.status == 200, "200")?;
+    let answer = browser.ask("POST /mirror/orders", &[JSON, TYPED], "{\"Item\":\"tea\"}").await?;
+    expect(answer.status == 200 && answer.body.contains("\nby Shodan\n"), "Shodan, verified by the service")?;
+    expect(!answer.body.contains("ss-tok") && answer.body.ends_with("{\"Item\":\"tea\"}"), "her request, without her cookies")?;
+
+    say("For a deletion it asks for a role that she does not have:")?;
+    let answer = browser.ask("DELETE /mirror/orders/5", &[JSON], "").await?;
+    expect(answer.status == 403 && answer.body == "Forbidden", "Forbidden")?;
+    expect(browser.ask("POST /auth/logout", &[JSON, TYPED], "").await?.status == 200, "200")
+}
+
 /// Keeps cookies, and prints what it says and hears.
 pub(super) struct Browser<'a> {
     address: SocketAddr,

@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use gatepost_protocols::listener::Place;
 use gatepost_protocols::mount::Mount;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use hyper::service::service_fn;
@@ -37,6 +38,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::behind::Behind;
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
+use crate::forward::{Download, forward};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::strangers::{NoRoom, Stranger, Strangers};
 use crate::listen::tls::Certificates;
@@ -154,7 +156,7 @@ async fn turn_away(mut stream: TcpStream, no_room: NoRoom, encrypted: bool) -> i
         let Response { status, body, .. } = no_room.response();
         let body = match &body {
             Body::Bytes(bytes) => &bytes[..],
-            Body::Upgrade(_) => b"",
+            Body::Upgrade(_) | Body::Forward(_) => b"",
         };
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
         stream.write_all(&[head.as_bytes(), body].concat()).await?;
@@ -181,12 +183,15 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl 
     http.serve_connection(TokioIo::new(stream), service).with_upgrades()
 }
 
+/// What goes back: the gate's own answer, or a service's as it comes.
+type Answered = Either<Full<Bytes>, Pin<Box<Download>>>;
+
 async fn respond<S: Wire>(
     site: &Arc<Site>,
     peer: Peer,
     seat: &Seat,
     mut request: hyper::Request<Incoming>,
-) -> hyper::Response<Full<Bytes>> {
+) -> hyper::Response<Answered> {
     let peer = match site.proxies.behind(peer, request.headers()) {
         Ok(peer) => peer,
         Err(Odd(what)) => {
@@ -198,7 +203,8 @@ async fn respond<S: Wire>(
     let Some((gate, mount)) = Mount::find(&site.mounts, path, |(_, mount)| mount) else {
         return plain(Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n"));
     };
-    let body = match whole(&mut request, mount.max_body).await {
+    let most = if mount.exchange.leaves_body(path) { 0 } else { mount.max_body };
+    let body = match whole(&mut request, most).await {
         Ok(body) => body,
         Err(status) => return last(plain(Response::empty(status))),
     };
@@ -223,7 +229,15 @@ async fn respond<S: Wire>(
             let response = Response::empty(StatusCode::UPGRADE_REQUIRED);
             return plain(response.with(UPGRADE, HeaderValue::from_static("websocket")));
         }
-        (body, _) => return plain(Response { body, ..response }),
+        (Body::Forward(onward), _) => {
+            let body = request.into_body();
+            // Boxed, since most requests go no further.
+            return match Box::pin(forward(&site.world, gate, peer, *onward, response.headers, body)).await {
+                Ok(answer) => answer.map(Either::Right),
+                Err(response) => plain(response),
+            };
+        }
+        (body @ Body::Bytes(_), _) => return plain(Response { body, ..response }),
     };
     let Upgrade { subprotocol, max_message, conversation, upstream } = body;
     let mut stranger = seat.as_ref().and_then(|seat| seat.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -231,7 +245,7 @@ async fn respond<S: Wire>(
         site.turned_away(peer, no_room);
         return last(plain(no_room.response()));
     }
-    let mut answer = hyper::Response::new(Full::new(Bytes::new()));
+    let mut answer = hyper::Response::new(Either::Left(Full::new(Bytes::new())));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = response.headers;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -280,7 +294,7 @@ async fn whole(request: &mut hyper::Request<Incoming>, most: usize) -> Result<By
 }
 
 /// The last answer of a connection: what is left of the request is not read.
-fn last(mut answer: hyper::Response<Full<Bytes>>) -> hyper::Response<Full<Bytes>> {
+fn last(mut answer: hyper::Response<Answered>) -> hyper::Response<Answered> {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
@@ -292,12 +306,12 @@ async fn become_socket<S: Wire>(upgraded: hyper::upgrade::OnUpgrade) -> Option<(
     Some((parts.io.into_inner(), parts.read_buf))
 }
 
-fn plain(response: Response) -> hyper::Response<Full<Bytes>> {
+fn plain(response: Response) -> hyper::Response<Answered> {
     let body = match response.body {
         Body::Bytes(bytes) => bytes,
-        Body::Upgrade(_) => Bytes::new(),
+        Body::Upgrade(_) | Body::Forward(_) => Bytes::new(),
     };
-    let mut answer = hyper::Response::new(Full::new(body));
+    let mut answer = hyper::Response::new(Either::Left(Full::new(body)));
     *answer.status_mut() = response.status;
     *answer.headers_mut() = response.headers;
     if let Some(reason) = response.reason {

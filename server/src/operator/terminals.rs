@@ -4,6 +4,7 @@ use gatepost_identity::admin::{Admin, TerminalView};
 use gatepost_identity::refusal::Refusal;
 use gatepost_identity::secret::Secret;
 use gatepost_identity::terminal::{Guard, NewPassword, NewProtection, Plan, Protection, TerminalRole};
+use gatepost_protocols::looks_like_a_terminals_token;
 use serde_json::{Value, json};
 
 use super::Told;
@@ -13,7 +14,12 @@ pub(super) async fn protect(admin: &Admin<'_>, name: &str, role: &str, by: &str,
     let to = match (by, password.map(Told::secret)) {
         ("unsecured", None) => NewProtection::Unsecured,
         ("pin", None) => NewProtection::Pin,
-        ("password", Some(password)) => NewProtection::Password(NewPassword::parse(password).map_err(|what| wrong(&what))?),
+        ("password", Some(password)) => {
+            if password.expose_text().is_some_and(looks_like_a_terminals_token) {
+                return Err(wrong(&"it looks like a token, which is never taken for a password"));
+            }
+            NewProtection::Password(NewPassword::parse(password).map_err(|what| wrong(&what))?)
+        }
         _ => return Err(wrong(&format!("{by:?} with or without a password is no protection"))),
     };
     let (view, pin) = admin.protect_terminal(name, role_named(role)?, to).await?;

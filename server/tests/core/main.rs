@@ -11,6 +11,7 @@ mod budgets;
 mod ends;
 mod families;
 mod grants;
+mod imported;
 mod issue;
 mod operator_secret;
 mod register;
@@ -121,7 +122,12 @@ impl Core {
         let scope =
             |name: &str, secure_only| ScopeDefinition { scope: Scope::parse(name).unwrap(), secure_only, names: Vec::new() };
         let mut settings = Settings {
-            passwords: PasswordSettings { memory: 64, iterations: 1, lanes: 1, max_wait: Duration::from_secs(60) },
+            passwords: PasswordSettings {
+                memory: 64,
+                iterations: 1,
+                max_wait: Duration::from_secs(60),
+                ..PasswordSettings::default()
+            },
             providers: vec![Provider { name: "local".to_owned(), kind: ProviderKind::Local, aliases: vec!["Paritech".to_owned()] }],
             scopes: vec![scope("m", false), scope("t", true)],
             ..Settings::default()

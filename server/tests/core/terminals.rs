@@ -1,5 +1,7 @@
 //! Terminals with a clock that is turned: how long things live, who has to wait, and what others learn when.
 
+mod panels;
+
 use gatepost_identity::ServedTerminals;
 use gatepost_identity::terminal::{NewPassword, NewProtection, Plan, TerminalName, TerminalRole, TerminalToken};
 

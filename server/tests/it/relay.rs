@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{CHEAP, Home, PASSWORD, Server, until};
 use crate::peer::{Peer, frame, owner};
+use crate::published as keys;
 
 #[path = "../../../examples/feed/service.rs"]
 mod service;

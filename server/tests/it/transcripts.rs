@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use script::{Answered, Handshake, Received, Service, Side, Stage, Upward, Wire};
 
 use crate::harness::{Home, Server};
+use crate::mirror::Mirror;
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, handshake};
 use crate::played::Played;
 
@@ -30,6 +31,8 @@ struct Real {
     peers: BTreeMap<u32, Peer>,
     /// The service behind the gate, where the script has one.
     played: Option<Played>,
+    /// The service of the examples behind the gate, where the settings name it.
+    mirror: Option<Mirror>,
 }
 
 impl Real {
@@ -57,11 +60,14 @@ impl Stage for Real {
                 settings.push("trueconf.terminals = [{ name = 'default', control = '127.0.0.1:0' }]".to_owned());
             }
         }
+        self.mirror = Mirror::of(&mut settings);
         let home = Home::new(&format!("{SETTINGS}{}\n", settings.join("\n")));
         for (name, bytes) in cast() {
             std::fs::write(home.data().join(name), bytes).map_err(|error| error.to_string())?;
         }
-        self.server = Some(Server::of(home));
+        let server = Server::of(home);
+        self.mirror.iter_mut().for_each(|mirror| mirror.serve(server.http()));
+        self.server = Some(server);
         self.played.as_mut().map_or(Ok(()), Played::begin)
     }
 
@@ -201,7 +207,8 @@ fn transcripts_of_a_terminal_hold_on_the_real_binary() {
 fn hold(folder: &str, wire: Wire) {
     let scripts = script::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts").join(folder));
     let invert = std::env::var_os("GATEPOST_INVERT").is_some_and(|value| value == "1");
-    let mut stage = || -> Box<dyn Stage> { Box::new(Real { wire, server: None, peers: BTreeMap::new(), played: None }) };
+    let mut stage =
+        || -> Box<dyn Stage> { Box::new(Real { wire, server: None, peers: BTreeMap::new(), played: None, mirror: None }) };
     let held = script::run_all(&scripts, Side::Server, invert, &mut stage).unwrap_or_else(|wrong| panic!("{wrong}"));
     writeln!(std::io::stdout(), "{folder}, real binary: {held}").expect("standard output");
 }

@@ -40,25 +40,6 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn account_named(&self, key: &NameKey) -> Option<&Account> {
-        self.accounts.values().find(|account| has_key(account, key))
-    }
-
-    /// As SQLite's: the name before the address, and both before the public id.
-    pub(super) fn taken(&self, account: &Account) -> Option<&'static str> {
-        let others = || self.accounts.values().filter(|other| other.id != account.id);
-        let named = |key: &NameKey| others().any(|other| has_key(other, key));
-        if named(&account.name.key()) {
-            Some("name")
-        } else if account.email.as_ref().is_some_and(|email| named(&email.key())) {
-            Some("email")
-        } else if others().any(|other| other.subject == account.subject) {
-            Some("id")
-        } else {
-            None
-        }
-    }
-
     pub(super) fn as_decided(&self, session: &Session, account_version: Option<u64>, client_version: u64) -> Written {
         let of_account = match (session.account, account_version) {
             (None, None) => Written::Done,
@@ -252,10 +233,6 @@ impl State {
             hash,
         });
     }
-}
-
-pub(super) fn has_key(account: &Account, key: &NameKey) -> bool {
-    account.name.key() == *key || account.email.as_ref().is_some_and(|email| email.key() == *key)
 }
 
 pub(super) fn twice(what: &str) -> StoreError {

@@ -119,7 +119,7 @@ fn cancel(connection: &Connection, hash: &TokenHash, at: Timestamp) -> Result<()
     tell(connection, &Change::Revoked(*hash))
 }
 
-fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
+pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
     let sql = "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let row = params![

@@ -1,11 +1,12 @@
 //! Accounts and clients: what is kept of them, who else has the name, and what a change takes along.
 
 use gatepost_identity::account::{Account, Client, NameKey, Rights, Status, cut_off_after};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::system_now;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session};
-use gatepost_identity::store::{Change, Page, Placed, Store, Which, Written};
+use gatepost_identity::store::{Change, NewAccount, Page, Placed, Store, Which, Written};
 
 use crate::setup::*;
 use crate::{Held, actions, ann_and_the_app, begun, changes, first, tokens_with};
@@ -50,6 +51,56 @@ pub(super) async fn spellings_of_one_name_find_one_account(store: &dyn Store) ->
         store.add_account(Account { subject: "2".to_owned(), ..other }, entry("account_added")).await?,
         Placed::Taken("name")
     );
+    Ok(())
+}
+
+pub(super) async fn of_accounts_that_come_from_elsewhere_each_is_kept_whole_or_not_at_all(store: &dyn Store) -> Held {
+    store.add_account(account(1, "Ann"), entry("account_added")).await?;
+    let key = |number: u8, of: u128| ApiKey {
+        hash: hash(number),
+        prefix: "prefix".to_owned(),
+        account: account_id(of),
+        environment: "live".to_owned(),
+        kind: "secret".to_owned(),
+        created_at: at(1),
+        expires_at: None,
+        cancelled_at: None,
+    };
+    let new = |number: u128, name: &str, keys: &[u8]| NewAccount {
+        account: account(number, name),
+        api_keys: keys.iter().map(|&key_number| key(key_number, number)).collect(),
+    };
+    let known_as = Account { subject: "Bob".to_owned(), ..account(8, "Hal") };
+    let rows = vec![
+        new(2, "Bob", &[1, 2]),
+        new(3, "ANN", &[3]),
+        new(4, "Cid", &[4, 2]),
+        new(5, "Dan", &[5, 5]),
+        new(6, "bob", &[2]),
+        NewAccount { account: known_as, api_keys: Vec::new() },
+        new(7, "Eve", &[]),
+        new(1, "Fay", &[6]),
+    ];
+    let placed = store.add_accounts(rows, entry("imported")).await?;
+    let taken = Placed::Taken;
+    let expected = [Placed::Done, taken("name"), taken("key"), taken("key"), taken("name"), taken("id"), Placed::Done, taken("id")];
+    assert_eq!(placed, expected);
+    assert_eq!(store.account(account_id(2)).await?, Some(account(2, "Bob")));
+    assert_eq!(store.account_named(&NameKey::of("eve")).await?, Some(account(7, "Eve")));
+    for gone in ["Cid", "Dan", "Fay", "Hal"] {
+        assert_eq!(store.account_named(&NameKey::of(gone)).await?, None, "{gone}");
+    }
+    assert_eq!(store.api_keys(account_id(2)).await?.len(), 2);
+    for number in [3, 4, 5, 6] {
+        assert_eq!(store.api_key(&hash(number)).await?, None, "{number}");
+    }
+    let lines = store.audit_after(0, 10).await?;
+    assert_eq!(
+        lines.iter().map(|line| (line.action.as_str(), line.count)).collect::<Vec<_>>(),
+        [("account_added", 1), ("imported", 2)]
+    );
+    let none = store.add_accounts(vec![new(9, "ann", &[])], entry("imported")).await?;
+    assert_eq!((none, actions(store).await?.len()), (vec![taken("name")], 2), "nothing happened, and nothing is said of it");
     Ok(())
 }
 

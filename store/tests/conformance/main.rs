@@ -62,6 +62,7 @@ held_by_both! {
     an_account_is_found_by_id_name_and_address,
     spellings_of_one_name_find_one_account,
     a_taken_name_address_or_id_is_named_and_nothing_is_written,
+    of_accounts_that_come_from_elsewhere_each_is_kept_whole_or_not_at_all,
     a_change_counts_and_lets_go_of_the_old_names,
     a_change_to_taken_names_writes_nothing,
     a_change_by_stale_facts_writes_nothing,

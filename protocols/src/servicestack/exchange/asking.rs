@@ -31,7 +31,7 @@ use crate::{Question, Step};
 const ADMIN: &str = "Admin";
 
 /// A wish for nothing that has a name here: this wire knows no scopes.
-fn for_nothing(binding: Binding) -> GrantRequest {
+pub(super) fn for_nothing(binding: Binding) -> GrantRequest {
     GrantRequest { scope: ScopeRequest::Nothing, role: None, binding, spelling: None }
 }
 

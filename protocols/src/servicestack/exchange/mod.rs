@@ -6,12 +6,14 @@
 //!    a provider of every request ─────► who speaks? else: log in first
 //!    neither provider nor name ───────► who speaks? else: nobody is logged in
 //!    logout ──────────────────────────► whatever session was shown ends
+//!    a service's path ────────────────► who speaks, and the request goes on to it
 //! ```
 //!
 //! It refuses to know who anybody is, and what a session is worth.
 
 mod asking;
 mod guarded;
+mod passing;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use crate::servicestack::caller::{Shown, earns_tokens};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::exchange::guarded::Guarded;
+use crate::servicestack::exchange::passing::Passing;
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
 use crate::servicestack::format::BodyFormat;
@@ -46,6 +49,7 @@ use crate::servicestack::refusal::failure;
 use crate::servicestack::response::RolesResponse;
 use crate::servicestack::return_url::Here;
 use crate::servicestack::routes::{self, Found, Page, Route};
+use crate::servicestack::services::Place;
 use crate::servicestack::settings::Settings;
 use crate::servicestack::sharing::{Sharing, is_clicked, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
@@ -111,6 +115,8 @@ enum Asked {
         renew: bool,
         guarded: Guarded,
     },
+    /// Whether a request may go on to a service behind the gate, and in whose name.
+    Passing(Guarded, Box<Passing>),
 }
 
 /// A request taken apart, before it is known what its members mean.
@@ -142,9 +148,17 @@ impl Exchange for Service {
         }
     }
 
+    fn leaves_body(&self, path: &str) -> bool {
+        let path = path.strip_prefix(&*self.settings.base_path).unwrap_or(path);
+        self.place(path).is_some()
+    }
+
     fn receive(&self, _now: Timestamp, seed: Seed, request: Request) -> Step<Pending> {
         let settings = &self.settings;
         let path = request.path.strip_prefix(&*settings.base_path).unwrap_or(&request.path);
+        if let Some(place) = self.place(path) {
+            return self.pass_on(place, &request, seed);
+        }
         let (operation, name, route) = match routes::find(settings, path) {
             Found::Operation(operation, route) => (Some(operation), operation.name().to_owned(), route),
             Found::NoOperation(name, route) => (None, name, route),
@@ -295,6 +309,7 @@ impl Exchange for Service {
                 Ok(keys) => answers::keys(keys, renew, envelope),
                 Err(no) => no.told(envelope),
             },
+            Asked::Passing(guarded, passing) => passing.decided(now, &guarded, reply, envelope),
             Asked::Register(login) => match reply.result.and_then(Answer::registered) {
                 Ok((account, granted)) => registered(now, &account, granted, login, envelope),
                 Err(refusal) => envelope.refuse(&failure(&refusal, "")),
@@ -336,6 +351,12 @@ impl Exchange for Service {
 }
 
 impl Service {
+    /// The service behind the gate that a path belongs to. What the gate answers itself goes before.
+    fn place(&self, path: &str) -> Option<Place> {
+        let place = self.settings.services.find(&self.settings.base_path, path)?;
+        matches!(routes::find(&self.settings, path), Found::NoOperation(..) | Found::Nothing).then_some(place)
+    }
+
     fn here(&self) -> Here<'_> {
         Here { public_url: self.settings.public_url.as_deref(), base_path: &self.settings.base_path }
     }

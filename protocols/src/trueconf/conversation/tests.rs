@@ -536,3 +536,25 @@ fn a_connection_is_small() {
     let size = size_of::<Connection>() + size_of::<Pending>();
     assert!(size < 400, "{size} bytes");
 }
+
+#[test]
+fn whoever_has_lost_the_role_commands_nothing_more_also_before_it_is_told() {
+    let mut talk = Talk::holding(TerminalRole::Administrator);
+    assert!(talk.tell(r#"{"method":"call","requestId":"q-1"}"#).is_empty());
+    assert_eq!(talk.forwarded().len(), 1);
+    let refused = |method: &str, id: &str| no(method, id, "not authorized");
+    for _ in 0..2 {
+        talk.connection.unseat(&mut talk.out);
+    }
+    assert_eq!(talk.told(), [refused("call", "\"q-1\"")], "nobody answers it any more");
+    assert_eq!(talk.tell(r#"{"method":"shutdown","requestId":1}"#), [refused("shutdown", "1")]);
+    assert!(talk.forwarded().is_empty());
+    assert!(talk.device(r#"{"method":"call","requestId":"1","result":true}"#).is_empty());
+    assert!(talk.device(r#"{"method":"event","event":"incomingCall"}"#).is_empty(), "nor does it hear anything");
+    talk.connection.notify(talk.now, Event::Detached(Reason::Displaced), &mut talk.out);
+    let told = talk.told();
+    assert!(told.len() == 1 && told[0].contains("authorizationNeeded"), "{told:?}");
+    talk.authorise(TerminalRole::User, None);
+    assert!(talk.tell(r#"{"method":"call","requestId":"q-2"}"#).is_empty());
+    assert_eq!(talk.forwarded().len(), 1, "and whoever comes back goes on");
+}

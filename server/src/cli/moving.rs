@@ -1,0 +1,372 @@
+//! `gatepost import` and `gatepost export`: users from a file and into one, in batches, beside a server or without one.
+//!
+//! Each batch is one transaction, so whoever stops in between has whole rows, and a second run takes what is missing. The next
+//! batch is sent when the one before is on disk: logins go on in between.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use gatepost_identity::account::NameKey;
+use gatepost_identity::clock::system_instant;
+use serde_json::{Value, json};
+
+use super::servicestack::People;
+use super::{PAGE, ask, moment, print, say};
+use crate::config::Config;
+use crate::operator::{Operation, UserRow};
+
+/// The longest line of a file, in bytes.
+const LONGEST_LINE: usize = 64 * 1024;
+/// The most rows of a batch, and about how many bytes of the file it may hold: a login waits for one batch at most.
+const BATCH: (usize, usize) = (2000, 512 * 1024);
+/// How often it is told how far it has come: where somebody watches, and where it goes into a log.
+const TOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Import {
+    /// Take users from a file with one line of JSON for each
+    Users(From),
+    /// Take users, rights and API keys from the SQLite database of a ServiceStack application; it is only read
+    Servicestack {
+        #[command(flatten)]
+        from: From,
+        /// A scope that each of them gets; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Let tokens go on that the application has signed since then; its key is taken over by `key import`
+        #[arg(long, value_name = "MOMENT", value_parser = moment)]
+        signed_since: Option<i64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Export {
+    /// Write all users into a new file, one line of JSON for each, with the hashes of their passwords; only you can read it
+    Users {
+        /// The file; it must not be there yet
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct From {
+    /// The file
+    file: PathBuf,
+    /// Only say what would be taken and what left; write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Import {
+    pub(super) async fn run(self, config: Config, json: bool) -> Result<(), String> {
+        match self {
+            Import::Users(From { file, dry_run }) => {
+                let rows = Lines::open(&file)?;
+                Importing::open(config, json, dry_run).await?.run(rows).await
+            }
+            Import::Servicestack { from: From { file, dry_run }, scopes, signed_since } => {
+                let rows = People::open(&file, scopes, signed_since)?;
+                Importing::open(config, json, dry_run).await?.run(rows).await
+            }
+        }
+    }
+}
+
+impl Export {
+    pub(super) async fn run(self, config: Config, json: bool) -> Result<(), String> {
+        let Export::Users { file } = self;
+        export(config, &file, json).await
+    }
+}
+
+/// A row of a file, or why it is none.
+pub(super) struct Found {
+    /// Its place in the file, where that has lines.
+    pub(super) line: Option<u64>,
+    /// Its id, where it is known though the row cannot be read.
+    pub(super) id: Option<String>,
+    /// About how many bytes it has.
+    pub(super) size: usize,
+    pub(super) row: Result<UserRow, String>,
+}
+
+/// Where rows come from.
+pub(super) trait Rows {
+    /// The next row; none at the end.
+    fn next(&mut self) -> Result<Option<Found>, String>;
+}
+
+/// The lines of a file. However long one is, no more than its bound is held.
+struct Lines {
+    file: PathBuf,
+    reader: BufReader<File>,
+    number: u64,
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Lines, String> {
+        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Lines { file: path.to_owned(), reader: BufReader::with_capacity(256 * 1024, file), number: 0 })
+    }
+}
+
+impl Rows for Lines {
+    fn next(&mut self) -> Result<Option<Found>, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.file.display());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX) + 1;
+            let read = self.reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(failed)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if !line.ends_with(b"\n") && read > LONGEST_LINE {
+                self.reader.skip_until(b'\n').map_err(failed)?;
+                let fault = format!("the line has more than {LONGEST_LINE} bytes");
+                return Ok(Some(Found { line: Some(self.number), id: None, size: 0, row: Err(fault) }));
+            }
+            let text = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
+            if !text.trim_ascii().is_empty() {
+                let row = serde_json::from_slice(text.trim_ascii());
+                let row = row.map_err(|error| format!("no user in JSON: {}", without_values(&error.to_string())));
+                return Ok(Some(Found { line: Some(self.number), id: None, size: text.len(), row }));
+            }
+        }
+    }
+}
+
+/// A complaint without what it quotes from the file: that may be a hash in the wrong place.
+fn without_values(complaint: &str) -> String {
+    match (complaint.find('"'), complaint.rfind('"')) {
+        (Some(begin), Some(end)) if begin < end => format!("{}..{}", &complaint[..=begin], &complaint[end..]),
+        _ => complaint.to_owned(),
+    }
+}
+
+/// An import under way.
+struct Importing {
+    asker: ask::Asker,
+    dry_run: bool,
+    stopped: Arc<AtomicBool>,
+    report: Report,
+    /// In a dry run nothing is written that later rows could be compared with: hashes of the names, addresses, ids and keys so far.
+    seen: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Importing {
+    async fn open(config: Config, json: bool, dry_run: bool) -> Result<Importing, String> {
+        let stopped = stop_when_asked()?;
+        let asker = ask::Asker::open(config).await?;
+        let report = Report { json, taken: 0, known: 0, left: 0, told: None };
+        Ok(Importing { asker, dry_run, stopped, report, seen: HashSet::new(), hasher: RandomState::new() })
+    }
+
+    async fn run(mut self, mut rows: impl Rows) -> Result<(), String> {
+        let result = self.all(&mut rows).await;
+        self.asker.close().await;
+        self.report.end(self.dry_run)?;
+        match result {
+            Ok(true) if self.report.left == 0 => Ok(()),
+            Ok(true) => Err(format!("{} rows were left; what is said of them tells why", self.report.left)),
+            Ok(false) => Err("stopped between two rows; the same command goes on from there".to_owned()),
+            Err(complaint) => Err(format!("{complaint}; the same command goes on from there")),
+        }
+    }
+
+    /// Whether the end was reached.
+    async fn all(&mut self, rows: &mut impl Rows) -> Result<bool, String> {
+        loop {
+            let (mut batch, mut size) = (Vec::new(), 0);
+            let mut ended = false;
+            while batch.len() < BATCH.0 && size < BATCH.1 {
+                let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
+                    ended = true;
+                    break;
+                };
+                size += bytes;
+                match row {
+                    Ok(row) => batch.push((line, row)),
+                    Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
+                }
+            }
+            if !batch.is_empty() {
+                self.batch(batch).await?;
+            }
+            self.report.tell(ended);
+            if ended || self.stopped.load(Ordering::Acquire) {
+                return Ok(ended);
+            }
+        }
+    }
+
+    async fn batch(&mut self, batch: Vec<(Option<u64>, UserRow)>) -> Result<(), String> {
+        let (lines, rows): (Vec<Option<u64>>, Vec<UserRow>) = batch.into_iter().unzip();
+        let kept = if self.dry_run { rows.clone() } else { Vec::new() };
+        let ids: Vec<Option<String>> = rows.iter().map(|row| row.id.clone().or_else(|| row.name.clone())).collect();
+        let answer = self.asker.ask(Operation::UserImport { rows, dry_run: self.dry_run }).await?;
+        let Value::Array(fates) = answer else { return Err("the server answered with something else than fates".to_owned()) };
+        if fates.len() != lines.len() {
+            return Err("the server did not answer for each row".to_owned());
+        }
+        for (at, fate) in fates.iter().enumerate() {
+            match fate {
+                Value::String(word) if word == "taken" => match kept.get(at).and_then(|row| self.seen_before(row)) {
+                    Some(field) => self.report.left(lines[at], ids[at].as_deref(), &format!("an earlier row has this {field}"))?,
+                    None => self.report.taken += 1,
+                },
+                Value::String(_) => self.report.known += 1,
+                faults => {
+                    let faults: Vec<&str> = faults.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                    self.report.left(lines[at], ids[at].as_deref(), &faults.join("; "))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What an earlier row has of this one. Where it has nothing, this row is remembered.
+    fn seen_before(&mut self, row: &UserRow) -> Option<&'static str> {
+        let name = row.name.as_deref().or(row.id.as_deref()).unwrap_or_default();
+        let mut keys = vec![("name", self.hasher.hash_one((0, NameKey::of(name))))];
+        keys.extend(row.email.as_deref().map(|email| ("e-mail", self.hasher.hash_one((0, NameKey::of(email))))));
+        keys.push(("id", self.hasher.hash_one((1, row.id.as_deref().unwrap_or(name)))));
+        keys.extend(row.api_keys.iter().map(|key| ("API key", self.hasher.hash_one((2, key.hash.to_ascii_lowercase())))));
+        let before = keys.iter().find(|(_, key)| self.seen.contains(key)).map(|(field, _)| *field);
+        if before.is_none() {
+            self.seen.extend(keys.into_iter().map(|(_, key)| key));
+        }
+        before
+    }
+}
+
+/// What became of the rows so far.
+struct Report {
+    json: bool,
+    taken: u64,
+    known: u64,
+    left: u64,
+    told: Option<Instant>,
+}
+
+impl Report {
+    fn left(&mut self, line: Option<u64>, id: Option<&str>, why: &str) -> Result<(), String> {
+        self.left += 1;
+        if self.json {
+            let before = if self.left == 1 { "{\"left\":[" } else { "," };
+            return say(&format!("{before}{}", json!({ "line": line, "id": id, "why": why })));
+        }
+        let of = match (line, id.map(print::escaped)) {
+            (Some(line), Some(id)) => format!("line {line} ({id})"),
+            (Some(line), None) => format!("line {line}"),
+            (None, id) => format!("id {}", id.as_deref().unwrap_or("unknown")),
+        };
+        say(&format!("{of}: left: {}", print::escaped(why)))
+    }
+
+    /// How far it has come, for whoever watches.
+    fn tell(&mut self, ended: bool) {
+        let watched = std::io::stderr().is_terminal();
+        let (now, pause) = (system_instant(), if watched { TOLD.0 } else { TOLD.1 });
+        let began = *self.told.get_or_insert(now);
+        if !(ended && watched) && now.saturating_duration_since(began) < pause {
+            return;
+        }
+        self.told = Some(now);
+        let (begin, end) = if watched { ("\r", if ended { "\n" } else { "" }) } else { ("", "\n") };
+        let Report { taken, known, left, .. } = self;
+        let text = format!("{begin}{} rows: {taken} taken, {known} here already, {left} left{end}", *taken + *known + *left);
+        std::io::stderr().lock().write_all(text.as_bytes()).ok();
+    }
+
+    fn end(&self, dry_run: bool) -> Result<(), String> {
+        let Report { taken, known, left, .. } = self;
+        if self.json {
+            let begin = if self.left == 0 { "{\"left\":[" } else { "" };
+            return say(&format!("{begin}],\"taken\":{taken},\"known\":{known},\"left_count\":{left},\"dry_run\":{dry_run}}}"));
+        }
+        let would = if dry_run { "would be " } else { "" };
+        say(&format!("{taken} {would}taken, {known} here already, {left} {would}left"))
+    }
+}
+
+/// Set once somebody asks the command to stop; asked twice, the system's own way takes over.
+fn stop_when_asked() -> Result<Arc<AtomicBool>, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stopped);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        told.store(true, Ordering::Release);
+        interrupt.recv().await;
+        std::process::exit(130);
+    });
+    Ok(stopped)
+}
+
+async fn export(config: Config, path: &Path, json: bool) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    if path.exists() {
+        return Err(format!("{} is there already; name a new file", path.display()));
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".part");
+    let unfinished = PathBuf::from(unfinished);
+    let stopped = stop_when_asked()?;
+    let mut asker = ask::Asker::open(config).await?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
+    let result = match file {
+        Ok(file) => write_all(&mut asker, file, &stopped).await,
+        Err(error) => {
+            asker.close().await;
+            return Err(format!("{}: {error}", unfinished.display()));
+        }
+    };
+    asker.close().await;
+    let written = match result {
+        Ok(written) => std::fs::rename(&unfinished, path).map(|()| written).map_err(failed),
+        Err(complaint) => Err(complaint),
+    };
+    if written.is_err() {
+        std::fs::remove_file(&unfinished).ok();
+    }
+    print::facts(&json!({ "written": written?, "file": path.display().to_string() }), json)
+}
+
+async fn write_all(asker: &mut ask::Asker, file: File, stopped: &AtomicBool) -> Result<u64, String> {
+    let failed = |error: std::io::Error| format!("the file cannot be written: {error}");
+    let (mut out, mut after, mut written) = (BufWriter::new(file), None, 0);
+    loop {
+        let answer = asker.ask(Operation::UserExport { after, limit: PAGE }).await?;
+        let Value::Array(rows) = answer else { return Err("the server answered with something else than rows".to_owned()) };
+        for row in &rows {
+            writeln!(out, "{row}").map_err(failed)?;
+            written += 1;
+        }
+        if stopped.load(Ordering::Acquire) {
+            return Err("stopped; no file was left".to_owned());
+        }
+        after = rows.last().and_then(|row| row["name"].as_str()).map(str::to_owned);
+        if rows.len() < PAGE {
+            let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
+            file.sync_all().map_err(failed)?;
+            return Ok(written);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `gatepost import servicestack`: what the columns of that framework mean, as rows like those of any other file.
+//!
+//! Ids stay, since tokens, keys and the application's own records name people by them. A lock-out stays: whoever was locked out
+//! there is switched off here.
+
+use std::io::Write;
+use std::path::Path;
+
+use gatepost_identity::admin::ImportedApiKey;
+use gatepost_identity::clock::Timestamp;
+use gatepost_identity::secret::Secret;
+use gatepost_protocols::servicestack::kept_names;
+use gatepost_store::{Application, Cells, UserCells};
+
+use super::PAGE;
+use super::moving::{Found, Rows};
+use crate::operator::{Moment, MovedKey, UserRow};
+
+/// Users of an application, one after the other.
+pub(super) struct People {
+    application: Application,
+    page: std::vec::IntoIter<UserCells>,
+    after: i64,
+    ended: bool,
+    scopes: Vec<String>,
+    signed_since: Option<Moment>,
+}
+
+impl People {
+    pub(super) fn open(file: &Path, scopes: Vec<String>, signed_since: Option<i64>) -> Result<People, String> {
+        let application = Application::open(file)?;
+        let details = application.details()?;
+        if details > 0 {
+            let told = format!("{details} rows of logins by other providers have no place here and are not taken\n");
+            std::io::stderr().lock().write_all(told.as_bytes()).ok();
+        }
+        let signed_since = signed_since.map(|millis| Moment(Timestamp::from_millis(millis)));
+        Ok(People { application, page: Vec::new().into_iter(), after: i64::MIN, ended: false, scopes, signed_since })
+    }
+}
+
+impl Rows for People {
+    fn next(&mut self) -> Result<Option<Found>, String> {
+        loop {
+            if let Some(cells) = self.page.next() {
+                self.after = cells.place;
+                let id = cells.user.text("Id").ok().flatten();
+                let row = row(&cells, &self.scopes, self.signed_since);
+                let size = row.as_ref().map_or(0, |row| serde_json::to_string(row).map_or(0, |text| text.len()));
+                return Ok(Some(Found { line: None, id, size, row }));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let page = self.application.users(self.after, PAGE)?;
+            self.ended = page.len() < PAGE;
+            self.page = page.into_iter();
+        }
+    }
+}
+
+fn row(cells: &UserCells, scopes: &[String], signed_since: Option<Moment>) -> Result<UserRow, String> {
+    let user = &cells.user;
+    let id = user.text("Id")?.ok_or("it has no id")?;
+    if id.bytes().all(|byte| byte.is_ascii_digit()) && id.parse::<i64>().is_err() {
+        return Err("its id is no whole number of 64 bits".to_owned());
+    }
+    let (name, email) = names(user.text("UserName")?, user.text("Email")?)?;
+    let mut rights = (listed(user, "Roles")?, listed(user, "Permissions")?);
+    for row in &cells.roles {
+        rights.0.extend(row.text("Role")?);
+        rights.1.extend(row.text("Permission")?);
+    }
+    // What people are called is not worth leaving them behind.
+    let called =
+        |column: &str| Ok::<_, String>(user.text(column)?.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()));
+    Ok(UserRow {
+        name,
+        email,
+        display_name: called("DisplayName")?.or(called("FullName")?),
+        first_name: called("FirstName")?,
+        last_name: called("LastName")?,
+        profile_url: None,
+        disabled: user.text("LockedDate")?.is_some(),
+        roles: rights.0,
+        permissions: rights.1,
+        scopes: scopes.to_vec(),
+        expires_at: None,
+        created_at: date(user, "CreatedDate")?,
+        signed_since,
+        password_hash: match (user.text("PasswordHash")?, user.text("Salt")?) {
+            (Some(hash), None) => Some(hash),
+            (Some(hash), Some(salt)) => Some(format!("$servicestack-sha256${salt}${hash}")),
+            (None, _) => None,
+        },
+        api_keys: cells.keys.iter().map(key).collect::<Result<_, _>>()?,
+        id: Some(id),
+    })
+}
+
+/// The name to log in with, and the address. A name that is an address is one; it then logs in as before.
+fn names(name: Option<String>, email: Option<String>) -> Result<(Option<String>, Option<String>), String> {
+    match (name, email) {
+        (Some(name), None) if name.contains('@') => Ok((None, Some(name))),
+        (Some(name), Some(email)) if name.contains('@') && name.to_lowercase() == email.to_lowercase() => Ok((None, Some(email))),
+        (Some(name), Some(_)) if name.contains('@') => {
+            Err("its user name is an address, and not the one in Email; only one of them can be kept".to_owned())
+        }
+        (None, None) => Err("it has neither a user name nor an address, so nobody could log in".to_owned()),
+        other => Ok(other),
+    }
+}
+
+fn listed(cells: &Cells, column: &str) -> Result<Vec<String>, String> {
+    match cells.text(column)? {
+        Some(text) => kept_names(&text).map_err(|fault| format!("its {column}: {fault}")),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A date as that framework writes it into SQLite: in UTC, with a blank or a T, and with a zone or none.
+fn date(cells: &Cells, column: &str) -> Result<Option<Moment>, String> {
+    let Some(text) = cells.text(column)? else { return Ok(None) };
+    let odd = |_| format!("its {column} is no date");
+    let at = match text.parse::<jiff::Timestamp>() {
+        Ok(at) => at,
+        Err(_) => {
+            let civil = text.trim_end_matches(['Z', 'z']).parse::<jiff::civil::DateTime>().map_err(odd)?;
+            civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(odd)?.timestamp()
+        }
+    };
+    Ok(Some(Moment(Timestamp::from_millis(at.as_millisecond()))))
+}
+
+fn key(cells: &Cells) -> Result<MovedKey, String> {
+    let text = Secret::new(cells.text("Id")?.ok_or("one of its API keys is empty")?);
+    let environment = cells.text("Environment")?.unwrap_or_else(|| "live".to_owned());
+    let kind = cells.text("KeyType")?.unwrap_or_else(|| "secret".to_owned());
+    let ImportedApiKey { hash, prefix, environment, kind, .. } = ImportedApiKey::of_text(&text, environment, kind);
+    Ok(MovedKey {
+        hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        prefix,
+        environment,
+        kind,
+        created_at: date(cells, "CreatedDate")?,
+        expires_at: date(cells, "ExpiryDate")?,
+        cancelled_at: date(cells, "CancelledDate")?,
+    })
+}

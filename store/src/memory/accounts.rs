@@ -1,0 +1,52 @@
+//! Accounts in memory: who has a name, an address or an id, and whether a new one may.
+
+use std::collections::BTreeSet;
+
+use gatepost_identity::account::{Account, NameKey};
+use gatepost_identity::store::{Change, NewAccount, Placed, TokenHash};
+
+use super::state::State;
+
+impl State {
+    pub(super) fn account_named(&self, key: &NameKey) -> Option<&Account> {
+        self.accounts.values().find(|account| has_key(account, key))
+    }
+
+    /// As SQLite's: the name before the address, and both before the public id.
+    pub(super) fn taken(&self, account: &Account) -> Option<&'static str> {
+        let others = || self.accounts.values().filter(|other| other.id != account.id);
+        let named = |key: &NameKey| others().any(|other| has_key(other, key));
+        if named(&account.name.key()) {
+            Some("name")
+        } else if account.email.as_ref().is_some_and(|email| named(&email.key())) {
+            Some("email")
+        } else if others().any(|other| other.subject == account.subject) {
+            Some("id")
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn add(&mut self, NewAccount { account, api_keys }: NewAccount) -> Placed {
+        if let Some(field) = self.taken(&account) {
+            return Placed::Taken(field);
+        }
+        if self.accounts.contains_key(&account.id) {
+            return Placed::Taken("id");
+        }
+        let hashes: BTreeSet<TokenHash> = api_keys.iter().map(|key| key.hash).collect();
+        if hashes.len() < api_keys.len() || hashes.iter().any(|hash| self.api_keys.contains_key(hash)) {
+            return Placed::Taken("key");
+        }
+        self.accounts.insert(account.id, account);
+        for key in api_keys {
+            self.tell(Change::ApiKeyMade(key.hash));
+            self.api_keys.insert(key.hash, key);
+        }
+        Placed::Done
+    }
+}
+
+fn has_key(account: &Account, key: &NameKey) -> bool {
+    account.name.key() == *key || account.email.as_ref().is_some_and(|email| email.key() == *key)
+}
