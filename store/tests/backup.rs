@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gatepost_identity::account::{Account, Status};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::chain;
-use gatepost_identity::clock::{Timestamp, system_now};
+use gatepost_identity::clock::system_now;
 use gatepost_identity::family::Family;
 use gatepost_identity::store::{NewApiKeys, Placed, Store, Written};
 use gatepost_store::{BackupError, Beside, Contents, OpenError, copy, restore, restoring, unfinished, verify};
