@@ -4,6 +4,7 @@
 //! and root. Decides who may come in and how an operation is worded; what it does, `gatepost_identity::admin` decides. The
 //! same operations run without a server, when the command line holds the data directory itself.
 
+mod asking;
 mod facts;
 mod moving;
 mod terminals;
@@ -13,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::asking::Asking;
 use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, session, user};
 pub use self::moving::{Moment, MovedKey, UserRow};
 use gatepost_identity::Identity;
@@ -449,33 +451,6 @@ async fn attend(mut stream: UnixStream, identity: Identity) {
             return;
         }
         lines.get_mut().get_mut().set_limit(LONGEST);
-    }
-}
-
-/// Asks a running server.
-pub struct Asking(BufReader<UnixStream>);
-
-impl Asking {
-    /// Goes to the door of the server that holds this data directory.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub async fn connect(data: &Path) -> std::io::Result<Asking> {
-        Ok(Asking(BufReader::new(UnixStream::connect(socket_path(data)).await?)))
-    }
-
-    /// Asks, and waits for the answer.
-    ///
-    /// # Errors
-    /// One sentence for people, where the server went away.
-    pub async fn ask(&mut self, operation: &Operation) -> Result<Answered, String> {
-        let gone = |error: &dyn std::fmt::Display| format!("the server went away: {error}");
-        let mut text = serde_json::to_vec(operation).map_err(|error| error.to_string())?;
-        text.push(b'\n');
-        self.0.get_mut().write_all(&text).await.map_err(|error| gone(&error))?;
-        let mut line = String::new();
-        self.0.read_line(&mut line).await.map_err(|error| gone(&error))?;
-        serde_json::from_str(&line).map_err(|_| gone(&"it sent no answer"))
     }
 }
 
