@@ -320,8 +320,8 @@ impl Core {
         // One that we have signed and that is over is no guess: clients show it until they are told.
         if matches!(result, Err(Refusal::InvalidCredentials | Refusal::WrongAlgorithm { .. })) && !kept {
             // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a signature.
-            self.throttle.check(now, &source)?;
-            self.throttle.count(now, &source);
+            self.throttle.check(self.steady(), &source)?;
+            self.throttle.count(self.steady(), &source);
         }
         let (signed, account) = result?;
         if what == Use::Refresh {

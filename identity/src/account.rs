@@ -253,6 +253,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// What it is found by: its name, and its address where it has one.
+    pub fn names(&self) -> Vec<NameKey> {
+        [Some(self.name.key()), self.email.as_ref().map(Email::key)].into_iter().flatten().collect()
+    }
+
     /// What peers and principals may know of it.
     pub fn summary(&self) -> AccountSummary {
         AccountSummary {

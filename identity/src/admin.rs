@@ -350,6 +350,15 @@ impl<'a> Admin<'a> {
         names.iter().map(|name| find(name).ok_or_else(|| no_scope(name, catalogue.iter().map(|line| &line.scope)))).collect()
     }
 
+    /// Says in the audit that a copy of all that is remembered is about to be made, under this name.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] where that cannot be written.
+    pub async fn note_backup(&self, file: &str) -> Result<(), Refusal> {
+        let entry = AuditEntry { name: Some(file.to_owned()), ..self.entry("backup") };
+        Ok(self.core.store.audit(vec![entry]).await?)
+    }
+
     pub(crate) fn entry(&self, action: &'static str) -> AuditEntry {
         let now = self.core.clock.now();
         match &self.operator {

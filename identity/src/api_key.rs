@@ -130,8 +130,8 @@ impl Core {
         });
         if judged.is_err() {
             // Whoever has a good one is let in, whatever others at the same address show: nobody guesses a key.
-            self.throttle.check(now, &source)?;
-            self.throttle.count(now, &source);
+            self.throttle.check(self.steady(), &source)?;
+            self.throttle.count(self.steady(), &source);
         }
         let (key, account) = judged?;
         let ends = [key.expires_at, account.expires_at].into_iter().flatten().min();

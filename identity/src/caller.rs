@@ -309,7 +309,7 @@ impl Core {
         let scopes = self.scopes(account.as_ref(), Some(&client), &request.scope, self.carries(context)).unwrap_or_default();
         let ends = [account.as_ref().and_then(|account| account.expires_at), client.expires_at];
         if let Some(account) = &account {
-            self.throttle.mark_familiar(now, context.peer.address, account.id);
+            self.throttle.mark_familiar(self.steady(), context.peer.address, account.id);
         }
         self.audit.note(self.entry(now, action, context, about));
         Ok(Principal {

@@ -139,13 +139,13 @@ impl Core {
             Credential::Code { code } => {
                 may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
                 let source = Key::TokenSource(context.peer.address);
-                self.throttle.check(self.clock.now(), &source)?;
+                self.throttle.check(self.steady(), &source)?;
                 let provider = self.providers.local(provider);
                 let result = self.prove_code(provider, claim, code, context, about).await;
                 if let Err(Refusal::InvalidCredentials | Refusal::InvalidClient | Refusal::UnknownProvider | Refusal::Revoked) =
                     result
                 {
-                    self.throttle.count(self.clock.now(), &source);
+                    self.throttle.count(self.steady(), &source);
                 }
                 result
             }
@@ -180,14 +180,14 @@ impl Core {
         about.account = account.as_ref().map(|account| account.id);
         let mut keys = Vec::with_capacity(2);
         match about.account {
-            Some(id) if self.throttle.is_familiar(now, source, id) => {
+            Some(id) if self.throttle.is_familiar(self.steady(), source, id) => {
                 keys.push(Key::Familiar(source, id, account.as_ref().map_or(0, |account| account.version)));
             }
             Some(id) => keys.extend([Key::Name(key), Key::Account(id)]),
             None => keys.push(Key::Name(key)),
         }
         let mut charges = self.charge_client(claim, context)?;
-        match self.throttle.admit(now, &keys) {
+        match self.throttle.admit(self.steady(), &keys) {
             Ok(charge) => charges.name = Some(charge),
             Err(refusal) => {
                 self.settle(charges, &refusal);
@@ -322,11 +322,12 @@ impl Core {
 
     /// Charges the source, and the client where it shows a secret of its own.
     fn charge_client(&self, claim: Claim<'_>, context: &Context) -> Result<Charges, Refusal> {
-        let now = self.clock.now();
-        let mut charges =
-            Charges { source: Some(self.throttle.admit(now, &[Key::Source(context.peer.address)])?), ..Charges::default() };
+        let mut charges = Charges {
+            source: Some(self.throttle.admit(self.steady(), &[Key::Source(context.peer.address)])?),
+            ..Charges::default()
+        };
         if let (Some(id), Some(_)) = claim {
-            match self.throttle.admit(now, &[Key::Client(id.clone())]) {
+            match self.throttle.admit(self.steady(), &[Key::Client(id.clone())]) {
                 Ok(charge) => charges.client = Some(charge),
                 Err(refusal) => {
                     self.settle(charges, &refusal);

@@ -133,7 +133,7 @@ impl Core {
         };
         held.replaced = replaced.filter(|old| old.account == session.account && old.client == session.client).map(|old| old.id);
         if let Some(account) = session.account {
-            self.throttle.mark_familiar(now, context.peer.address, account);
+            self.throttle.mark_familiar(self.steady(), context.peer.address, account);
             held.trim = self.settings.sessions.max_sessions.map(|_| (account, context.gate));
         }
         let tokens = issued.into_iter().map(|(secret, token, kind)| told_token(kind, secret, &token)).collect();
@@ -150,7 +150,7 @@ impl Core {
         about: &mut About,
     ) -> Result<Grant, Refusal> {
         let source = Key::TokenSource(context.peer.address);
-        self.throttle.check(self.clock.now(), &source)?;
+        self.throttle.check(self.steady(), &source)?;
         let mut result = match self.providers.find(provider) {
             Ok(Provider { name, kind: ProviderKind::Token(issuers), .. }) => {
                 self.borrow(name, issuers, any_of, request, context, about).await.map(Some)
@@ -168,7 +168,7 @@ impl Core {
             matches!(refusal, InvalidCredentials | UnknownProvider | Expired | Revoked | NotYetValid | WrongAudience)
         };
         if result.as_ref().is_err_and(is_no_good) {
-            self.throttle.count(self.clock.now(), &source);
+            self.throttle.count(self.steady(), &source);
         }
         result
     }
@@ -357,7 +357,7 @@ impl Core {
                 return Err(Refusal::Unavailable);
             }
             Redeemed::Spent => {
-                self.throttle.count(self.clock.now(), &Key::TokenSource(context.peer.address));
+                self.throttle.count(self.steady(), &Key::TokenSource(context.peer.address));
                 let told = async {
                     self.changed().await;
                     Ok(())

@@ -49,7 +49,7 @@ use std::time::Instant;
 use crate::access::{AudienceSettings, Behind};
 use crate::admin::{Admin, Operator};
 use crate::audit::Audit;
-use crate::clock::{Clock, Entropy, draw};
+use crate::clock::{Clock, Entropy, Timestamp, draw};
 use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
 use crate::credential::{About, Credential, Proof};
 use crate::grant::Grant;
@@ -62,7 +62,7 @@ use crate::refusal::Refusal;
 use crate::reply::{Answer, NewToken, Outcome, Principal, Reply, Spell, Spelled, TokenKind};
 use crate::scope::ScopeDefinition;
 use crate::secret::Secret;
-use crate::session::SessionSettings;
+use crate::session::{Retention, SessionSettings};
 use crate::store::{Shared, Store};
 use crate::terminal::TerminalName;
 use crate::terminal::chain::TerminalLives;
@@ -78,6 +78,8 @@ pub struct Settings {
     pub throttle: ThrottleSettings,
     /// How long things live.
     pub sessions: SessionSettings,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// Who can vouch for a peer.
     pub providers: Vec<Provider>,
     /// What there is to grant, in the order in which it is told.
@@ -103,6 +105,7 @@ impl Default for Settings {
             passwords: PasswordSettings::default(),
             throttle: ThrottleSettings::default(),
             sessions: SessionSettings::default(),
+            retention: Retention::default(),
             providers: Vec::new(),
             scopes: Vec::new(),
             insecure_gates: Vec::new(),
@@ -172,6 +175,8 @@ pub(crate) struct Core {
     store: Arc<dyn Store>,
     shared: Arc<dyn Shared>,
     clock: Arc<dyn Clock>,
+    /// What both clocks said when the core was opened.
+    began: (Timestamp, Instant),
     entropy: Arc<dyn Entropy>,
     throttle: Throttle,
     passwords: Passwords,
@@ -222,6 +227,7 @@ impl Identity {
             providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
             throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
             live: Arc::new(Live::new(settings.sessions.clone())),
+            began: (clock.now(), clock.instant()),
             feed_read_at: Mutex::new(Some(clock.instant())),
             feed: tokio::sync::Mutex::new(feed),
             audit: Audit::default(),

@@ -63,7 +63,7 @@ impl Core {
         let provider = self.providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_)))?;
         let ProviderKind::Secret(secret) = &provider.kind else { return Err(Refusal::UnknownProvider) };
         let now = self.clock.now();
-        let charge = self.throttle.admit(now, &[Key::Source(context.peer.address)])?;
+        let charge = self.throttle.admit(self.steady(), &[Key::Source(context.peer.address)])?;
         if !secret.is(shown) {
             self.throttle.settle(charge, Settled::Failed);
             return Err(Refusal::InvalidCredentials);

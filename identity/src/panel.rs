@@ -110,13 +110,13 @@ impl Core {
         text: &Secret,
         context: &Context,
     ) -> Result<Obtained, Refusal> {
-        let (now, source) = (self.clock.now(), context.peer.address);
-        let is_familiar = self.throttle.is_familiar_at(now, source, &terminal.name);
+        let source = context.peer.address;
+        let is_familiar = self.throttle.is_familiar_at(self.steady(), source, &terminal.name);
         let key = if is_familiar { Key::TerminalFamiliar } else { Key::Terminal };
-        let charge = self.throttle.admit(now, &[key(terminal.name.clone(), source)])?;
+        let charge = self.throttle.admit(self.steady(), &[key(terminal.name.clone(), source)])?;
         let mut pins = None;
         if comparison.has_pins() {
-            match self.throttle.admit(now, &[Key::TerminalPins(terminal.name.clone())]) {
+            match self.throttle.admit(self.steady(), &[Key::TerminalPins(terminal.name.clone())]) {
                 Ok(charge) => pins = Some(charge),
                 Err(Refusal::TooManyAttempts { retry_after }) => comparison = comparison.without_pins(retry_after),
                 Err(refusal) => return Err(refusal),
@@ -128,7 +128,7 @@ impl Core {
             self.throttle.settle(charge, comparison.settled(&result));
         }
         if result.is_ok() {
-            self.throttle.mark_familiar_at(now, source, &terminal.name);
+            self.throttle.mark_familiar_at(self.steady(), source, &terminal.name);
         }
         result
     }

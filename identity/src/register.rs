@@ -79,9 +79,9 @@ impl Core {
         // Each one costs a hash and a row, and says whether a name is taken.
         let source = Key::TokenSource(context.peer.address);
         let now = self.clock.now();
-        self.throttle.check(now, &source)?;
+        self.throttle.check(self.steady(), &source)?;
         self.passwords.has_room()?;
-        self.throttle.count(now, &source);
+        self.throttle.count(self.steady(), &source);
         // Never the name: who signs up under the name of somebody who has gone must not be taken for them.
         let id = crate::token::id(now, &*self.entropy).to_string();
         let new = NewUser {

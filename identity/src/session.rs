@@ -90,8 +90,21 @@ pub struct SessionSettings {
     pub grace: Duration,
     /// How many sessions without a connection are kept in memory; the rest is read from the store when it is used.
     pub kept_in_memory: usize,
-    /// How long the record of an ended session is kept.
-    pub keep_ended: Duration,
+}
+
+/// How long what is over is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// A line of the audit.
+    pub audit: Duration,
+    /// The record of an ended session, and of an API key that was cancelled or has ended.
+    pub ended: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { audit: 400 * DAY, ended: 7 * DAY }
+    }
 }
 
 /// What happens when a superseded token comes back.
@@ -127,7 +140,6 @@ impl Default for SessionSettings {
             max_connections: None,
             grace: Duration::from_secs(4),
             kept_in_memory: 100_000,
-            keep_ended: 7 * DAY,
         }
     }
 }

@@ -253,6 +253,20 @@ pub enum Which {
     ExpiredBefore(Timestamp),
 }
 
+/// The most sessions that end at once because their time is over; whoever ends them comes again for the rest.
+pub const MOST_OVER: usize = 1_000;
+
+/// What is past, and may be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// What ended before this by itself: tokens and families, grants that were not redeemed, revocations, retired keys.
+    pub now: Timestamp,
+    /// Sessions and API keys that ended before this.
+    pub ended: Timestamp,
+    /// Lines of the audit that were written before this; the newest one always stays.
+    pub audit: Timestamp,
+}
+
 /// One page of a listing: what comes after `after` in its own order, at most `limit` rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<K> {
@@ -314,7 +328,8 @@ pub trait Store: Send + Sync + 'static {
     /// Its cut-off never moves back, whatever the change was made from. Ends all its sessions in the same transaction where `end`
     /// says why; `audit` is written beside.
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError>;
-    /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`.
+    /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`. Erases its names from the
+    /// newest lines of the audit, as [`Store::erase_names`] does, so that none is written between that and this.
     async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
 
     /// The client with this id.
@@ -354,7 +369,7 @@ pub trait Store: Send + Sync + 'static {
     /// Sessions not ended, newest first; of one account only where it is named. `after` is the last one of the page before.
     async fn sessions(&self, of: Option<AccountId>, page: Page<SessionId>) -> Result<Vec<Session>, StoreError>;
     /// Ends sessions that have not ended, deletes their tokens, appends `Change::SessionEnded` for each and writes `audit`
-    /// once for each, naming its session, account and client. Of [`Which::Account`] it appends `Change::Account` too, since the
+    /// once for each, naming its session, account and client. Of those whose time is over, [`MOST_OVER`] at once. Of [`Which::Account`] it appends `Change::Account` too, since the
     /// account's cut-off has moved. Answers how many there were.
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
     /// Says that a token of somebody else's is no longer good here, until it ends by itself at `until`. Appends
@@ -376,9 +391,11 @@ pub trait Store: Send + Sync + 'static {
     async fn end_family(&self, id: TokenHash, audit: AuditEntry) -> Result<(), StoreError>;
     /// Reserves `count` numbers that nobody has had, and answers the first; they begin with 1.
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError>;
-    /// Forgets tokens and families that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
-    /// before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
-    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
+    /// Forgets what is [`Past`], at most `most` rows of each kind, and answers whether there may be more. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
+    async fn forget(&self, past: Past, most: usize) -> Result<bool, StoreError>;
+    /// Takes the names from the lines of the audit that are of this account, or of any of these names whoever they are of. Looks at
+    /// the next `most` lines after number `after` that have a name or a source; answers the last one of these, unless no more come.
+    async fn erase_names(&self, of: AccountId, names: Vec<NameKey>, after: u64, most: usize) -> Result<Option<u64>, StoreError>;
 
     /// Keeps new API keys, each with `Change::ApiKeyMade`. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
     /// account that is full still takes new ones in the place of as many. Of those that were cancelled, as many are kept as may be in

@@ -15,11 +15,12 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use crate::Core;
 use crate::account::AccountId;
 use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
 use crate::live::served::Served;
 use crate::refusal::Refusal;
 use crate::reply::Reason;
 use crate::session::SessionId;
-use crate::store::{Change, Page, Roll, StoreError, StoredTerminal, Which, Written};
+use crate::store::{Change, MOST_OVER, Page, Past, Roll, StoreError, StoredTerminal, Which, Written};
 use crate::terminal::chain::Change as TerminalChange;
 
 /// How often memory is looked over for what has expired.
@@ -28,6 +29,8 @@ const TICK: Duration = Duration::from_millis(100);
 const BEAT: Duration = Duration::from_millis(250);
 /// How often the store is tidied.
 const TIDY: Duration = Duration::from_secs(60);
+/// How many rows of each kind are forgotten at once: few enough that a login behind them does not notice.
+const BATCH: usize = 1_000;
 /// How old the last reading of the feed may be when memory is trusted.
 const TRUSTED: Duration = Duration::from_secs(1);
 const FEED_PAGE: usize = 256;
@@ -139,8 +142,8 @@ impl Core {
             }
             self.flush(false).await;
             if self.clock.instant() >= tidy_at {
-                tidy_at = self.clock.instant() + TIDY;
-                self.tidy().await;
+                let more = self.tidy().await;
+                tidy_at = self.clock.instant() + if more { BEAT } else { TIDY };
             }
         }
     }
@@ -264,23 +267,28 @@ impl Core {
         Ok(())
     }
 
-    async fn tidy(&self) {
+    /// One batch of what is past. Answers whether there may be more, which waits for the next beat: logins share the writer.
+    async fn tidy(&self) -> bool {
         let now = self.clock.now();
-        let before =
-            |span: Duration| crate::clock::Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
+        let before = |span: Duration| Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
         let settings = &self.settings.sessions;
         let over = Which::UsedBefore(before(settings.session_life));
+        let mut more = false;
         for over in [over, Which::ExpiredBefore(now)] {
-            if let Err(error) = self.store.end_sessions(over, Reason::Expired, now, core_entry(now, "expire")).await {
-                tracing::error!(error = %error.0, "sessions whose time is over could not be ended: {error}");
+            match self.store.end_sessions(over, Reason::Expired, now, core_entry(now, "expire")).await {
+                Ok(ended) => more |= ended >= MOST_OVER,
+                Err(error) => tracing::error!(error = %error.0, "sessions whose time is over could not be ended: {error}"),
             }
         }
         // The feed is trimmed below; what it says of those sessions is followed first.
         self.changed().await;
-        if let Err(error) = self.store.forget(now, before(settings.keep_ended)).await {
-            tracing::error!(error = %error.0, "what is no longer needed could not be forgotten: {error}");
+        let kept = &self.settings.retention;
+        match self.store.forget(Past { now, ended: before(kept.ended), audit: before(kept.audit) }, BATCH).await {
+            Ok(left) => more |= left,
+            Err(error) => tracing::error!(error = %error.0, "what is no longer needed could not be forgotten: {error}"),
         }
         self.live.tidy(now);
+        more
     }
 
     /// Follows what was just written, and wakes the other nodes. What is on disk stands, whether memory could follow at once
@@ -293,11 +301,18 @@ impl Core {
         }
     }
 
+    /// What time it is for whatever has to wait: the wall clock as it was when the core was opened, and what has passed since.
+    /// Whoever sets the wall clock ahead lifts no lock by it.
+    pub(crate) fn steady(&self) -> Timestamp {
+        let (wall, instant) = self.began;
+        wall.after(self.clock.instant().saturating_duration_since(instant))
+    }
+
     async fn pause(&self, span: Duration) {
         self.clock.sleep_until(self.clock.instant() + span).await;
     }
 }
 
-fn core_entry(at: crate::clock::Timestamp, action: &'static str) -> AuditEntry {
+fn core_entry(at: Timestamp, action: &'static str) -> AuditEntry {
     AuditEntry::new(at, action, "core")
 }

@@ -9,6 +9,7 @@ mod behind;
 mod origins;
 mod password;
 mod providers;
+mod retention;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -33,6 +34,7 @@ pub use crate::config::begun::Begun;
 use crate::config::origins::Origins;
 use crate::config::password::Password;
 use crate::config::providers::WrittenProvider;
+use crate::config::retention::WrittenRetention;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files};
 
@@ -96,6 +98,7 @@ struct Written {
     password: Password,
     throttle: Throttle,
     session: Session,
+    retention: WrittenRetention,
     token: Token,
     provider: Vec<WrittenProvider>,
 }
@@ -115,6 +118,7 @@ impl Default for Written {
             password: Password::default(),
             throttle: Throttle::default(),
             session: Session::default(),
+            retention: WrittenRetention::default(),
             token: Token::default(),
             provider: providers::usual(),
         }
@@ -233,7 +237,6 @@ struct Session {
     max_connections: Option<usize>,
     grace: Span,
     kept_in_memory: usize,
-    keep_ended: Span,
 }
 
 impl Default for Session {
@@ -255,7 +258,6 @@ impl Default for Session {
             max_connections: default.max_connections,
             grace: Span(default.grace),
             kept_in_memory: default.kept_in_memory,
-            keep_ended: Span(default.keep_ended),
         }
     }
 }
@@ -493,8 +495,8 @@ impl Written {
                 max_connections: session.max_connections,
                 grace: session.grace.0,
                 kept_in_memory: session.kept_in_memory,
-                keep_ended: session.keep_ended.0,
             },
+            retention: self.retention.read(origins)?,
             providers,
             scopes,
             insecure_gates,
@@ -569,6 +571,8 @@ mod tests {
             "gatepost.toml:7: ",
         );
         refused("log = 'gatepost=nonsense=x'", &[], "gatepost.toml:1: log: ");
+        refused("[retention]\n\naudit = '6d'", &[], "gatepost.toml:3: retention.audit: must be 7d");
+        refused("[session]\nkeep_ended = '7d'", &[], "gatepost.toml:2: session.keep_ended: there is no such setting");
         refused("[throttle]\nforget_after = '0s'", &[], "gatepost.toml:2: throttle.forget_after: ");
         refused(
             "[[provider]]\nname = 'a'\nkind = 'local'\n[[provider]]\nname = 'A'\nkind = 'local'",

@@ -339,6 +339,11 @@ pub enum Operation {
         /// Name or address.
         user: String,
     },
+    /// Says that a backup is about to be made.
+    BackupBegun {
+        /// Where to.
+        file: String,
+    },
     /// A piece of the audit.
     AuditPage(AuditAsk),
     /// One line of the audit.
@@ -601,6 +606,10 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
             Ok(json!({ "ended": 1 }))
         }
         Operation::SessionEndUser { user } => Ok(json!({ "ended": admin.end_sessions_of(&user).await? })),
+        Operation::BackupBegun { file } => {
+            admin.note_backup(&file).await?;
+            Ok(Value::Null)
+        }
         Operation::AuditPage(ask) => look::audit(admin, ask).await,
         Operation::AuditShow { number } => Ok(audit(&admin.audit_line(number).await?)),
         // Whoever answers without a server has none that could be told of.

@@ -31,7 +31,7 @@ use gatepost_identity::scope::{Scope, ScopeDefinition, ScopeRequest};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, OneNode, Page, Placed, Redeemed, Rehashed, Roll, Store,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, OneNode, Page, Past, Placed, Redeemed, Rehashed, Roll, Store,
     StoreError, StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
@@ -119,7 +119,8 @@ handed_on! {
         family(id: &TokenHash) -> Option<Family>;
         end_family(id: TokenHash, audit: AuditEntry) -> ();
         reserve(name: &'static str, count: u64) -> u64;
-        forget(now: Timestamp, ended: Timestamp) -> ();
+        forget(past: Past, most: usize) -> bool;
+        erase_names(of: AccountId, names: Vec<NameKey>, after: u64, most: usize) -> Option<u64>;
         add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
         api_key_marks(limit: usize) -> Vec<[u8; 4]>;
         api_key(hash: &TokenHash) -> Option<ApiKey>;

@@ -13,6 +13,7 @@
 //! [`Worker`], and `server` gives it a thread.
 
 mod application;
+mod backup;
 mod directory;
 mod examine;
 mod failure;
@@ -21,13 +22,16 @@ mod memory;
 mod migrations;
 mod readers;
 mod reads;
+mod restore;
 mod rows;
 mod sqlite;
 mod writer;
 mod writes;
 
 pub use application::{Application, Cells, UserCells};
+pub use backup::{BackupError, Beside, Contents, copy, length, unfinished, verify};
 pub use directory::{Occupancy, OpenError, holder};
 pub use examine::{ExamineError, Examined, examine};
 pub use memory::Memory;
+pub use restore::{Older, Restored, restore, restoring};
 pub use sqlite::{Sqlite, Worker};

@@ -20,16 +20,13 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Placed, Redeemed, Redemption, Rehashed, Roll, Store,
-    StoreError, StoredSession, StoredTerminal, Token, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Redemption, Rehashed, Roll,
+    Store, StoreError, StoredSession, StoredTerminal, Token, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
 
 use self::state::{State, twice};
-
-/// The lines of the feed that are kept, as in SQLite's.
-const FEED: usize = 10_000;
 
 /// The store in memory.
 #[derive(Default)]
@@ -139,6 +136,8 @@ impl Store for Memory {
         if state.accounts.get(&id).is_none_or(|stored| stored.version != version) {
             return Ok(Written::Stale);
         }
+        let names = state.accounts.get(&id).map(Account::names).unwrap_or_default();
+        state.erase_names(id, &names, 0, usize::MAX);
         state.end(&Which::Account(id), Reason::Revoked, audit.at);
         state.accounts.remove(&id);
         state.api_keys.retain(|_, key| key.account != id);
@@ -369,24 +368,12 @@ impl Store for Memory {
         Ok(first)
     }
 
-    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
-        let mut state = self.state();
-        state.signing_keys.retain(|key| key.retired.is_none_or(|retired| retired.until >= now));
-        state.revoked.retain(|_, until| *until >= now);
-        state.tokens.retain(|_, token| token.expires_at >= now);
-        state.families.retain(|_, family| family.expires_at >= now);
-        state.sessions.retain(|_, session| session.ended.is_none_or(|end| end.at >= ended));
-        state
-            .api_keys
-            .retain(|_, key| [key.cancelled_at, key.expires_at].into_iter().flatten().min().is_none_or(|end| end >= ended));
-        let State { grants, sessions, .. } = &mut *state;
-        grants.retain(|_, grant| match grant.redeemed {
-            Some(redeemed) => sessions.contains_key(&redeemed.session),
-            None => grant.expires_at >= now,
-        });
-        let surplus = state.feed.len().saturating_sub(FEED);
-        state.feed.drain(..surplus);
-        Ok(())
+    async fn forget(&self, past: Past, most: usize) -> Result<bool, StoreError> {
+        Ok(self.state().forget(&past, most))
+    }
+
+    async fn erase_names(&self, of: AccountId, names: Vec<NameKey>, after: u64, most: usize) -> Result<Option<u64>, StoreError> {
+        Ok(self.state().erase_names(of, &names, after, most))
     }
 
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {

@@ -19,8 +19,8 @@ use gatepost_identity::keyring::{Retired, SigningKey};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Placed, Redeemed, Rehashed, Roll, Store, StoreError,
-    StoredSession, StoredTerminal, TokenHash, Which, Written,
+    Change, Grant, KeysWritten, NewAccount, NewApiKeys, NewSession, Page, Past, Placed, Redeemed, Rehashed, Roll, Store,
+    StoreError, StoredSession, StoredTerminal, TokenHash, Which, Written,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
@@ -31,7 +31,7 @@ use crate::directory::{self, Hold, OpenError};
 use crate::failure::Failure;
 use crate::job::{Job, ask};
 use crate::migrations::{self, Standing};
-use crate::{readers, reads, writer, writes};
+use crate::{readers, reads, restore, writer, writes};
 
 /// Reads wait for a thread, not for the disk: two keep one slow listing from holding up look-ups.
 const READERS: usize = 2;
@@ -73,6 +73,7 @@ impl Sqlite {
     /// Where another process holds the directory, a newer version wrote it, the file is not ours, or the system says no.
     pub fn open(directory: &Path) -> Result<(Sqlite, Vec<Worker>), OpenError> {
         let hold = Arc::new(directory::hold(directory)?);
+        restore::forget_unfinished(directory);
         let file = directory::database_file(directory);
         directory::make_database(&file)?;
         let failed = |error: rusqlite::Error| OpenError::Database { file: file.clone(), why: error.to_string() };
@@ -140,7 +141,7 @@ fn worker(name: &'static str, connection: Connection, hold: Arc<Hold>, work: imp
     Worker { name, run: Box::new(run) }
 }
 
-fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+pub(crate) fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     // Each connection stays with one thread, so SQLite's own mutexes would only cost.
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
@@ -322,8 +323,12 @@ impl Store for Sqlite {
         self.write(move |connection| writes::keys::reserve(connection, name, count)).await
     }
 
-    async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError> {
-        self.write(move |connection| writes::forget(connection, now, ended)).await
+    async fn forget(&self, past: Past, most: usize) -> Result<bool, StoreError> {
+        self.write(move |connection| writes::past::forget(connection, &past, most)).await
+    }
+
+    async fn erase_names(&self, of: AccountId, names: Vec<NameKey>, after: u64, most: usize) -> Result<Option<u64>, StoreError> {
+        self.write(move |connection| writes::past::erase_names(connection, of, &names, after, most)).await
     }
 
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError> {

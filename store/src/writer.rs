@@ -134,6 +134,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_a_database_that_is_full_each_answer_is_true_and_the_next_group_is_written_when_there_is_room() {
+        let connection = Connection::open_in_memory().expect("a database in memory");
+        connection.execute_batch("CREATE TABLE notes (text TEXT, filling BLOB)").expect("a table");
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
+        let room = |pages: i64| {
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).expect("another bound");
+        };
+        let note = |text: &'static str, bytes: i64| {
+            move |connection: &Connection| {
+                connection.execute("INSERT INTO notes VALUES (?1, zeroblob(?2))", (text, bytes))?;
+                Ok(())
+            }
+        };
+        let mut told = Vec::new();
+        for (round, more) in [4, 4, 10_000].into_iter().enumerate() {
+            room(pages + more);
+            let (jobs, waiting) = channel();
+            let notes = [("small", 1), ("large", 1_000_000), ("another small", 1)];
+            let mut asked: Vec<_> = notes.map(|(text, bytes)| (text, Box::pin(ask(&jobs, note(text, bytes))))).into();
+            for (_, question) in &mut asked {
+                assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            let mut group: VecDeque<_> = waiting.try_iter().collect();
+            while !group.is_empty() {
+                transaction(&connection, &mut group, &AtomicU64::new(0));
+            }
+            for (text, question) in asked {
+                let answer = question.await;
+                assert!(round < 2 || answer.is_ok(), "there is room again: {answer:?}");
+                assert!(text != "large" || round == 2 || answer.is_err());
+                told.extend(answer.is_ok().then_some(text));
+            }
+        }
+        let mut statement = connection.prepare("SELECT text FROM notes ORDER BY rowid").expect("the notes are read");
+        let notes = statement.query_map([], |row| row.get::<_, String>(0)).expect("the notes are read");
+        assert_eq!(notes.collect::<Result<Vec<_>, _>>().expect("the notes are read"), told);
+    }
+
+    #[tokio::test]
     async fn where_no_transaction_can_begin_all_are_told_and_none_is_run() {
         let file = std::env::temp_dir().join(format!("gatepost-writer-{}.db", std::process::id()));
         let held = Connection::open(&file).expect("a database");

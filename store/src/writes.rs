@@ -6,6 +6,7 @@
 
 pub(crate) mod families;
 pub(crate) mod keys;
+pub(crate) mod past;
 pub(crate) mod terminals;
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
@@ -14,7 +15,8 @@ use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewAccount, NewSession, Placed, Redeemed, Rehashed, Roll, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, MOST_OVER, NewAccount, NewSession, Placed, Redeemed, Rehashed, Roll, Token, TokenHash, Which, Written,
+    still_as_decided,
 };
 use gatepost_identity::throttle::ThrottleRow;
 use rusqlite::types::Value;
@@ -24,9 +26,8 @@ use crate::failure::Failure;
 use crate::rows::InForce;
 use crate::{reads, rows};
 
-/// The lines of the feed that are kept. A node reads it every second; one that fell behind by more finds that the first
-/// line it is given is not the next one.
-const FEED: i64 = 10_000;
+/// The newest lines of the audit, of which names are erased together with their account; those of the others went before.
+const NEWEST_LINES: u64 = 2_000;
 
 /// The node that writes. There is one.
 const NODE: u32 = 0;
@@ -112,12 +113,16 @@ pub(crate) fn change_account(
 }
 
 pub(crate) fn remove_account(connection: &Connection, id: AccountId, version: u64, audit: &AuditEntry) -> Result<Written, Failure> {
-    match reads::account(connection, id)? {
-        Some(stored) if stored.version == version => {}
+    let stored = match reads::account(connection, id)? {
+        Some(stored) if stored.version == version => stored,
         _ => return Ok(Written::Stale),
-    }
+    };
     end_all(connection, &Which::Account(id), Reason::Revoked, audit.at)?;
-    run(connection, "DELETE FROM accounts WHERE id = ?1", [id.0.into_bytes()])?;
+    past::thoroughly(connection, || run(connection, "DELETE FROM accounts WHERE id = ?1", [id.0.into_bytes()]))?;
+    let last: Option<i64> = connection.prepare_cached("SELECT max(number) FROM audit")?.query_row([], |row| row.get(0))?;
+    let newest = usize::try_from(NEWEST_LINES).unwrap_or(usize::MAX);
+    let after = last.unwrap_or(0).unsigned_abs().saturating_sub(NEWEST_LINES);
+    past::erase_names(connection, id, &stored.names(), after, newest)?;
     tell(connection, &Change::Account(id))?;
     append(connection, std::slice::from_ref(audit))?;
     Ok(Written::Done)
@@ -473,6 +478,7 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         Which::UsedBefore(moment) => ("used_at <= ?1", Value::Integer(moment.millis())),
         Which::ExpiredBefore(moment) => ("expires_at <= ?1", Value::Integer(moment.millis())),
     };
+    let most = if matches!(which, Which::UsedBefore(_) | Which::ExpiredBefore(_)) { rows::limit(MOST_OVER) } else { -1 };
     let to_come = match which {
         Which::Account(_) => Some("DELETE FROM grants WHERE account = ?1 AND session IS NULL"),
         Which::Client(_) => Some("DELETE FROM grants WHERE client = ?1 AND session IS NULL"),
@@ -482,7 +488,7 @@ fn end_all(connection: &Connection, which: &Which, reason: Reason, at: Timestamp
         run(connection, sql, [&key])?;
     }
     // Sorted here and not by SQL: asked for that order, SQLite would walk the whole table along its key.
-    let sql = format!("SELECT {} FROM sessions WHERE ended_at IS NULL AND {these}", rows::IN_FORCE);
+    let sql = format!("SELECT {} FROM sessions WHERE ended_at IS NULL AND {these} LIMIT {most}", rows::IN_FORCE);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut ended: Vec<InForce> = statement.query_and_then([key], rows::in_force)?.collect::<Result<_, _>>()?;
     ended.sort_unstable_by_key(|session| session.id);
@@ -509,18 +515,6 @@ fn cut_off(connection: &Connection, account: AccountId, at: Timestamp) -> Result
     let Some(was) = was else { return Ok(()) };
     let now = cut_off_after(at.max(system_now()), Timestamp::from_millis(was));
     run(connection, "UPDATE accounts SET cut_off = ?2 WHERE id = ?1", params![id, now.millis()])
-}
-
-pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) -> Result<(), Failure> {
-    run(connection, "DELETE FROM tokens WHERE expires_at < ?1", [now.millis()])?;
-    run(connection, "DELETE FROM families WHERE expires_at < ?1", [now.millis()])?;
-    run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
-    run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
-    let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";
-    run(connection, &format!("DELETE FROM api_keys WHERE {over} < ?1"), [ended.millis()])?;
-    run(connection, "DELETE FROM keys WHERE verifies_until < ?1", [now.millis()])?;
-    run(connection, "DELETE FROM revoked WHERE expires_at < ?1", [now.millis()])?;
-    run(connection, "DELETE FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1", [FEED])
 }
 
 /// Writes lines of the audit behind the last one. That is read here and not remembered, so that whatever is rolled back

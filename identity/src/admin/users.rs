@@ -74,6 +74,9 @@ pub struct UserChange {
 /// How often a change of rights is tried: of as many at once as there may be, each tries no more often than others succeed.
 const ATTEMPTS: usize = 100;
 
+/// How many lines of the audit are looked at at once for names to erase: few enough that a login behind them does not notice.
+const LINES: usize = 1_000;
+
 impl Admin<'_> {
     /// Adds a user.
     ///
@@ -257,12 +260,18 @@ impl Admin<'_> {
         self.change_user(Account { password, ..account }, Some(Reason::Revoked), "user_set_password").await
     }
 
-    /// Removes an account and ends its sessions.
+    /// Removes an account and ends its sessions. Its name and address go from the audit, too; what it did stays there by its id.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
     pub async fn remove_user(&self, name: &str) -> Result<Account, Refusal> {
         let account = self.user(name).await?;
+        // The names go first: whoever is stopped half-way still finds the account and can go on.
+        self.core.flush(true).await;
+        let mut after = Some(0);
+        while let Some(number) = after {
+            after = self.core.store.erase_names(account.id, account.names(), number, LINES).await?;
+        }
         let entry = AuditEntry { account: Some(account.id), ..self.entry("user_remove") };
         written(self.core.store.remove_account(account.id, account.version, entry).await?)?;
         self.core.changed().await;

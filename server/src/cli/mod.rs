@@ -4,6 +4,7 @@
 //! directory themselves. A password comes from standard input or a prompt, never from an argument, which others could see.
 
 mod ask;
+mod backup;
 mod doctor;
 mod keys;
 mod look;
@@ -27,6 +28,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use gatepost_protocols::looks_like_a_terminals_token;
 use serde_json::Value;
 
+use self::backup::{Backup, Restore, VerifyBackup};
 use self::doctor::Doctor;
 use self::keys::{ApiKey, Key, Token};
 use self::look::{Audit, Session};
@@ -108,6 +110,12 @@ enum Command {
     /// What was tried, by whom, and what became of it
     #[command(subcommand)]
     Audit(Audit),
+    /// Copy the database into a file, also while a server works with it
+    Backup(Backup),
+    /// Read a backup from its beginning to its end, and say what is in it
+    VerifyBackup(VerifyBackup),
+    /// Put a backup in the place of the database, and end all sessions and tokens. Not while a server runs
+    Restore(Restore),
     /// Look over what a server rests on, and say what is wrong and what to do about it
     ///
     /// Looks at settings, disk, database, clock, certificate and listeners. Ends with 0 where nothing was found, with 3 where there
@@ -360,6 +368,9 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
             Command::Audit(command) => command.run(config, json).await,
             Command::User(User::List) => list(config, json, "name", |after| Operation::UserList { after, limit: PAGE }).await,
             Command::Client(Client::List) => list(config, json, "id", |after| Operation::ClientList { after, limit: PAGE }).await,
+            Command::Backup(command) => command.run(config, json).await,
+            Command::VerifyBackup(command) => command.run(json).await,
+            Command::Restore(command) => command.run(&config.data, json).await,
             Command::Import(import) => import.run(config, json).await,
             Command::Export(export) => export.run(config, json).await,
             Command::User(command) => answer(config, json, command.operation()?).await,

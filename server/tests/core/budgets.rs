@@ -113,3 +113,18 @@ async fn secure_scopes_and_passwords_keep_off_plain_connections() {
     };
     assert_eq!(format!("{:?}", granted.principal.scopes), "[m]");
 }
+
+#[tokio::test]
+async fn whoever_sets_the_wall_clock_lifts_no_lock_and_makes_none_longer() {
+    for hour in [60 * 60 * 1000, -60 * 60 * 1000] {
+        let core = Core::with(|_| ()).await;
+        for n in 0..5 {
+            assert_eq!(core.guess("ann", "no", &format!("198.51.100.{n}")).await, Err(Refusal::InvalidCredentials));
+        }
+        core.clock.set(hour);
+        let refused = core.guess("ann", "pw", "198.51.100.9").await;
+        assert!(matches!(refused, Err(Refusal::TooManyAttempts { .. })), "{refused:?}");
+        core.clock.turn(Duration::from_secs(1));
+        assert_eq!(core.guess("ann", "pw", "198.51.100.9").await, Ok(()));
+    }
+}

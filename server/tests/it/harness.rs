@@ -41,6 +41,8 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A throw-away directory with a settings file and a data directory; commands work in it with or without a server.
 pub(crate) struct Home {
     root: PathBuf,
+    /// Whether the directory goes with it.
+    keeps: bool,
 }
 
 impl Home {
@@ -52,7 +54,7 @@ impl Home {
         // A process of the same id may have died here before.
         std::fs::remove_dir_all(&root).ok();
         std::fs::DirBuilder::new().mode(0o700).create(&root).expect("a temporary directory");
-        let home = Home { root };
+        let home = Home { root, keeps: false };
         std::fs::DirBuilder::new().mode(0o700).create(home.data()).expect("a data directory");
         home.write_settings(settings);
         home
@@ -70,6 +72,11 @@ impl Home {
         home.operator(&["client", "add", "app", "--scope", "Zenith/Market", "--scope", "Zenith/News"], "").ok();
         home.add_user("ann", &[]);
         home
+    }
+
+    /// The same home once more, for a server that ends before it.
+    pub(crate) fn shared(&self) -> Home {
+        Home { root: self.root.clone(), keeps: true }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -158,7 +165,9 @@ impl Drop for Home {
         if std::thread::panicking() {
             eprintln!("--- the server's standard error ---\n{}---", self.log());
         }
-        std::fs::remove_dir_all(&self.root).ok();
+        if !self.keeps {
+            std::fs::remove_dir_all(&self.root).ok();
+        }
     }
 }
 

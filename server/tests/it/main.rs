@@ -6,6 +6,7 @@
 
 mod abuse;
 mod asked;
+mod backup;
 mod bearer;
 mod begun;
 mod crash;
@@ -13,6 +14,7 @@ mod crowd;
 mod device;
 mod doctor;
 mod echo;
+mod faults;
 mod frames;
 mod grants;
 mod guesses;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, cut_off_after};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::{Timestamp, system_now};
@@ -11,10 +11,13 @@ use gatepost_identity::keyring::SigningKey;
 use gatepost_identity::reply::Reason;
 use gatepost_identity::session::{Ended, Session, SessionId};
 use gatepost_identity::store::{
-    Change, Grant, NewSession, StoreError, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
+    Change, Grant, MOST_OVER, NewSession, Past, StoreError, StoredTerminal, Token, TokenHash, Which, Written, still_as_decided,
 };
 use gatepost_identity::terminal::TerminalName;
 use gatepost_identity::throttle::ThrottleRow;
+
+/// The lines of the feed that are kept, as in SQLite's.
+const FEED: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -72,14 +75,66 @@ impl State {
             self.accounts.entry(*id).and_modify(|account| account.cut_off = cut_off_after(now, account.cut_off));
             self.families.retain(|_, family| family.account != *id);
         }
-        let ended: Vec<Session> =
-            self.sessions.values().filter(|session| session.ended.is_none() && these(session)).cloned().collect();
+        let most = if matches!(which, Which::UsedBefore(_) | Which::ExpiredBefore(_)) { MOST_OVER } else { usize::MAX };
+        let in_force = self.sessions.values().filter(|session| session.ended.is_none() && these(session));
+        let ended: Vec<Session> = in_force.take(most).cloned().collect();
         for session in &ended {
             self.sessions.entry(session.id).and_modify(|session| session.ended = Some(Ended { at, reason }));
             self.tokens.retain(|_, token| token.session != session.id);
             self.tell(Change::SessionEnded(session.id, reason));
         }
         ended
+    }
+
+    /// As SQLite's. Of each kind the first rows go by their own order, which nobody can tell from any other.
+    pub(super) fn forget(&mut self, past: &Past, most: usize) -> bool {
+        let most_went = std::cell::Cell::new(false);
+        let go = || {
+            let (mut left, most_went) = (most, &most_went);
+            move |over: bool| {
+                let goes = over && left > 0;
+                left -= usize::from(goes);
+                most_went.set(most_went.get() || (goes && left == 0));
+                !goes
+            }
+        };
+        let (mut keys, mut revoked, mut tokens, mut families) = (go(), go(), go(), go());
+        self.signing_keys.retain(|key| keys(key.retired.is_some_and(|retired| retired.until < past.now)));
+        self.revoked.retain(|_, until| revoked(*until < past.now));
+        self.tokens.retain(|_, token| tokens(token.expires_at < past.now));
+        self.families.retain(|_, family| families(family.expires_at < past.now));
+        let (mut sessions, mut api_keys, mut grants, mut lines) = (go(), go(), go(), go());
+        self.sessions.retain(|_, session| sessions(session.ended.is_some_and(|end| end.at < past.ended)));
+        self.api_keys.retain(|_, key| {
+            api_keys([key.cancelled_at, key.expires_at].into_iter().flatten().min().is_some_and(|end| end < past.ended))
+        });
+        let State { grants: kept, sessions: records, .. } = self;
+        kept.retain(|_, grant| match grant.redeemed {
+            Some(redeemed) => records.contains_key(&redeemed.session),
+            None => grants(grant.expires_at < past.now),
+        });
+        let surplus = self.feed.len().saturating_sub(FEED);
+        self.feed.drain(..surplus.min(most));
+        let newest = self.audit.last().map(|row| row.number);
+        let mut all_over = true;
+        self.audit.retain(|row| {
+            all_over &= row.at < past.audit && Some(row.number) != newest;
+            lines(all_over)
+        });
+        most_went.get() || surplus >= most
+    }
+
+    /// As SQLite's.
+    pub(super) fn erase_names(&mut self, of: AccountId, names: &[NameKey], after: u64, most: usize) -> Option<u64> {
+        let told = |row: &&mut AuditRow| row.number > after && (row.name.is_some() || row.source.is_some());
+        let (mut last, mut count) = (None, 0);
+        for row in self.audit.iter_mut().filter(told).take(most) {
+            (last, count) = (Some(row.number), count + 1);
+            if row.account == Some(of) || row.name.as_ref().is_some_and(|name| names.contains(&NameKey::of(name))) {
+                row.name = None;
+            }
+        }
+        last.filter(|_| count == most)
     }
 
     pub(super) fn end_with_audit(&mut self, which: &Which, reason: Reason, at: Timestamp, audit: &AuditEntry) -> usize {

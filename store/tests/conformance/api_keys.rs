@@ -110,7 +110,7 @@ pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_account_or_it
     assert_eq!(store.api_key(&hash(1)).await?.and_then(|key| key.cancelled_at), Some(at(60)), "the first time stands");
     assert_eq!(ended(store).await?[0], Change::Revoked(hash(1)));
     store.cancel_api_key(hash(4), at(61), entry("cancelled")).await?;
-    store.forget(at(999), at(61)).await?;
+    store.forget(past(999, 61), 1000).await?;
     let left: Vec<_> = store.api_keys(account_id(1)).await?.iter().map(|key| key.hash[0]).collect();
     assert_eq!(left, [3, 4]);
     store.remove_account(account_id(1), 1, entry("account_removed")).await?;

@@ -54,9 +54,9 @@ pub(super) async fn a_family_ends_once_and_one_that_was_adopted_stays_ended(stor
     assert_eq!((store.is_revoked(&hash(1)).await?, store.is_revoked(&hash(2)).await?), (false, true));
     assert_eq!(changes(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(2))]);
     assert_eq!(actions(store).await?[2..], ["reuse", "reuse"]);
-    store.forget(at(900), at(0)).await?;
+    store.forget(past(900, 0), 1000).await?;
     assert!(store.is_revoked(&hash(2)).await?, "for as long as the first token lives");
-    store.forget(at(901), at(0)).await?;
+    store.forget(past(901, 0), 1000).await?;
     assert!(!store.is_revoked(&hash(2)).await?);
     Ok(())
 }
@@ -65,7 +65,7 @@ pub(super) async fn families_go_with_what_ends_all_of_an_account_or_with_their_t
     ann_and_the_app(store).await?;
     store.put_family(family(1), None, at(0)).await?;
     store.put_family(Family { expires_at: at(901), ..family(2) }, None, at(0)).await?;
-    store.forget(at(901), at(0)).await?;
+    store.forget(past(901, 0), 1000).await?;
     assert_eq!((store.family(&hash(1)).await?.is_some(), store.family(&hash(2)).await?.is_some()), (false, true));
     store.end_sessions(Which::Client(client_id("app")), Reason::Revoked, at(1), entry("session_ended")).await?;
     assert!(store.family(&hash(2)).await?.is_some());

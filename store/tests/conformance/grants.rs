@@ -221,9 +221,9 @@ pub(super) async fn grants_are_forgotten_with_their_time_or_with_their_session(s
         }
         Ok(left)
     };
-    store.forget(at(100), at(50)).await?;
+    store.forget(past(100, 50), 1000).await?;
     assert_eq!(left().await?, [2, 3, 4], "what was redeemed is known as long as its session's record");
-    store.forget(at(1_000_000), at(51)).await?;
+    store.forget(past(1_000_000, 51), 1000).await?;
     assert_eq!(left().await?, [3]);
     assert_eq!(redeem(store, 3, coming(6)).await?, Redeemed::Spent, "so that a use long after still ends it");
     assert_eq!(store.session(session_id(3)).await?.and_then(|session| session.ended).map(|ended| ended.at), Some(at(40)));

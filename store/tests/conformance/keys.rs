@@ -42,9 +42,9 @@ pub(super) async fn a_key_is_added_retired_and_forgotten_and_its_number_is_not_u
     store.retire_key(2, Retired { at: at(30), until: at(30) }, entry("key_retired")).await?;
     assert_eq!(kept(store).await?[1].3, Some(Retired { at: at(10), until: at(30) }));
     store.retire_key(9, Retired { at: at(30), until: at(30) }, entry("key_retired")).await?;
-    store.forget(at(30), at(0)).await?;
+    store.forget(past(30, 0), 1000).await?;
     assert_eq!(kept(store).await?.len(), 2);
-    store.forget(at(31), at(0)).await?;
+    store.forget(past(31, 0), 1000).await?;
     assert_eq!(kept(store).await?.iter().map(|key| key.0).collect::<Vec<_>>(), [1]);
     assert_eq!(store.add_key(shared(3), entry("key_added")).await?, 3);
     Ok(())
@@ -65,9 +65,9 @@ pub(super) async fn a_signed_token_is_revoked_until_the_latest_of_its_kind_has_e
     store.revoke_signed(hash(1), at(80), entry("token_revoked")).await?;
     assert_eq!((store.is_revoked(&hash(1)).await?, store.is_revoked(&hash(2)).await?), (true, false));
     assert_eq!(changes(store).await?, [Change::Revoked(hash(1)), Change::Revoked(hash(1))]);
-    store.forget(at(90), at(0)).await?;
+    store.forget(past(90, 0), 1000).await?;
     assert!(store.is_revoked(&hash(1)).await?);
-    store.forget(at(91), at(0)).await?;
+    store.forget(past(91, 0), 1000).await?;
     assert!(!store.is_revoked(&hash(1)).await?);
     Ok(())
 }

@@ -7,6 +7,7 @@ mod families;
 mod grants;
 mod keys;
 mod lines;
+mod past;
 mod sessions;
 #[path = "../setup/mod.rs"]
 mod setup;
@@ -21,6 +22,7 @@ use crate::families::*;
 use crate::grants::*;
 use crate::keys::*;
 use crate::lines::*;
+use crate::past::*;
 use crate::sessions::*;
 use crate::setup::*;
 use crate::terminals::*;
@@ -50,6 +52,10 @@ macro_rules! held_by_both {
 
 held_by_both! {
     a_secret_is_made_once,
+    forgetting_takes_a_batch_and_says_that_there_is_more,
+    sessions_whose_time_is_over_end_a_thousand_at_once,
+    the_audit_forgets_its_oldest_lines_and_its_chain_goes_on,
+    of_whoever_is_removed_the_audit_keeps_the_id_and_no_name,
     a_terminal_is_kept_changed_and_removed,
     a_terminal_written_by_stale_facts_stays_as_it_was,
     one_key_is_made_however_many_ask_for_it_at_once,

@@ -335,7 +335,7 @@ pub(super) async fn forgetting_takes_what_is_past_only(store: &dyn Store) -> Hel
         let which = Which::Session(session_id(number.into()));
         store.end_sessions(which, Reason::Expired, at(ended), entry("session_ended")).await?;
     }
-    store.forget(at(100), at(50)).await?;
+    store.forget(past(100, 50), 1000).await?;
     assert_eq!(store.session_by_token(&hash(5), at(0)).await?, None);
     assert!(store.session_by_token(&hash(6), at(0)).await?.is_some());
     assert!(store.session(session_id(5)).await?.is_some(), "a session outlives its tokens");
@@ -353,9 +353,9 @@ pub(super) async fn a_token_of_somebody_elses_is_revoked_until_it_ends(store: &d
     let ended = |number| Change::SessionEnded(session_id(number), Reason::Revoked);
     assert_eq!(changes(store).await?, [ended(7), ended(8), ended(9)]);
     assert_eq!(actions(store).await?, ["ended"; 3]);
-    store.forget(at(51), at(0)).await?;
+    store.forget(past(51, 0), 1000).await?;
     assert!(store.is_revoked(&hash(1)).await? && !store.is_revoked(&hash(2)).await?);
-    store.forget(at(101), at(0)).await?;
+    store.forget(past(101, 0), 1000).await?;
     assert!(!store.is_revoked(&hash(1)).await?, "it has ended by itself");
     Ok(())
 }

@@ -16,7 +16,7 @@ use gatepost_identity::keyring::{KeyAlgorithm, Purpose, SigningKey};
 use gatepost_identity::scope::{Scope, ScopeRequest, Scopes};
 use gatepost_identity::secret::Secret;
 use gatepost_identity::session::{Session, SessionId};
-use gatepost_identity::store::{Grant, NewSession, Token, TokenHash};
+use gatepost_identity::store::{Grant, NewSession, Past, Token, TokenHash};
 use gatepost_store::{Sqlite, Worker};
 use uuid::Uuid;
 
@@ -105,6 +105,11 @@ pub(crate) fn hand_over<T>(asked: &mut Asked<'_, T>) {
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000)
+}
+
+/// What is past where no line of the audit is.
+pub(crate) fn past(now: i64, ended: i64) -> Past {
+    Past { now: at(now), ended: at(ended), audit: at(0) }
 }
 
 pub(crate) fn scopes(names: &str) -> Scopes {
