@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use gatepost_identity::secret::Secret;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -30,12 +28,19 @@ pub struct Backend {
     pub connect: Duration,
     /// How long it may take for the head of its answer, from the last that it was sent.
     pub answer: Duration,
-    /// How long it may be silent within an answer, and a peer take nothing of one.
+    /// How long it may be silent within an answer, and a peer take nothing of one, or too little.
     pub idle: Duration,
     /// The longest body of a request, in bytes.
     pub max_body: u64,
     /// How many requests may be with it at once.
     pub max_in_flight: usize,
+}
+
+impl Backend {
+    /// How many of them may be one source's, so that nobody takes the room of all others.
+    pub const fn most_of_one_source(&self) -> usize {
+        self.max_in_flight.div_ceil(4)
+    }
 }
 
 /// A request that goes on.
@@ -64,12 +69,14 @@ pub enum NoAnswer {
     Gone,
     /// It takes too long.
     Slow,
-    /// As much is with it as may be.
+    /// As much is with it as may be, of this source or of all.
     Full,
     /// The request is longer than it may be.
     TooLong,
-    /// The peer stopped in the middle of its request.
+    /// The peer stopped in the middle of its request, or was too slow.
     PeerSlow,
+    /// The peer broke off in the middle of its request, or sent what is none.
+    PeerBroken,
 }
 
 /// Fields that mean one connection and not what goes over it (RFC 9110 section 7.6.1), beside those that `Connection` names.
@@ -104,15 +111,15 @@ pub fn end_to_end(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out what only we may say to a service: who is there, and where they come from. `_` counts as `-`, since many services read
-/// both alike.
+/// Begins of names of fields that only we may say to a service: who is there, and where they come from; or that would be another
+/// path or verb to it than the one that was looked at.
+const CLAIMS: [&str; 6] = ["gatepost-", "x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-override"];
+
+/// Takes out what only we may say to a service. `_` counts as `-`, since many services read both alike.
 pub fn unclaimed(headers: &mut HeaderMap, is_own: impl Fn(&str) -> bool) {
     let is_claim = |name: &str| {
         let name = name.replace('_', "-");
-        name == FORWARDED.as_str()
-            || name == "x-real-ip"
-            || ["gatepost-", "x-forwarded-"].iter().any(|start| name.starts_with(start))
-            || is_own(&name)
+        name == FORWARDED.as_str() || name == "x-real-ip" || CLAIMS.iter().any(|start| name.starts_with(start)) || is_own(&name)
     };
     let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in claims {
@@ -147,20 +154,13 @@ fn cookie_name(pair: &[u8]) -> &[u8] {
 /// is the gate's to say, and the gate's own.
 ///
 /// Whom an answer is shared with is the gate's to say alone, since it answers what browsers ask before they ask. Where the gate sets
-/// a cookie, or the service does not say, nobody keeps a copy.
+/// a cookie, or the service does not say, nobody keeps a copy: then what the service says of copies is not said at all, since caches
+/// heed fields of their own before the one that all know.
 pub fn joined(mut answer: HeaderMap, own: HeaderMap, own_cookies: &[&str]) -> HeaderMap {
     end_to_end(&mut answer);
-    unclaimed(&mut answer, |_| false);
-    for name in [
-        ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        ACCESS_CONTROL_ALLOW_HEADERS,
-        ACCESS_CONTROL_ALLOW_METHODS,
-        ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS,
-        ACCESS_CONTROL_MAX_AGE,
-    ] {
-        answer.remove(name);
-    }
+    let sets_cookies = own.contains_key(SET_COOKIE);
+    let is_ours = |name: &str| name.starts_with("access-control-") || name == "x-cookies" || (sets_cookies && is_of_copies(name));
+    unclaimed(&mut answer, is_ours);
     let set: Vec<HeaderValue> = answer.get_all(SET_COOKIE).iter().cloned().collect();
     answer.remove(SET_COOKIE);
     for cookie in set {
@@ -169,7 +169,6 @@ pub fn joined(mut answer: HeaderMap, own: HeaderMap, own_cookies: &[&str]) -> He
             answer.append(SET_COOKIE, cookie);
         }
     }
-    let sets_cookies = own.contains_key(SET_COOKIE);
     let mut last = None;
     for (name, value) in own {
         // Of several values of a name the first alone comes with it.
@@ -182,6 +181,13 @@ pub fn joined(mut answer: HeaderMap, own: HeaderMap, own_cookies: &[&str]) -> He
         last = Some(name);
     }
     answer
+}
+
+/// Whether a field says who may keep a copy, and for how long: RFC 9111 and RFC 9213, and what some caches had before.
+fn is_of_copies(name: &str) -> bool {
+    name.ends_with("cache-control")
+        || name.starts_with("surrogate-")
+        || ["expires", "age", "pragma", "edge-control", "x-accel-expires"].contains(&name)
 }
 
 #[cfg(test)]
@@ -238,6 +244,11 @@ mod tests {
             ("forwarded", "x"),
             ("x-real-ip", "x"),
             ("authorization", "x"),
+            ("x-http-method", "x"),
+            ("x-http-method-override", "x"),
+            ("x-method-override", "x"),
+            ("x_original_url", "x"),
+            ("x-rewrite-url", "x"),
             ("x-other", "1"),
         ]);
         unclaimed(&mut all, |name| name == "authorization");
@@ -273,6 +284,8 @@ mod tests {
             ("vary", "Accept-Language"),
             ("cache-control", "public, max-age=60"),
             ("access-control-allow-origin", "*"),
+            ("access-control-allow-private-network", "true"),
+            ("x-cookies", "ss-id"),
             ("gatepost-identity", "{}"),
         ]);
         let own = headers(&[("vary", "Accept"), ("cache-control", "no-store")]);
@@ -291,6 +304,19 @@ mod tests {
         let told = sorted(joined(answer, own, &["ss-id"]));
         assert!(told.contains(&"cache-control: no-store".to_owned()), "{told:?}");
         assert_eq!(told.iter().filter(|line| line.starts_with("set-cookie")).count(), 3, "{told:?}");
+        let copied = [
+            ("Cache-Control", "public"),
+            ("CDN-Cache-Control", "max-age=60"),
+            ("Cloudflare-CDN-Cache-Control", "max-age=60"),
+            ("Surrogate-Control", "max-age=60"),
+            ("Expires", "Thu, 01 Jan 2099 00:00:00 GMT"),
+            ("X-Accel-Expires", "60"),
+            ("ETag", "x"),
+        ];
+        let own = headers(&[("set-cookie", "ss-tok=1"), ("cache-control", "no-store"), ("x-cookies", "ss-tok")]);
+        let uncopied = sorted(joined(headers(&copied), own, &[]));
+        assert_eq!(uncopied, ["cache-control: no-store", "etag: x", "set-cookie: ss-tok=1", "x-cookies: ss-tok"]);
+        assert_eq!(joined(headers(&copied), HeaderMap::new(), &[]).len(), copied.len());
         let silent = joined(HeaderMap::new(), headers(&[("cache-control", "no-store")]), &[]);
         assert_eq!(sorted(silent), ["cache-control: no-store"]);
     }

@@ -1,12 +1,12 @@
 //! Requests that go on to a service behind a gate: opens and keeps connections, and moves bytes both ways. Decides nothing.
 //!
 //! Bodies pass piece by piece: what the other side does not take is not read. Each service has as many requests at once as its
-//! settings allow, and one more is told so at once.
+//! settings allow, a part of them from one source, and one more is told so at once.
 //!
 //! ```text
 //! peer's body ─► Upload ─► connection kept by the library ─► service
 //! peer ◄─ Download, watched ◄──────────────────────────────── service
-//!              └ silence on either side longer than allowed: the service's connection is closed
+//!              └ silence on either side longer than allowed, or a peer too slow: the service's connection is closed
 //! ```
 //!
 //! A peer that leaves takes its request along: whatever waits here is dropped, and the connection to the service with it. It refuses
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,9 +29,10 @@ use bytes::Bytes;
 use gatepost_identity::clock::Clock;
 use gatepost_identity::command::Peer;
 use gatepost_identity::secret::Secret;
+use gatepost_identity::throttle::network;
 use gatepost_protocols::forward::{Backend, Forward, NoAnswer, joined};
 use gatepost_protocols::http::Response;
-use http::header::{AUTHORIZATION, HOST, VIA};
+use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING, VIA};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -53,6 +55,10 @@ pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// How long a peer may be silent in the middle of a body.
 const UPLOAD_SILENCE: Duration = Duration::from_secs(30);
+/// What a peer must send or take on average while it is waited for, in bytes a second: less than the worst mobile network does.
+const SLOWEST: u32 = 1024;
+/// How long it is until the log says again that a service has as many requests as it may.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// How long a connection without a request is kept: less than the five seconds after which widespread servers close theirs, since a
 /// request that crosses with that is lost.
 const KEPT: Duration = Duration::from_secs(4);
@@ -73,8 +79,37 @@ struct Way {
     backend: Arc<Backend>,
     client: Client<HttpConnector, Upload>,
     places: Arc<Semaphore>,
+    taken: Mutex<Taken>,
     /// Whether the log has said that it is gone.
     lost: AtomicBool,
+}
+
+/// Who has places with a service.
+#[derive(Default)]
+struct Taken {
+    /// How many, by network; none has an entry of nothing.
+    of_source: HashMap<[u8; 16], usize>,
+    /// When the log last said that there was none left.
+    said: Option<Instant>,
+}
+
+/// The place of one request with a service. Whoever drops it leaves room for another.
+struct Place {
+    way: Arc<Way>,
+    source: [u8; 16],
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.way.taken();
+        if let Some(count) = taken.of_source.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                taken.of_source.remove(&self.source);
+            }
+        }
+    }
 }
 
 impl Ways {
@@ -98,7 +133,36 @@ impl Way {
             .set_host(false)
             .build(connector);
         let places = Arc::new(Semaphore::new(backend.max_in_flight));
-        Way { backend, client, places, lost: AtomicBool::new(false) }
+        Way { backend, client, places, taken: Mutex::default(), lost: AtomicBool::new(false) }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a request from there, if there is one.
+    fn place(self: &Arc<Way>, source: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let source = network(source);
+        let mut taken = self.taken();
+        let count = taken.of_source.entry(source).or_default();
+        if *count >= self.backend.most_of_one_source() {
+            return None;
+        }
+        *count += 1;
+        drop(taken);
+        Some(Place { way: Arc::clone(self), source, _permit: permit })
+    }
+
+    /// Says in the log that there is no place; not for each request.
+    fn is_full(&self, gate: &'static str, source: IpAddr, now: Instant) {
+        let mut taken = self.taken();
+        if taken.said.is_none_or(|said| now.saturating_duration_since(said) >= SAID_AGAIN) {
+            taken.said = Some(now);
+            drop(taken);
+            let service = &self.backend.authority;
+            tracing::warn!(gate, %service, %source, "{service} behind {gate} has as many requests as it may, here or of one source");
+        }
     }
 
     /// Says in the log when the service goes, and when it is back; not for each request.
@@ -128,13 +192,14 @@ pub(crate) async fn forward(
 ) -> Answer {
     let Forward { to, method, target, headers, identity, own_cookies, failed } = forward;
     let way = world.ways.to(&to);
-    let Ok(place) = Arc::clone(&way.places).try_acquire_owned() else {
-        tracing::warn!(gate, service = %to.authority, "{} behind {gate} has as many requests as it may", to.authority);
+    let Some(place) = way.place(peer.address) else {
+        way.is_full(gate, peer.address, world.clock.instant());
         return Err(failed(NoAnswer::Full));
     };
     let counted = Open::count(world);
     let sending = Arc::new(Sending { to: Arc::clone(&to), clock: Arc::clone(&world.clock), state: Mutex::default() });
-    let upload = Upload { body, left: to.max_body, silence: None, sending: Arc::clone(&sending) };
+    let patience = Patience::of(UPLOAD_SILENCE);
+    let upload = Upload { body, left: to.max_body, patience, silence: None, sending: Arc::clone(&sending) };
     let request = match request(&to, peer, (method, target, headers), identity, upload) {
         Ok(request) => request,
         Err(error) => {
@@ -195,6 +260,10 @@ fn request(
     if let Some(token) = identity {
         vouch(&mut headers, &token)?;
     }
+    if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
+        // Unless it is said, the library sends no body of unknown length where most requests have none.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let mut request = Request::new(upload);
     *request.method_mut() = method;
     *request.uri_mut() = Uri::builder().scheme(Scheme::HTTP).authority(to.authority.clone()).path_and_query(target).build()?;
@@ -233,6 +302,27 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// How long a peer is waited for: it grows shorter while that is so, and longer by what moves, up to where it began.
+struct Patience {
+    most: Duration,
+    left: Duration,
+}
+
+impl Patience {
+    const fn of(most: Duration) -> Patience {
+        Patience { most, left: most }
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+
+    fn moved(&mut self, bytes: usize) {
+        let earned = Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX)) / SLOWEST;
+        self.left = self.left.saturating_add(earned).min(self.most);
+    }
 }
 
 /// How far a request has come on its way.
@@ -284,8 +374,9 @@ struct Upload {
     body: Incoming,
     /// How much more it may be, in bytes.
     left: u64,
-    /// Runs while the peer is silent.
-    silence: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    /// Runs while the peer is silent, since then.
+    silence: Option<(Instant, Pin<Box<Sleep>>)>,
     sending: Arc<Sending>,
 }
 
@@ -302,28 +393,36 @@ impl Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         loop {
+            let now = self.sending.clock.instant();
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(waking) else {
                 self.sending.state().waits_for_peer = true;
-                let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(UPLOAD_SILENCE)));
+                let left = self.patience.left;
+                let (_, silence) = self.silence.get_or_insert_with(|| (now, Box::pin(tokio::time::sleep(left))));
                 return match silence.as_mut().poll(waking) {
                     Poll::Ready(()) => self.broken(NoAnswer::PeerSlow, "the peer has stopped"),
                     Poll::Pending => Poll::Pending,
                 };
             };
-            self.silence = None;
+            if let Some((since, _)) = self.silence.take() {
+                self.patience.waited(now.saturating_duration_since(since));
+            }
             {
                 let mut state = self.sending.state();
-                (state.waits_for_peer, state.handed_at) = (false, Some(self.sending.clock.instant()));
+                (state.waits_for_peer, state.handed_at) = (false, Some(now));
             }
             let data = match frame {
                 None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Err(error)) => {
+                    self.sending.state().fault = Some(NoAnswer::PeerBroken);
+                    return Poll::Ready(Some(Err(error.into())));
+                }
                 // Fields behind a body belong to the peer's connection.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
                     Err(_) => continue,
                 },
             };
+            self.patience.moved(data.len());
             return match self.left.checked_sub(data.len() as u64) {
                 Some(left) => {
                     self.left = left;
@@ -360,8 +459,12 @@ struct Passing {
 struct Piecewise {
     /// None, once it was given up.
     coming: Option<Coming>,
-    /// When it was last gone on with.
-    moved_at: Instant,
+    /// The peer has not taken yet what it was handed. Otherwise the service is waited for.
+    waits_for_peer: bool,
+    /// Since when whoever it is is waited for.
+    since: Instant,
+    /// How long the peer is.
+    patience: Patience,
     /// Whom to tell that it was given up.
     waker: Option<Waker>,
 }
@@ -369,7 +472,7 @@ struct Piecewise {
 /// A body that comes, and what it holds for as long: a peer that takes nothing would hold it for ever.
 struct Coming {
     body: Incoming,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _counted: Open,
 }
 
@@ -378,12 +481,13 @@ impl Passing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the body up once nothing has moved for so long, on whichever side.
+    /// Gives the body up once the service has been silent for so long, or the peer too slow.
     async fn watch(&self, idle: Duration) {
         loop {
             let left = {
                 let mut state = self.state();
-                let left = (state.moved_at + idle).saturating_duration_since(self.clock.instant());
+                let limit = if state.waits_for_peer { state.patience.left } else { idle };
+                let left = (state.since + limit).saturating_duration_since(self.clock.instant());
                 if left.is_zero() {
                     state.coming = None;
                     state.waker.take().into_iter().for_each(Waker::wake);
@@ -397,10 +501,11 @@ impl Passing {
 }
 
 impl Download {
-    fn of(body: Incoming, idle: Duration, world: &World, place: OwnedSemaphorePermit, counted: Open) -> Pin<Box<Download>> {
+    fn of(body: Incoming, idle: Duration, world: &World, place: Place, counted: Open) -> Pin<Box<Download>> {
         let (hint, ended) = (body.size_hint(), body.is_end_stream());
         let coming = Coming { body, _place: place, _counted: counted };
-        let state = Mutex::new(Piecewise { coming: Some(coming), moved_at: world.clock.instant(), waker: None });
+        let (since, patience) = (world.clock.instant(), Patience::of(idle));
+        let state = Mutex::new(Piecewise { coming: Some(coming), waits_for_peer: true, since, patience, waker: None });
         let passing = Arc::new(Passing { state, clock: Arc::clone(&world.clock) });
         let watched = Arc::clone(&passing);
         let watch = (!ended).then(|| tokio::spawn(async move { watched.watch(idle).await }).abort_handle());
@@ -421,8 +526,14 @@ impl Body for Download {
     type Error = Failed;
 
     fn poll_frame(mut self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        let now = self.passing.clock.instant();
         let next = {
             let mut state = self.passing.state();
+            if state.waits_for_peer {
+                let waited = now.saturating_duration_since(state.since);
+                state.patience.waited(waited);
+                (state.waits_for_peer, state.since) = (false, now);
+            }
             let Some(Coming { body, .. }) = &mut state.coming else {
                 return Poll::Ready(Some(Err("nothing has moved for too long".into())));
             };
@@ -443,7 +554,10 @@ impl Body for Download {
             }
         };
         let mut state = self.passing.state();
-        state.moved_at = self.passing.clock.instant();
+        (state.waits_for_peer, state.since) = (true, now);
+        if let Some(Ok(data)) = &next {
+            state.patience.moved(data.len());
+        }
         if let Some(Coming { body, .. }) = &state.coming {
             let (hint, ended) = (body.size_hint(), body.is_end_stream());
             drop(state);
@@ -458,5 +572,28 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_with_whoever_moves_too_little() {
+        let seconds = Duration::from_secs;
+        let mut patience = Patience::of(seconds(30));
+        patience.moved(1 << 30);
+        assert_eq!(patience.left, seconds(30), "nobody saves up");
+        patience.waited(seconds(22));
+        patience.moved(1);
+        assert!(patience.left < seconds(9), "a byte is worth next to nothing: {:?}", patience.left);
+        patience.waited(seconds(4));
+        patience.moved(8 * 1024);
+        assert!(patience.left >= seconds(12), "{:?}", patience.left);
+        patience.waited(seconds(60));
+        assert_eq!(patience.left, Duration::ZERO);
+        patience.moved(usize::MAX);
+        assert_eq!(patience.left, seconds(30));
     }
 }

@@ -101,6 +101,10 @@ pub(super) enum Failure<'a> {
     LongBody,
     /// A request that stopped in the middle.
     PeerSlow,
+    /// A body in a coding that only one connection is for, and that we do not undo.
+    OddCoding,
+    /// A request that breaks off, or is not one in the middle.
+    PeerBroken,
     /// The service behind the gate cannot be reached.
     ServiceGone,
     /// The service behind the gate takes too long.
@@ -220,6 +224,8 @@ impl Failure<'_> {
             Failure::NoUpgrade => row(405, NOT_SUPPORTED, "Connections are not upgraded for this service"),
             Failure::LongBody => row(413, "RequestEntityTooLarge", "The request is longer than the service takes"),
             Failure::PeerSlow => row(408, "RequestTimeout", "The request did not come to its end in time"),
+            Failure::OddCoding => row(501, "NotImplemented", "Bodies are taken whole or in chunks, and in no other coding"),
+            Failure::PeerBroken => row(400, ARGUMENT, "The request cannot be read to its end"),
             Failure::ServiceGone => row(502, "BadGateway", "The service behind the gate cannot be reached"),
             Failure::ServiceSlow => row(504, "GatewayTimeout", "The service behind the gate did not answer in time"),
             Failure::TooManyAttempts { .. } => row(429, "TooManyRequests", "Too many attempts, try again later"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! path ─► its parts, unescaped ─► the longest service that they begin with ─► what it asks for this verb
-//!              └ parts that others might read otherwise: refused, whosever they are
+//!              └ parts that others might read otherwise, or give to another service: refused
 //! ```
 //!
 //! Whatever has no line of its own asks for somebody who is signed in. It refuses to know who calls, and what is not the gate's or a
@@ -19,8 +19,9 @@ use serde::Deserialize;
 use crate::forward::Backend;
 use crate::section::{BadSetting, Span};
 use crate::servicestack::escape::unescaped;
-use crate::servicestack::negotiate::cut_suffix;
+use crate::servicestack::format::Format;
 use crate::servicestack::settings::Provider;
+use crate::servicestack::value::same;
 
 /// Whoever has this role has every other one.
 const ADMIN: &str = "Admin";
@@ -157,16 +158,49 @@ impl Services {
     /// The service that a path belongs to, behind `base`, which stands before every path of the gate: the one with the longest
     /// beginning of it. The name of a format at its end counts as if it were not there.
     pub(super) fn find(&self, base: &str, path: &str) -> Option<Place> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let parts_of = |path: &str| path.split('/').filter(|part| !part.is_empty()).map(unescaped).collect::<Vec<String>>();
-        let (whole, cut) = (parts_of(path), parts_of(cut_suffix(path).0));
-        let fits = |service: &&Arc<Service>| begins(&whole, &service.parts) || begins(&cut, &service.parts);
-        let service = self.0.iter().filter(fits).max_by_key(|service| service.parts.len())?;
-        let target = is_plain(path).then(|| service.target(base, path));
+        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(unescaped).collect();
+        let read = || self.0.iter().map(|service| (service, reading(&parts, &service.parts)));
+        let fits = read().filter(|(_, reading)| matches!(reading, Reading::Whole | Reading::WithoutFormat));
+        let (service, _) = fits.max_by_key(|(service, reading)| (service.parts.len(), *reading == Reading::Whole))?;
+        // Whoever cuts more off the end of a name than we do may find another service there, which asks for something else.
+        let is_anothers = || service.parts.len() < parts.len() && read().any(|(_, reading)| reading == Reading::WithoutMore);
+        let target = (is_plain(path) && !is_anothers()).then(|| service.target(base, path));
         Some(Place { service: Arc::clone(service), target })
     }
+}
+
+/// How a path is one of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It begins with the service's own.
+    Whole,
+    /// It is the service's own, with the name of a format behind it.
+    WithoutFormat,
+    /// It is the service's own, with something else behind a dot.
+    WithoutMore,
+    /// It is none of it.
+    Not,
+}
+
+/// How a path with these parts is one of the service at `own`, in any case: many services find theirs so.
+fn reading(parts: &[String], own: &[String]) -> Reading {
+    if begins(parts, own) {
+        return Reading::Whole;
+    }
+    let (Some((last, before)), Some((own_last, own_before))) = (parts.split_last(), own.split_last()) else { return Reading::Not };
+    if before.len() != own_before.len() || !begins(before, own_before) {
+        return Reading::Not;
+    }
+    match folded(last).strip_prefix(&folded(own_last)).and_then(|behind| behind.strip_prefix('.')) {
+        None => Reading::Not,
+        Some(format) if is_format(format) => Reading::WithoutFormat,
+        Some(_) => Reading::WithoutMore,
+    }
+}
+
+/// Whether a service may cut this off the end of a path as the name of a format: the framework has one more than we write.
+fn is_format(name: &str) -> bool {
+    Format::find(name).is_some() || same(name, "jsonl")
 }
 
 /// Whether a path begins with these parts, in any case: many services find theirs so.
@@ -179,35 +213,26 @@ fn folded(part: &str) -> String {
     part.to_uppercase().to_lowercase()
 }
 
-/// Whether every reader finds the same parts in a path: none is empty but for the last, none leads upwards or stands for nothing,
-/// and no escape hides a separator, a control character or what is no text, however often it is undone.
+/// Whether every reader finds the same parts in a path: none is empty but for the last, and each is plain.
 fn is_plain(path: &str) -> bool {
     let mut parts = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
     while let Some(part) = parts.next() {
-        if (part.is_empty() && parts.peek().is_some()) || !is_plain_part(part) {
+        if !is_plain_part(part) && (!part.is_empty() || parts.peek().is_some()) {
             return false;
         }
     }
     true
 }
 
+/// Whether a part is the same to every reader. To some a semicolon begins a parameter, and a dot or a blank at the end is nothing;
+/// some undo escapes twice, or read a suffix from what is undone. So none of it may be there, and no escape may hide another, a
+/// separator, a dot, a control character, or what is no text.
 fn is_plain_part(part: &str) -> bool {
-    let mut part = part.to_owned();
-    loop {
-        let is_hidden = |letter: char| matches!(letter, '/' | '\\') || letter.is_control();
-        // What follows a semicolon is a parameter to some, who look for the dots before it.
-        let bare = part.split(';').next().unwrap_or_default();
-        if part.contains(is_hidden) || matches!(bare, "." | "..") {
-            return false;
-        }
-        if !part.contains('%') {
-            return true;
-        }
-        match undone(&part) {
-            Some(next) => part = next,
-            None => return false,
-        }
-    }
+    let is_odd = |letter: char| matches!(letter, '/' | '\\' | ';' | '%') || letter.is_control();
+    let dots = |part: &str| part.matches('.').count();
+    undone(part).is_some_and(|read| {
+        !read.is_empty() && !read.contains(is_odd) && read.trim() == read && !read.ends_with('.') && dots(&read) == dots(part)
+    })
 }
 
 /// A part without one layer of escapes, if all of them are whole and it is a text.
@@ -288,9 +313,9 @@ impl Service {
         for part in &self.parts {
             let behind = rest.strip_prefix('/').unwrap_or(rest);
             let end = behind.find('/').unwrap_or(behind.len());
-            let kept = behind[..end].len() - cut_suffix(&behind[..end]).0.len();
             let is_whole = folded(&unescaped(&behind[..end])) == folded(part);
-            rest = &behind[if is_whole { end } else { end - kept }..];
+            let name = behind[..end].rfind('.').filter(|_| !is_whole).unwrap_or(end);
+            rest = &behind[name..];
         }
         let target = format!("{in_place}{rest}");
         if target.starts_with('/') { target } else { format!("/{target}") }
@@ -471,7 +496,14 @@ mod tests {
         check("/orders.json", "orders/host/orders.json");
         check("/%6frders/5%20a", "orders/host/%6frders/5%20a");
         check("/orders5", "all/host/orders5");
-        check("/orders.exe", "all/host/orders.exe");
+        check("/orders.jsonl", "orders/host/orders.jsonl");
+        check("/orders/old.xml/", "old/v1.xml/");
+        check("/orders.json/", "orders/host/orders.json/");
+        check("/x.exe", "all/host/x.exe");
+        check("/x/orders.exe", "all/host/x/orders.exe");
+        check("/orders/5.exe", "orders/host/orders/5.exe");
+        check("/a+b/.hidden", "all/host/a+b/.hidden");
+        check("/a%20b%c3%a9", "all/host/a%20b%c3%a9");
         check("/orders/old", "old/v1");
         check("/orders/Old.xml", "old/v1.xml");
         check("/orders/old/7?", "old/v1/7?");
@@ -495,6 +527,20 @@ mod tests {
             "/orders/%zz",
             "/orders/%2",
             "/x%2f..%2forders",
+            "/orders;x/foo",
+            "/orders%3Bx/foo",
+            "/x;orders",
+            "/orders%2ejson",
+            "/orders.exe",
+            "/ORDERS.v2.json",
+            "/orders/old.jsonlx/",
+            "/%256frders/foo",
+            "/x%25",
+            "/orders%20/foo",
+            "/%20orders",
+            "/orders./foo",
+            "/orders...",
+            "/orders%c2%a0",
         ] {
             check(odd, "odd");
         }
@@ -502,6 +548,33 @@ mod tests {
         for path in ["/", "/order", "/ordersx", "/x/../orders"] {
             assert!(one.services.find("", path).is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn the_longest_path_is_looked_at_no_longer_than_its_length() {
+        let settings = read("[[service]]\npath = '/'\nupstream = 'http://all'").expect("good");
+        let begun = gatepost_identity::clock::system_instant();
+        for path in [format!("/%{}41", "25".repeat(30_000)), "/.".repeat(30_000), format!("/{}", "a.".repeat(30_000))] {
+            assert!(settings.services.find("", &path).is_some_and(|place| place.target.is_none()));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_service_whose_path_has_a_dot_is_the_one_that_is_named() {
+        let settings =
+            read(&(service("") + &service("").replace("/orders'", "/orders.v2'").replace("http://orders", "http://new")))
+                .expect("good");
+        let check = |path: &str, expected: &str| {
+            let place = settings.services.find("", path).expect("something is");
+            assert!(place.target.is_some_and(|target| target == path), "{path}");
+            assert_eq!(place.service.backend.authority.host(), expected, "{path}");
+        };
+        check("/orders.v2", "new.internal");
+        check("/orders.V2.json", "new.internal");
+        check("/orders.json", "orders.internal");
+        check("/orders.v2/5", "new.internal");
+        assert!(settings.services.find("", "/orders.v3").is_none());
     }
 
     fn who(roles: &[&str], permissions: &[&str], method: Proved) -> Principal {

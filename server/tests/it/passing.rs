@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{CHEAP, Home, LIMIT, PASSWORD, Server, until};
 use crate::mirror::Mirror;
-use crate::peer::{Response, http};
+use crate::peer::{Peer, Response, http};
 
 /// A server before a service at this address; `service` is more of its settings, `more` what stands before all of them.
 fn before(upstream: SocketAddr, service: &str, more: &str) -> Server {
@@ -336,4 +336,95 @@ fn whoever_was_disabled_does_not_come_through_by_anything() {
         let response = get(&server, "/mirror.json", fields);
         assert_eq!(response.status, 401, "{fields}: {response:?}");
     }
+}
+
+#[test]
+fn one_source_leaves_room_for_others_and_gives_its_own_back() {
+    let (server, _mirror) = mirrored("anyone = [\"*\"]\nmax_in_flight = 8", "");
+    let uploading = |source: u16| {
+        let mut peer = Peer::dial(server.http(), source);
+        peer.write(b"POST /mirror HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx");
+        peer
+    };
+    let from = |source: u16| http(server.http(), source, "GET /mirror.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut held = Vec::new();
+    // Each but the first may come while another has not given its place back yet.
+    until("a quarter is one source's", || {
+        held.push(uploading(1));
+        from(1).status == 503
+    });
+    let full = from(1);
+    assert_eq!(full.header("retry-after"), Some("1"), "{full:?}");
+    let others = from(2);
+    assert_eq!(others.status, 200, "{others:?}");
+    drop(held);
+    until("its places are free again", || from(1).status == 200);
+    assert_eq!(server.log().matches("has as many requests as it may").count(), 1, "{}", server.log());
+}
+
+#[test]
+fn a_peer_that_sends_a_byte_at_a_time_is_not_waited_for_without_end() {
+    let (server, _mirror) = mirrored("anyone = [\"*\"]", "");
+    let mut stream = dial(&server);
+    stream.set_read_timeout(Some(Duration::from_secs(6))).expect("a socket");
+    write!(stream, "POST /mirror.json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n").expect("it is read");
+    let begun = gatepost_identity::clock::system_instant();
+    let mut first = [0; 12];
+    while stream.read_exact(&mut first).is_err() {
+        assert!(begun.elapsed() < LIMIT, "it is still waited for");
+        stream.write_all(b"x").expect("it is read");
+    }
+    assert_eq!(&first, b"HTTP/1.1 408", "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_peer_that_breaks_its_body_is_told_so_and_the_service_is_not_blamed() {
+    let (server, _mirror) = mirrored("anyone = [\"*\"]", "");
+    let broken = ["zz\r\n".to_owned(), format!("5;{}\r\nhello\r\n", "x".repeat(20_000))];
+    for body in &broken {
+        let sent = format!("POST /mirror.json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        let response = http(server.http(), 0, &sent);
+        assert_eq!(response.status, 400, "{response:?}");
+    }
+    let coded = "POST /mirror.json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    let response = http(server.http(), 0, coded);
+    assert_eq!(response.status, 501, "{response:?}");
+    assert_eq!(get(&server, "/mirror", "").status, 200);
+    let log = server.log();
+    assert!(!log.contains("does not answer") && !log.contains("answers again"), "{log}");
+}
+
+#[test]
+fn a_body_in_chunks_goes_on_whatever_the_verb() {
+    let (server, _mirror) = mirrored("anyone = [\"*\"]", "");
+    for (verb, more) in [("GET", ""), ("POST", "X-Http-Method-Override: GET\r\n")] {
+        let head = format!("{verb} /mirror/a HTTP/1.1\r\nHost: localhost\r\n{more}Transfer-Encoding: chunked\r\n\r\n");
+        let response = http(server.http(), 0, &format!("{head}5\r\nhello\r\n0\r\n\r\n"));
+        assert!(response.status == 200 && response.body.ends_with("\n\nhello"), "{verb}: {response:?}");
+    }
+}
+
+#[test]
+fn the_operators_secret_opens_a_service_and_goes_no_further() {
+    use std::os::unix::fs::PermissionsExt;
+    const SECRET: &str = "an-operator-secret-of-thirty-two-bytes-and-more";
+    let mut mirror = Mirror::new();
+    let home = Home::with_ann("");
+    let file = home.file("authsecret");
+    std::fs::write(&file, SECRET).expect("a file");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    home.write_settings(&format!(
+        "{CHEAP}[[provider]]\nname = \"local\"\nkind = \"local\"\n\
+         [[provider]]\nname = \"operator\"\nkind = \"secret\"\nfile = {file:?}\n[servicestack]\nclient = \"app\"\n\
+         [[servicestack.service]]\npath = \"/mirror\"\nupstream = \"http://{}\"\naudience = \"mirror\"\n\
+         asks = [{{ roles = [\"Nobody\"], permissions = [\"None\"] }}]\n",
+        mirror.address()
+    ));
+    let server = Server::of(home);
+    mirror.serve(server.http());
+    let response = get(&server, "/mirror/a", &format!("authsecret: {SECRET}\r\n"));
+    assert!(response.status == 200 && !response.body.contains("by nobody"), "{response:?}");
+    assert!(response.body.contains("\"sub\":\"0\"") || response.body.contains("by 0"), "{response:?}");
+    assert!(!response.body.contains(SECRET), "{response:?}");
+    assert_eq!(get(&server, "/mirror/a.json", "authsecret: wrong\r\n").status, 401);
 }

@@ -10,12 +10,13 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::{Binding, Command, Verb};
 use gatepost_identity::reply::{Answer, Granted, Reply, TokenKind};
 use gatepost_identity::secret::Secret;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -27,7 +28,9 @@ use crate::servicestack::cookies::{self, Brought, Jar, Lid};
 use crate::servicestack::envelope::Envelope;
 use crate::servicestack::exchange::asking::for_nothing;
 use crate::servicestack::exchange::guarded::{Guarded, No};
-use crate::servicestack::exchange::{Asked, Pending, Service, chosen, is_reading, not_by_this_verb, nothing, text, verb};
+use crate::servicestack::exchange::{
+    Asked, OPERATOR_SECRET, OVERRIDE, Pending, Service, chosen, is_reading, not_by_this_verb, nothing, text, verb,
+};
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
 use crate::servicestack::message::Carried;
@@ -37,9 +40,14 @@ use crate::servicestack::services::{Lack, Place, Service as Behind};
 use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
-use crate::servicestack::value::Fields;
+use crate::servicestack::value::{Fields, same};
 use crate::{Question, Seed, Step};
 
+/// Members of a query that prove who calls, whether or not they count, or name another verb than the one that was looked at.
+const OWN_FIELDS: [&str; 8] =
+    ["ss-tok", "ss-reftok", "apikey", "BearerToken", "RefreshToken", OPERATOR_SECRET, OVERRIDE, "_method"];
+/// How long to wait where a service has as many requests as it may.
+const FULL_WAIT: Duration = Duration::from_secs(1);
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A request that goes on if whoever calls may come in.
@@ -90,7 +98,12 @@ impl Service {
             sharing,
             browser: self.browser(request, &query, &verb),
         };
-        let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut carried = Carried::default();
+        if settings.tokens_in_fields && !elsewhere {
+            carried = carried.with_fields(None, &query);
+        }
+        carried.operator_secret = request.headers.get(OPERATOR_SECRET).map(|secret| Secret::new(secret.as_bytes()));
+        let query = request.query.as_deref().and_then(without_own).map(|query| format!("?{query}")).unwrap_or_default();
         let target = target.and_then(|target| PathAndQuery::try_from(format!("{target}{query}")).ok());
         let Some(target) = target else {
             return ControlFlow::Break(envelope.refuse(&Failure::OddPath));
@@ -98,13 +111,18 @@ impl Service {
         if request.upgrade || wants_socket(&request.headers) {
             return ControlFlow::Break(envelope.refuse(&Failure::NoUpgrade));
         }
+        let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+        if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+            // What we took off goes on without a word of what is still on it.
+            return ControlFlow::Break(envelope.refuse(&Failure::OddCoding));
+        }
         let length = text(&request.headers, CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         if length.is_some_and(|length| length > service.backend.max_body) {
             return ControlFlow::Break(envelope.refuse(&Failure::LongBody));
         }
         let must = !service.lets_anyone(&verb);
         let authorization = Authorization::read(&request.headers);
-        let (Shown { proofs, credentials }, broken) = Shown::of(settings, &authorization, &Carried::default(), &brought);
+        let (Shown { proofs, credentials }, broken) = Shown::of(settings, &authorization, &carried, &brought);
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
@@ -123,9 +141,7 @@ impl Service {
     fn headers_of(&self, request: &Request) -> HeaderMap {
         let mut headers = request.headers.clone();
         end_to_end(&mut headers);
-        let proves = |name: &str| {
-            [AUTHORIZATION.as_str(), "authsecret", "x-ss-id", "x-ss-pid", "x-ss-opt", "x-http-method-override"].contains(&name)
-        };
+        let proves = |name: &str| [AUTHORIZATION.as_str(), OPERATOR_SECRET, "x-ss-id", "x-ss-pid", "x-ss-opt"].contains(&name);
         unclaimed(&mut headers, proves);
         without_cookies(&mut headers, &cookies::NAMES);
         let host = headers.remove(HOST);
@@ -171,13 +187,21 @@ impl Passing {
     }
 }
 
+/// A query without the members that are the gate's alone; the others stay byte by byte. None: nothing is left.
+fn without_own(query: &str) -> Option<String> {
+    let is_own = |pair: &&str| form::query(pair).names().any(|name| OWN_FIELDS.iter().any(|own| same(name, own)));
+    let mut left = query.split('&').filter(|pair| !is_own(pair)).peekable();
+    left.peek().is_some().then(|| left.collect::<Vec<&str>>().join("&"))
+}
+
 fn told(why: NoAnswer) -> Failure<'static> {
     match why {
         NoAnswer::Gone => Failure::ServiceGone,
         NoAnswer::Slow => Failure::ServiceSlow,
-        NoAnswer::Full => Failure::Unavailable { retry_after: None },
+        NoAnswer::Full => Failure::Unavailable { retry_after: Some(FULL_WAIT) },
         NoAnswer::TooLong => Failure::LongBody,
         NoAnswer::PeerSlow => Failure::PeerSlow,
+        NoAnswer::PeerBroken => Failure::PeerBroken,
     }
 }
 
@@ -185,4 +209,19 @@ fn told(why: NoAnswer) -> Failure<'static> {
 fn wants_socket(headers: &HeaderMap) -> bool {
     let offered = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
     offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_gates_in_a_query_stays_with_the_gate() {
+        let check = |query: &str, expected: Option<&str>| assert_eq!(without_own(query).as_deref(), expected, "{query}");
+        check("b=c%20d&b=e&&x", Some("b=c%20d&b=e&&x"));
+        check("ss-tok=x", None);
+        check("a=%zz&SS-Tok=x&s%73-reftok=y&apikey&BEARERTOKEN=z&refreshToken=r&authsecret=s&b", Some("a=%zz&b"));
+        check("X-Http-Method-Override=DELETE&a=1&x-http-method-override=GET&_method=PUT", Some("a=1"));
+        check("ss-token=1&apikeys=2&a=apikey", Some("ss-token=1&apikeys=2&a=apikey"));
+    }
 }
