@@ -375,7 +375,7 @@ impl Core {
             None => return Ok(()),
             Some(Basis::Family(id)) => self.store.family(&id).await?.map(|family| family.account),
             Some(Basis::ApiKey(hash)) => match self.store.api_key(&hash).await? {
-                Some(key) => key.standing(now).map(|()| Some(key.account))?,
+                Some(key) => key.standing(now).map(|()| key.account())?,
                 None => None,
             },
         };

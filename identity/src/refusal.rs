@@ -15,9 +15,11 @@ pub enum Refusal {
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
-    /// The account of a refresh token that we have signed is there no more. Said by `access.rs` (`Core::signed`), only after its
-    /// signature has verified.
+    /// The account of a refresh token that we have signed, or of an API key, is there no more. Said by `access.rs` (`Core::signed`),
+    /// only after its signature has verified, and by `api_key.rs` (`Core::recognise_api_key`).
     AccountGone,
+    /// The API key never was anybody's. Said by `api_key.rs` (`Core::recognise_api_key`).
+    BelongsToNobody,
     /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
@@ -95,6 +97,7 @@ impl Refusal {
             | Refusal::InvalidClient
             | Refusal::AccountUnavailable
             | Refusal::AccountGone
+            | Refusal::BelongsToNobody
             | Refusal::Expired
             | Refusal::Revoked
             | Refusal::NotYetValid
@@ -128,6 +131,7 @@ impl Refusal {
             Refusal::InvalidClient => "invalid_client",
             Refusal::AccountUnavailable => "account_unavailable",
             Refusal::AccountGone => "account_gone",
+            Refusal::BelongsToNobody => "belongs_to_nobody",
             Refusal::Expired => "expired",
             Refusal::Revoked => "revoked",
             Refusal::NotYetValid => "not_yet_valid",

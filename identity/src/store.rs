@@ -314,7 +314,8 @@ pub trait Store: Send + Sync + 'static {
     /// Its cut-off never moves back, whatever the change was made from. Ends all its sessions in the same transaction where `end`
     /// says why; `audit` is written beside.
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError>;
-    /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`.
+    /// Removes the account, if it still has this version, and ends its sessions. Its API keys stay behind without it, removed when
+    /// `audit` says. Appends `Change::Account`.
     async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
 
     /// The client with this id.
@@ -376,19 +377,22 @@ pub trait Store: Send + Sync + 'static {
     async fn end_family(&self, id: TokenHash, audit: AuditEntry) -> Result<(), StoreError>;
     /// Reserves `count` numbers that nobody has had, and answers the first; they begin with 1.
     async fn reserve(&self, name: &'static str, count: u64) -> Result<u64, StoreError>;
-    /// Forgets tokens and families that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended
-    /// before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
+    /// Forgets tokens and families that ended before `now`, grants that did so without being redeemed, and sessions and API keys that ended,
+    /// or whose account was removed, before `ended`, and retired keys whose time was over before `now`. A grant that was redeemed is kept as long as the record of the session it began, since a second use ends that.
     async fn forget(&self, now: Timestamp, ended: Timestamp) -> Result<(), StoreError>;
 
     /// Keeps new API keys, each with `Change::ApiKeyMade`. Those whose place they take are cancelled in the same transaction, each with `Change::Revoked`. An
     /// account that is full still takes new ones in the place of as many. Of those that were cancelled, as many are kept as may be in
     /// force, so that whoever renews theirs all day fills no disk.
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError>;
+    /// Keeps API keys that are nobody's, each with `Change::ApiKeyMade`; all of them, or none where one is there already: then `key`
+    /// is taken.
+    async fn add_nobodys_keys(&self, keys: Vec<ApiKey>, audit: AuditEntry) -> Result<Placed, StoreError>;
     /// The first four bytes of the hash of every API key there is, in any order; at most `limit`.
     async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError>;
     /// The API key with this hash.
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
-    /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first. They go with it.
+    /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first.
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
     /// Cancels an API key that was not. Appends `Change::Revoked`.
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;

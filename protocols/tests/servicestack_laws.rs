@@ -242,7 +242,7 @@ proptest! {
         let all = all_of(&response);
         let status = response.status.as_u16();
         prop_assert!(
-            [200, 302, 400, 401, 403, 404, 405, 429, 503].contains(&status), "{status} is no status of this gate: {all}"
+            [200, 302, 400, 401, 403, 404, 405, 409, 429, 503].contains(&status), "{status} is no status of this gate: {all}"
         );
         // The id of the user, which nobody has sent.
         prop_assert!(recognised || !all.contains("u-ann"), "nobody was recognised: {all}");

@@ -121,6 +121,7 @@ handed_on! {
         reserve(name: &'static str, count: u64) -> u64;
         forget(now: Timestamp, ended: Timestamp) -> ();
         add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
+        add_nobodys_keys(keys: Vec<ApiKey>, audit: AuditEntry) -> Placed;
         api_key_marks(limit: usize) -> Vec<[u8; 4]>;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;

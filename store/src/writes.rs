@@ -47,12 +47,9 @@ pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &Au
 pub(crate) fn add_accounts(connection: &Connection, new: &[NewAccount], audit: AuditEntry) -> Result<Vec<Placed>, Failure> {
     let mut placed = Vec::with_capacity(new.len());
     for NewAccount { account, api_keys } in new {
-        let has_key = |hash: &TokenHash| -> Result<bool, Failure> {
-            Ok(connection.prepare_cached("SELECT 1 FROM api_keys WHERE hash = ?1")?.exists([hash])?)
-        };
         let mut held = false;
         for (at, key) in api_keys.iter().enumerate() {
-            held = held || has_key(&key.hash)? || api_keys[..at].iter().any(|other| other.hash == key.hash);
+            held = held || keys::has_key(connection, &key.hash)? || api_keys[..at].iter().any(|other| other.hash == key.hash);
         }
         if held {
             placed.push(Placed::Taken(taken(connection, account)?.unwrap_or("key")));
@@ -117,6 +114,7 @@ pub(crate) fn remove_account(connection: &Connection, id: AccountId, version: u6
         _ => return Ok(Written::Stale),
     }
     end_all(connection, &Which::Account(id), Reason::Revoked, audit.at)?;
+    keys::part_from_account(connection, id, audit.at)?;
     run(connection, "DELETE FROM accounts WHERE id = ?1", [id.0.into_bytes()])?;
     tell(connection, &Change::Account(id))?;
     append(connection, std::slice::from_ref(audit))?;
@@ -516,7 +514,9 @@ pub(crate) fn forget(connection: &Connection, now: Timestamp, ended: Timestamp) 
     run(connection, "DELETE FROM families WHERE expires_at < ?1", [now.millis()])?;
     run(connection, "DELETE FROM grants WHERE expires_at < ?1 AND session IS NULL", [now.millis()])?;
     run(connection, "DELETE FROM sessions WHERE ended_at < ?1", [ended.millis()])?;
-    let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";
+    // As the index has it.
+    let end = |column: &str| format!("ifnull({column}, {})", i64::MAX);
+    let over = format!("min({}, {}, {})", end("cancelled_at"), end("expires_at"), end("removed_at"));
     run(connection, &format!("DELETE FROM api_keys WHERE {over} < ?1"), [ended.millis()])?;
     run(connection, "DELETE FROM keys WHERE verifies_until < ?1", [now.millis()])?;
     run(connection, "DELETE FROM revoked WHERE expires_at < ?1", [now.millis()])?;

@@ -178,6 +178,7 @@ fn said(proof: Proof, refusal: &Refusal) -> Option<Failure<'static>> {
         (Proof::NamedKey, Refusal::InvalidCredentials) => Failure::UnknownKey,
         (Proof::NamedKey | Proof::BearerKey, Refusal::Expired) => Failure::KeyExpired,
         (Proof::NamedKey | Proof::BearerKey, Refusal::Revoked) => Failure::KeyCancelled,
+        (Proof::NamedKey | Proof::BearerKey, Refusal::AccountGone) => Failure::KeyAccountGone,
         (Proof::NamedKey | Proof::BearerKey, Refusal::InsecureTransport) => Failure::InsecureKey,
         (Proof::Access | Proof::AccessCookie | Proof::Refresh, Refusal::InsecureTransport) => Failure::InsecureToken,
         (_, refusal) => failure(refusal, ""),
