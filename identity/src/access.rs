@@ -435,13 +435,15 @@ impl Core {
     ) -> Result<Vec<IssuedToken>, Refusal> {
         let rotates = self.settings.rotates_refresh(context.gate);
         let renews = match principal.method {
-            Method::Access | Method::ApiKey | Method::OperatorSecret => false,
+            Method::Access | Method::ApiKey => false,
             Method::Refresh => rotates,
             Method::Password
             | Method::ClientSecret
             | Method::Code
             | Method::Token
             | Method::Cookie
+            // These have no account, and are refused what is signed for one.
+            | Method::OperatorSecret
             | Method::Pin
             | Method::Unsecured => true,
         };

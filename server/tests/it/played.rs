@@ -48,11 +48,12 @@ impl Callback for Agreed {
 impl Played {
     /// The service that settings name, at an address of its own, which takes the place of theirs.
     pub(crate) fn of(settings: &mut [String]) -> Option<Played> {
-        let is_named = |line: &String| line.starts_with("zenith.upstream.address") || line.contains(DEVICE);
-        let line = settings.iter_mut().find(|line| is_named(line))?;
+        let is_zeniths = |line: &str| line.starts_with("zenith.upstream.address");
+        let line = settings.iter_mut().find(|line| is_zeniths(line) || line.contains(DEVICE))?;
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let shared = line.contains(DEVICE);
+        // The address of a service begins as that of a device does.
+        let shared = !is_zeniths(line);
         *line = match shared {
             true => line.replace(DEVICE, &format!("ws://{address}/")),
             false => format!("zenith.upstream.address = \"ws://{address}/Feed\""),
