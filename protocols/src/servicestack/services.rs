@@ -561,6 +561,9 @@ mod tests {
             "/orders%c2%a0/5",
             "/orders.json;x",
             "/orders.json.",
+            "/orders%2ejson",
+            "/orders.json/",
+            "/orders%252Ejson/",
             "/orders/old;x",
             "/x%2f..%2forders",
         ] {

@@ -139,3 +139,14 @@ async fn rights_are_given_and_taken_by_who_may() {
     let line = lines.iter().find(|line| line.action == "user_rights").expect("a line");
     assert_eq!((line.gate.as_str(), line.name.as_deref()), ("web", Some("ann")));
 }
+
+#[tokio::test]
+async fn nobody_signs_up_through_a_client_that_is_disabled() {
+    let core = Core::with(|_| ()).await;
+    core.admin().set_client_status("app", Status::Disabled).await.unwrap();
+    let refusal = core.register(vec![through("app")], profile(Some("zoe"), None), None).await.refusal();
+    assert_eq!(refusal, Refusal::InvalidClient);
+    assert_eq!(core.admin().user("zoe").await.unwrap_err(), Refusal::NotFound("user"));
+    core.admin().set_client_status("app", Status::Active).await.unwrap();
+    core.register(vec![through("app")], profile(Some("zoe"), None), None).await.result.unwrap();
+}

@@ -13,7 +13,7 @@ use gatepost_identity::scope::{Right, ScopeRequest};
 use gatepost_identity::secret::Secret;
 
 use crate::servicestack::answers::{Login, Speaks};
-use crate::servicestack::caller::{Shown, kept, may_earn_tokens};
+use crate::servicestack::caller::{Proof, Shown, kept, may_earn_tokens};
 use crate::servicestack::cookies::Brought;
 use crate::servicestack::envelope::Envelope;
 use crate::servicestack::exchange::guarded::Guarded;
@@ -101,7 +101,9 @@ impl Service {
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
-        let earns = wished.earns && self.settings.has(Provider::Jwt) && may_earn_tokens(&proofs);
+        // No token is signed for the operator.
+        let earns =
+            wished.earns && self.settings.has(Provider::Jwt) && may_earn_tokens(&proofs) && !proofs.contains(&Proof::Operator);
         let verb = match earns {
             true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
             false => Verb::WhoAmI,
@@ -128,6 +130,8 @@ impl Service {
 
     pub(super) fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
         let from_cookie = call.carried.refresh_token.is_none();
+        let is_kept = |token: &Secret| call.brought.refresh().is_some_and(|kept| token.matches(kept.as_bytes()));
+        let of_another = call.carried.refresh_token.as_ref().is_some_and(|token| !is_kept(token));
         let carried = call.carried.refresh_token.map(Credential::Refresh);
         let Some(token) = carried.or_else(|| call.brought.refresh().map(|token| kept(token, TokenKind::Refresh))) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
@@ -138,7 +142,7 @@ impl Service {
         let verb = Verb::Issue { kinds, request: for_nothing(Binding::Request) };
         let client = Credential::Client { id: Some(self.settings.client.clone()), secret: None };
         let command = Command { presented: vec![client, token], verb };
-        ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
+        ask(command, Asked::AccessToken { in_cookie, from_cookie, of_another }, envelope)
     }
 
     pub(super) fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {

@@ -31,7 +31,7 @@ use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
 use crate::servicestack::batch;
-use crate::servicestack::caller::{Shown, earns_tokens};
+use crate::servicestack::caller::{Shown, earns_tokens, is_shown};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
 use crate::servicestack::exchange::guarded::Guarded;
@@ -106,6 +106,8 @@ enum Asked {
         in_cookie: bool,
         /// Whether the refresh token came in one.
         from_cookie: bool,
+        /// Whether the browser keeps another, or none.
+        of_another: bool,
     },
     /// Tokens for a session, or for the token that came.
     Tokens(Guarded, Option<Secret>),
@@ -245,9 +247,8 @@ impl Exchange for Service {
         };
         let reads = is_reading(&method);
         let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
-        let secret = request.headers.get(OPERATOR_SECRET).map(|secret| Secret::new(secret.as_bytes()));
         let carried = match carried {
-            Ok(carried) => Carried { operator_secret: secret, ..carried },
+            Ok(carried) => Carried { operator_secret: operator_secret(&request.headers), ..carried },
             Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
         };
         let authorization = Authorization::read(&request.headers);
@@ -302,7 +303,12 @@ impl Exchange for Service {
                 }
             }
             Asked::Tokens(guarded, came) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
-                Ok(granted) => converted(now, granted, came, envelope),
+                Ok(granted) => {
+                    if is_shown(&guarded.proofs) {
+                        envelope.jar.part_from_tokens();
+                    }
+                    converted(now, granted, came, envelope)
+                }
                 Err(no) => no.told(envelope),
             },
             Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
@@ -331,8 +337,8 @@ impl Exchange for Service {
                 Ok(()) => ended(envelope),
                 Err(refusal) => envelope.refuse(&failure(&refusal, "")),
             },
-            Asked::AccessToken { in_cookie, from_cookie } => match reply.result.and_then(Answer::granted) {
-                Ok(granted) => refreshed(now, granted.tokens, in_cookie, envelope),
+            Asked::AccessToken { in_cookie, from_cookie, of_another } => match reply.result.and_then(Answer::granted) {
+                Ok(granted) => refreshed(now, granted.tokens, (in_cookie, of_another), envelope),
                 Err(refusal) => {
                     if from_cookie && refusal.is_about_the_proof() {
                         envelope.jar.drop_refresh();
@@ -422,6 +428,11 @@ fn verb(request: &Request, query: &Fields<'_>, form: Option<&Fields<'_>>) -> Met
     let named = named.or_else(|| field().filter(|_| request.method == Method::POST));
     let verb = named.map(str::to_ascii_uppercase).and_then(|named| Method::from_bytes(named.as_bytes()).ok());
     verb.unwrap_or_else(|| request.method.clone())
+}
+
+/// The operator's own secret, as a request shows it.
+fn operator_secret(headers: &HeaderMap) -> Option<Secret> {
+    headers.get(OPERATOR_SECRET).map(|secret| Secret::new(secret.as_bytes()))
 }
 
 /// Whether a member of that name is nobody else's to see.
