@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
 use crate::credential::{About, Credential, Proof};
 use crate::live::Found;
-use crate::policy::may_enter;
+use crate::policy::{may_come_through, may_enter};
 use crate::refusal::Refusal;
 use crate::reply::{Answer, Caller, Granted, Method, Outcome, Principal, Reason, TokenKind};
 use crate::scope::ScopeRequest;
@@ -231,7 +231,7 @@ impl Core {
         for shown in presented {
             if let Credential::Client { id: Some(id), .. } = shown {
                 let client = self.by(context, self.client_in_force(id)).await?.ok_or(Refusal::InvalidClient)?;
-                may_enter(None, Some(&client), self.clock.now())?;
+                may_come_through(&client, self.clock.now())?;
             }
         }
         Ok(())

@@ -11,7 +11,8 @@ pub enum Refusal {
     /// The secret does not prove the claim, or there is nobody to prove it. Said by `credential.rs` (`Identity::prove`),
     /// after `password.rs` or `token.rs` has compared; and by `caller.rs` (`Core::recognise`) where two proofs name two people.
     InvalidCredentials,
-    /// The client is unknown, or did not prove itself. Said by `credential.rs` (`Identity::prove_client`).
+    /// The client is unknown, did not prove itself, or may not be come through. Said by `credential.rs` (`Identity::prove_client`)
+    /// and, only after the right secret, by `policy.rs` (`may_come_through`).
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
@@ -94,7 +95,6 @@ impl Refusal {
     pub const fn is_about_the_proof(&self) -> bool {
         match self {
             Refusal::InvalidCredentials
-            | Refusal::InvalidClient
             | Refusal::AccountUnavailable
             | Refusal::AccountGone
             | Refusal::BelongsToNobody
@@ -110,7 +110,9 @@ impl Refusal {
             | Refusal::RoleMismatch
             | Refusal::InsecureTransport
             | Refusal::ScopeNotGranted => true,
-            Refusal::TooManySessions
+            // Whatever else is shown comes through the same one.
+            Refusal::InvalidClient
+            | Refusal::TooManySessions
             | Refusal::LoginRequired
             | Refusal::NotPermitted
             | Refusal::TooManyAttempts { .. }

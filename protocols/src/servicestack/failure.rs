@@ -105,8 +105,6 @@ pub(super) enum Failure<'a> {
     LongBody,
     /// A request that stopped in the middle.
     PeerSlow,
-    /// A request whose body is none, or breaks off.
-    BrokenBody,
     /// The service behind the gate cannot be reached.
     ServiceGone,
     /// The service behind the gate takes too long.
@@ -227,7 +225,6 @@ impl Failure<'_> {
             Failure::OddPath => row(400, ARGUMENT, "The path is not in its plain form"),
             Failure::NoUpgrade => row(405, NOT_SUPPORTED, "Connections are not upgraded for this service"),
             Failure::LongBody => row(413, "RequestEntityTooLarge", "The request is longer than the service takes"),
-            Failure::BrokenBody => row(400, ARGUMENT, "The body of the request is broken"),
             Failure::PeerSlow => row(408, "RequestTimeout", "The request did not come to its end in time"),
             Failure::ServiceGone => row(502, "BadGateway", "The service behind the gate cannot be reached"),
             Failure::ServiceSlow => row(504, "GatewayTimeout", "The service behind the gate did not answer in time"),

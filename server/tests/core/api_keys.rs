@@ -152,8 +152,9 @@ async fn a_key_through_a_client_that_is_disabled_opens_nothing() {
     let text = core.key_of_ann("live", None).await;
     core.who(vec![through("app"), api_key(&text)]).await.granted();
     core.admin().set_client_status("app", Status::Disabled).await.unwrap();
-    assert_eq!(core.who(vec![through("app"), api_key(&text)]).await.refusal(), Refusal::AccountUnavailable);
-    assert_eq!(core.own_keys(vec![through("app"), api_key(&text)], "live", true).await, Err(Refusal::AccountUnavailable));
+    assert_eq!(core.who(vec![through("app"), api_key(&text)]).await.refusal(), Refusal::InvalidClient);
+    let renewed = core.own_keys(vec![through("app"), api_key(&text)], "live", true).await;
+    assert_eq!(renewed.err(), Some(Refusal::InvalidClient));
     core.admin().set_client_status("app", Status::Active).await.unwrap();
     core.who(vec![through("app"), api_key(&text)]).await.granted();
 }

@@ -64,7 +64,7 @@ async fn whoever_signs_up_has_an_account_and_is_logged_in_where_they_ask() {
 async fn a_login_that_fails_after_signing_up_leaves_the_account() {
     let core = Core::with(|_| ()).await;
     let asked = Some(Binding::Cookie { remember: false });
-    let answered = core.register(vec![through("nobody")], profile(Some("zoe"), None), asked).await;
+    let answered = core.register(vec![through("svc")], profile(Some("zoe"), None), asked).await;
     assert!(matches!(answered.result.and_then(Answer::registered), Ok((_, None))));
     core.who(vec![through("app"), password("zoe", "pw")]).await.granted();
 }

@@ -222,8 +222,9 @@ fn what_came_through_a_disabled_client_is_out_within_a_second() {
     server.operator(&["client", "disable", "app"], "").ok();
     let began = system_instant();
     assert!(!server.is_good(&bearer));
-    assert_eq!(refresh(server.http(), &refreshing).expect("an answer").status, 401);
-    assert_eq!(server.get(&format!("Cookie: ss-reftok={refreshing}\r\n")).status, 401);
+    assert_eq!(refresh(server.http(), &refreshing).expect("an answer").status, 503, "it is no fault of the token's");
+    let kept = server.get(&format!("Cookie: ss-tok={bearer}; ss-reftok={refreshing}; ss-id=x; ss-pid=x\r\n"));
+    assert_eq!((kept.status, kept.header("set-cookie")), (503, None), "a browser keeps its tokens for when it is back");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     server.operator(&["client", "enable", "app"], "").ok();
     assert!(server.is_good(&bearer));

@@ -28,7 +28,7 @@ use crate::servicestack::value::same;
 use crate::{Question, Step};
 
 /// The role of those who change the roles of others.
-const ADMIN: &str = "Admin";
+pub(super) const ADMIN: &str = "Admin";
 
 /// A wish for nothing that has a name here: this wire knows no scopes.
 pub(super) fn for_nothing(binding: Binding) -> GrantRequest {
@@ -146,13 +146,14 @@ impl Service {
     }
 
     pub(super) fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let Some(environment) = keys.environment else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoEnvironment));
-        };
         let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
         if broken {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
+        let Some(environment) = keys.environment else {
+            let asked = Asked::Lacking { why: Failure::NoEnvironment, of_roles: false, guarded: Guarded { proofs, must: true } };
+            return ask(Command { presented: credentials, verb: Verb::WhoAmI }, asked, envelope);
+        };
         let command = Command { presented: credentials, verb: Verb::ApiKeys { environment, renew } };
         ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
     }
@@ -186,20 +187,24 @@ impl Service {
     }
 
     pub(super) fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let Some(user_name) = change.user_name else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoUserName));
+        let rights = Rights::parse(change.roles, change.permissions)
+            .map_err(|what| Failure::Invalid(vec![FieldError::new("ArgumentException", "Roles", what.to_string())]));
+        let found = match (change.user_name, rights) {
+            (Some(user_name), Ok(rights)) => Ok((user_name, rights)),
+            (None, _) => Err(Failure::NoUserName),
+            (Some(_), Err(why)) => Err(why),
         };
-        let rights = match Rights::parse(change.roles, change.permissions) {
-            Ok(rights) => rights,
-            Err(what) => {
-                let fault = FieldError::new("ArgumentException", "Roles", what.to_string());
-                return ControlFlow::Break(envelope.refuse(&Failure::Invalid(vec![fault])));
+        let (Shown { proofs, credentials }, _) = call.shown(&self.settings);
+        let (user_name, rights) = match found {
+            Ok(found) => found,
+            Err(why) => {
+                let asked = Asked::Lacking { why, of_roles: true, guarded: Guarded { proofs, must: true } };
+                return ask(Command { presented: credentials, verb: Verb::WhoAmI }, asked, envelope);
             }
         };
         let (add, remove) = if unassigned { (Rights::default(), rights) } else { (rights, Rights::default()) };
         let right = Right::Role(ADMIN.to_owned());
         let verb = Verb::ChangeRights { account: user_name.clone(), add, remove, right };
-        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
         ask(Command { presented: credentials, verb }, Asked::Roles { user_name, unassigned }, envelope)
     }
 

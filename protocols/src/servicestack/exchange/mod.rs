@@ -34,6 +34,7 @@ use crate::servicestack::batch;
 use crate::servicestack::caller::{Shown, earns_tokens, is_shown};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
+use crate::servicestack::exchange::asking::ADMIN;
 use crate::servicestack::exchange::guarded::Guarded;
 use crate::servicestack::exchange::passing::Passing;
 use crate::servicestack::failure::Failure;
@@ -115,6 +116,13 @@ enum Asked {
     Keys {
         /// Whether they are new.
         renew: bool,
+        guarded: Guarded,
+    },
+    /// Who asks for what cannot be done as it was asked for: only whoever may ask is told why.
+    Lacking {
+        why: Failure<'static>,
+        /// Whether only an administrator may.
+        of_roles: bool,
         guarded: Guarded,
     },
     /// Whether a request may go on to a service behind the gate, and in whose name.
@@ -247,8 +255,9 @@ impl Exchange for Service {
         };
         let reads = is_reading(&method);
         let bad = |why| Failure::BadBody { media_type, request: operation.name(), why };
+        let secret = request.headers.get(OPERATOR_SECRET).map(|secret| Secret::new(secret.as_bytes()));
         let carried = match carried {
-            Ok(carried) => Carried { operator_secret: operator_secret(&request.headers), ..carried },
+            Ok(carried) => Carried { operator_secret: secret, ..carried },
             Err(why) => return ControlFlow::Break(envelope.refuse(&bad(why))),
         };
         let authorization = Authorization::read(&request.headers);
@@ -313,6 +322,14 @@ impl Exchange for Service {
             },
             Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
                 Ok(keys) => answers::keys(keys, renew, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Lacking { why, of_roles, guarded } => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) if of_roles && !granted.principal.rights.roles.iter().any(|role| role == ADMIN) => {
+                    envelope.refuse(&Failure::MissingRole)
+                }
+                Ok(_) => envelope.refuse(&why),
+                Err(_) if of_roles => envelope.refuse(&Failure::NotAuthenticated),
                 Err(no) => no.told(envelope),
             },
             Asked::Passing(guarded, passing) => passing.decided(now, &guarded, reply, envelope),
@@ -428,11 +445,6 @@ fn verb(request: &Request, query: &Fields<'_>, form: Option<&Fields<'_>>) -> Met
     let named = named.or_else(|| field().filter(|_| request.method == Method::POST));
     let verb = named.map(str::to_ascii_uppercase).and_then(|named| Method::from_bytes(named.as_bytes()).ok());
     verb.unwrap_or_else(|| request.method.clone())
-}
-
-/// The operator's own secret, as a request shows it.
-fn operator_secret(headers: &HeaderMap) -> Option<Secret> {
-    headers.get(OPERATOR_SECRET).map(|secret| Secret::new(secret.as_bytes()))
 }
 
 /// Whether a member of that name is nobody else's to see.

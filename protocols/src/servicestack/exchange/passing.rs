@@ -10,13 +10,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::command::{Binding, Command, Verb};
 use gatepost_identity::reply::{Answer, Granted, Reply, TokenKind};
 use gatepost_identity::secret::Secret;
-use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -28,9 +27,7 @@ use crate::servicestack::cookies::{self, Brought, Jar, Lid};
 use crate::servicestack::envelope::Envelope;
 use crate::servicestack::exchange::asking::for_nothing;
 use crate::servicestack::exchange::guarded::{Guarded, No};
-use crate::servicestack::exchange::{
-    Asked, OPERATOR_SECRET, OVERRIDE, Pending, Service, chosen, is_reading, not_by_this_verb, nothing, operator_secret, text, verb,
-};
+use crate::servicestack::exchange::{Asked, Pending, Service, chosen, is_reading, not_by_this_verb, nothing, text, verb};
 use crate::servicestack::failure::Failure;
 use crate::servicestack::form;
 use crate::servicestack::message::Carried;
@@ -40,19 +37,10 @@ use crate::servicestack::services::{Lack, Place, Service as Behind};
 use crate::servicestack::sharing::{Sharing, is_from_elsewhere};
 use crate::servicestack::spelling::EmptyIds;
 use crate::servicestack::style::{Style, wishes_debug};
-use crate::servicestack::value::{Fields, same};
+use crate::servicestack::value::Fields;
 use crate::{Question, Seed, Step};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Header fields that prove who calls.
-const PROOFS: [&str; 5] = ["authorization", OPERATOR_SECRET, "x-ss-id", "x-ss-pid", "x-ss-opt"];
-/// Header fields by which some services read another verb or path than those that were looked at here.
-const OTHER_NAMES: [&str; 5] = ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
-/// How long whoever finds a service full is to wait.
-const FULL: Duration = Duration::from_secs(1);
-/// Members of a query that prove who calls, where they may.
-const PROVING_FIELDS: [&str; 3] = ["ss-tok", "ss-reftok", "apikey"];
 
 /// A request that goes on if whoever calls may come in.
 pub(super) struct Passing {
@@ -102,13 +90,8 @@ impl Service {
             sharing,
             browser: self.browser(request, &query, &verb),
         };
-        let written = request.query.as_deref().unwrap_or_default();
-        if is_overridden(written, &verb) {
-            return ControlFlow::Break(envelope.refuse(&Failure::OddPath));
-        }
-        let goes_on = if settings.tokens_in_fields { without_proofs(written) } else { written.to_owned() };
-        let mark = if request.query.is_some() && (goes_on.len() == written.len() || !goes_on.is_empty()) { "?" } else { "" };
-        let target = target.and_then(|target| PathAndQuery::try_from(format!("{target}{mark}{goes_on}")).ok());
+        let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let target = target.and_then(|target| PathAndQuery::try_from(format!("{target}{query}")).ok());
         let Some(target) = target else {
             return ControlFlow::Break(envelope.refuse(&Failure::OddPath));
         };
@@ -121,12 +104,7 @@ impl Service {
         }
         let must = !service.lets_anyone(&verb);
         let authorization = Authorization::read(&request.headers);
-        let mut carried = Carried::default();
-        if settings.tokens_in_fields && !elsewhere {
-            carried = carried.with_fields(None, &query);
-        }
-        carried.operator_secret = operator_secret(&request.headers);
-        let (Shown { proofs, credentials }, broken) = Shown::of(settings, &authorization, &carried, &brought);
+        let (Shown { proofs, credentials }, broken) = Shown::of(settings, &authorization, &Carried::default(), &brought);
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
@@ -145,8 +123,10 @@ impl Service {
     fn headers_of(&self, request: &Request) -> HeaderMap {
         let mut headers = request.headers.clone();
         end_to_end(&mut headers);
-        let is_ours = |name: &str| PROOFS.contains(&name) || OTHER_NAMES.contains(&name);
-        unclaimed(&mut headers, is_ours);
+        let proves = |name: &str| {
+            [AUTHORIZATION.as_str(), "authsecret", "x-ss-id", "x-ss-pid", "x-ss-opt", "x-http-method-override"].contains(&name)
+        };
+        unclaimed(&mut headers, proves);
         without_cookies(&mut headers, &cookies::NAMES);
         let host = headers.remove(HOST);
         let own = self.settings.public_url.as_deref().and_then(|url| url.split_once("://"));
@@ -191,29 +171,13 @@ impl Passing {
     }
 }
 
-/// Whether a query names, in any of its members, another verb than the one that goes on: a service may heed it.
-fn is_overridden(query: &str, verb: &Method) -> bool {
-    let mut named = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| same(name, OVERRIDE));
-    named.any(|(_, value)| !same(&value, verb.as_str()))
-}
-
-/// A query without what proves who calls. The other members stay as they were sent.
-fn without_proofs(query: &str) -> String {
-    let proves = |pair: &&str| {
-        let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
-        PROVING_FIELDS.iter().any(|field| same(&name, field))
-    };
-    query.split('&').filter(|pair| !proves(pair)).collect::<Vec<&str>>().join("&")
-}
-
 fn told(why: NoAnswer) -> Failure<'static> {
     match why {
         NoAnswer::Gone => Failure::ServiceGone,
         NoAnswer::Slow => Failure::ServiceSlow,
-        NoAnswer::Full => Failure::Unavailable { retry_after: Some(FULL) },
+        NoAnswer::Full => Failure::Unavailable { retry_after: None },
         NoAnswer::TooLong => Failure::LongBody,
         NoAnswer::PeerSlow => Failure::PeerSlow,
-        NoAnswer::PeerBroken => Failure::BrokenBody,
     }
 }
 
