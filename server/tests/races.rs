@@ -609,7 +609,7 @@ async fn a_token_through_a_client_that_was_disabled_while_it_was_read_is_not_goo
         identity.admin(OPERATOR).set_client_status("app", Status::Disabled).await.unwrap();
     });
     for _ in 0..3 {
-        assert_eq!(core.request(shown(), Verb::WhoAmI).await.err(), Some(Refusal::AccountUnavailable));
+        assert_eq!(core.request(shown(), Verb::WhoAmI).await.err(), Some(Refusal::InvalidClient));
     }
     assert!(store.has_happened());
     let identity = core.identity.clone();

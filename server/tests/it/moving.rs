@@ -368,7 +368,7 @@ fn the_people_of_a_servicestack_application_come_with_ids_rights_keys_and_lock_o
     let keys =
         [("0123456789abcdefghijABCDEFGHIJ", 200), ("0123456789abcdefghijABCDEFGHIK", 401), ("of-nobody", 409), ("of-no-one", 409)];
     for (key, status) in keys {
-        assert_eq!(over_http(&server, &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {key}"), ""), status, "{key}");
+        assert_eq!(over_http(&server, &format!("GET /apikeys/live HTTP/1.1\r\nAuthorization: Bearer {key}"), ""), status, "{key}");
     }
     for name in ["eve", "fay"] {
         server.connect().login(name, "p@55w,rd:1").rejected();
