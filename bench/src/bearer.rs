@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::Outcome;
 use crate::client::{Client, text_frame};
 use crate::process::Server;
-use crate::setup::{Installation, auth_token_of, source};
-use crate::sockets::{CONNECTIONS, beside_an_echo};
+use crate::setup::{Installation, SUCCESS, auth_token_of, source};
+use crate::sockets::{CONNECTIONS, Messages, beside_an_echo};
 
 /// What issuer and server share, and the same as a set of keys.
 const SECRET: &[u8] = b"a shared secret that signs what the figures need, and nothing else";
@@ -44,10 +44,10 @@ pub(crate) async fn run() -> Outcome<()> {
         // The second answer is to a token that was seen before, as all others are.
         client.send(&frame).await?;
         (asked, answered) = (message.len(), client.next().await?.len());
-        connections.push((client, frame));
+        connections.push((client, Messages::Same(frame)));
     }
     let title = format!("bearer: AuthToken with a signed token seen before ({asked} bytes) and its answer ({answered} bytes)");
-    beside_an_echo(&title, &server.process, connections, answered).await
+    beside_an_echo(&title, &server.process, connections, (answered, SUCCESS), 0.80).await
 }
 
 /// A token with what issuers usually say in one.

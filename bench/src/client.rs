@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::Outcome;
+use crate::sockets::Connection;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const TEXT: u8 = 1;
@@ -49,14 +50,22 @@ fn first_frame(bytes: &[u8]) -> Option<(u8, Range<usize>)> {
     (bytes.len() >= begin + length).then_some((first & 0x0f, begin..begin + length))
 }
 
-fn opening(to: SocketAddr) -> String {
+/// What a socket is opened for: the path, and the fields that this wire adds.
+#[derive(Clone, Copy)]
+struct Opening(&'static str, &'static str);
+
+const ZENITH: Opening = Opening("/Zenith?version=2.0", "Sec-WebSocket-Protocol: ZenithJson\r\n");
+const TERMINAL: Opening = Opening("/", "");
+
+fn opening(Opening(path, fields): Opening, to: SocketAddr) -> String {
     format!(
-        "GET /Zenith?version=2.0 HTTP/1.1\r\nHost: {to}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ZenithJson\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
     )
 }
 
-async fn dial(from: Ipv4Addr, to: SocketAddr) -> Outcome<TcpStream> {
+/// A connection from this address.
+pub(crate) async fn dial(from: Ipv4Addr, to: SocketAddr) -> Outcome<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
     let stream = socket.connect(to).await?;
@@ -87,7 +96,12 @@ pub(crate) enum Login {
 impl Client {
     /// Opens a socket from this address.
     pub(crate) async fn connect(from: Ipv4Addr, to: SocketAddr) -> Outcome<Client> {
-        Client::open(dial(from, to).await?, to).await
+        Client::open(dial(from, to).await?, to, ZENITH).await
+    }
+
+    /// Opens the control socket of a terminal from this address.
+    pub(crate) async fn connect_to_terminal(from: Ipv4Addr, to: SocketAddr) -> Outcome<Client> {
+        Client::open(dial(from, to).await?, to, TERMINAL).await
     }
 
     /// The same socket for a thread that blocks on it.
@@ -106,13 +120,13 @@ impl Client<TlsStream<TcpStream>> {
         tls: &TlsConnector,
         host: ServerName<'static>,
     ) -> Outcome<Client<TlsStream<TcpStream>>> {
-        Client::open(tls.connect(host, dial(from, to).await?).await?, to).await
+        Client::open(tls.connect(host, dial(from, to).await?).await?, to, ZENITH).await
     }
 }
 
 impl<S: Line + 'static> Client<S> {
-    async fn open(mut stream: S, to: SocketAddr) -> Outcome<Client<S>> {
-        stream.write_all(opening(to).as_bytes()).await?;
+    async fn open(mut stream: S, to: SocketAddr, what: Opening) -> Outcome<Client<S>> {
+        stream.write_all(opening(what, to).as_bytes()).await?;
         stream.flush().await?;
         let mut read = Vec::new();
         while !read.ends_with(b"\r\n\r\n") {
@@ -189,24 +203,22 @@ pub(crate) struct Blocking {
     end: usize,
 }
 
-impl Blocking {
-    /// Sends frames in one write.
-    pub(crate) fn send(&mut self, frames: &[u8]) -> Outcome<()> {
+impl Connection for Blocking {
+    fn send(&mut self, frames: &[u8]) -> Outcome<()> {
         Ok(self.stream.write_all(frames)?)
     }
 
-    /// Waits for this many texts and throws them away.
-    pub(crate) fn skip(&mut self, mut texts: usize) -> Outcome<()> {
-        while texts > 0 {
+    fn answer(&mut self) -> Outcome<&[u8]> {
+        loop {
             if let Some((opcode, payload)) = first_frame(&self.read[self.begin..self.end]) {
+                let payload = self.begin + payload.start..self.begin + payload.end;
+                self.begin = payload.end;
                 match opcode {
-                    TEXT => texts -= 1,
+                    TEXT => return Ok(&self.read[payload]),
                     // Whatever is sent counts as a sign of life, and there is much to send.
-                    PING => {}
+                    PING => continue,
                     _ => return Err(format!("a frame of type {opcode} came").into()),
                 }
-                self.begin += payload.end;
-                continue;
             }
             self.read.copy_within(self.begin..self.end, 0);
             (self.begin, self.end) = (0, self.end - self.begin);
@@ -215,6 +227,5 @@ impl Blocking {
                 count => self.end += count,
             }
         }
-        Ok(())
     }
 }

@@ -15,8 +15,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::Outcome;
 use crate::client::{Client, Line, text_frame};
-use crate::measure::{Goal, Table};
-use crate::process::{Server, many_descriptors};
+use crate::measure::{Goal, Table, lasting};
+use crate::process::{Process, Server, many_descriptors};
 use crate::setup::{CHEAP_PASSWORDS, Installation, auth_owner, auth_token, source};
 
 const CONNECTIONS: usize = 15_000;
@@ -87,7 +87,7 @@ async fn watch(table: &Table, server: Server, tls: Option<&TlsConnector>, sessio
     let process = &server.process;
     let goal = Goal::AtMost(if tls.is_some() { SECURED } else { PLAIN });
     let mut tokens = Vec::new();
-    let mut connected = tokio::task::JoinSet::new();
+    let mut connected = Connected::new();
     let mut empty = 0.0;
     for (begin, end) in [(0, WARM), (WARM, CONNECTIONS)] {
         let tokens_so_far = std::mem::take(&mut tokens);
@@ -114,16 +114,34 @@ async fn watch(table: &Table, server: Server, tls: Option<&TlsConnector>, sessio
             empty = process.resident()?;
         }
     }
-    tokio::time::sleep(SETTLE).await;
-    let memory = (process.resident()? - empty) / (CONNECTIONS - WARM) as f64;
+    at_rest(table, process, connected, (empty, CONNECTIONS - WARM), how, goal).await
+}
+
+/// Connections that say nothing, each waiting for a word that must not come.
+pub(crate) type Connected = tokio::task::JoinSet<Outcome<String>>;
+
+/// Watches connections that say nothing, and prints what each costs. `empty` is the memory before the first of those that are
+/// counted.
+pub(crate) async fn at_rest(
+    table: &Table,
+    process: &Process,
+    mut connected: Connected,
+    (empty, counted): (f64, usize),
+    how: &str,
+    goal: Goal,
+) -> Outcome<()> {
+    let each = || Outcome::Ok((process.resident()? - empty) / counted as f64 / 1000.0);
+    let watched = lasting(WATCHED);
+    tokio::time::sleep(lasting(SETTLE)).await;
+    let memory = each()?;
     let cpu = process.cpu()?;
-    tokio::time::sleep(WATCHED).await;
-    let cpu = (process.cpu()? - cpu).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
-    let later = (process.resident()? - empty) / (CONNECTIONS - WARM) as f64;
-    if connected.try_join_next().is_some() {
-        return Err("a connection did not stay idle".into());
+    tokio::time::sleep(watched).await;
+    let cpu = (process.cpu()? - cpu).as_secs_f64() / watched.as_secs_f64() * 100.0;
+    let later = each()?;
+    if let Some(stirred) = connected.try_join_next() {
+        return Err(format!("a connection did not stay idle: {stirred:?}").into());
     }
-    table.figure(&format!("memory of a connection, {how}"), " kB", memory / 1000.0, goal)?;
-    table.figure("  the same a minute later", " kB", later / 1000.0, goal)?;
+    table.figure(&format!("memory of a connection, {how}"), " kB", memory, goal)?;
+    table.figure("  the same a minute later", " kB", later, goal)?;
     table.figure("  CPU over that minute, of one core", " %", cpu, Goal::AtMost(1.0))
 }

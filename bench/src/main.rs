@@ -12,17 +12,25 @@
 mod bearer;
 mod client;
 mod disk;
+mod formats;
+mod http;
 mod idle;
+mod jwt;
 mod login;
 mod measure;
 mod overload;
 mod process;
+mod proxied;
 mod query;
 mod reference;
+mod refresh;
 mod relay;
+mod requests;
 mod rolling;
 mod setup;
 mod sockets;
+mod terminals;
+mod trueconf;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,10 +38,25 @@ use std::process::ExitCode;
 /// What can go wrong here is told to a person, and ends the measurement.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-const USAGE: &str = "usage: gatepost-bench [login | query | bearer | rolling | relay | idle | overload]...   none: all of them, one after \
-     the other";
+const USAGE: &str = "usage: gatepost-bench [--short] [NAME]...   NAME is one of";
 /// All of them.
-const NAMES: [&str; 7] = ["login", "query", "bearer", "rolling", "relay", "idle", "overload"];
+const NAMES: [&str; 15] = [
+    "login",
+    "query",
+    "bearer",
+    "cookie",
+    "apikey",
+    "jwt",
+    "formats",
+    "trueconf",
+    "rolling",
+    "refresh",
+    "relay",
+    "proxied",
+    "idle",
+    "terminals",
+    "overload",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,7 +64,15 @@ fn main() -> ExitCode {
         ["reference-hash"] => reference::hash(),
         ["reference-echo"] => reference::echo(None),
         ["reference-echo", answer] => reference::echo(Some(answer)),
+        ["reference-http"] => reference::http(None),
+        ["reference-http", answer] => reference::http(Some(answer)),
+        ["reference-proxy", to] => reference::proxy(to),
+        ["reference-jwt", answer, algorithm] => reference::jwt(answer, algorithm),
         ["reference-disk", directory] => disk::run(directory),
+        ["--short", names @ ..] => {
+            measure::shorten();
+            run(names)
+        }
         names => run(names),
     };
     match outcome {
@@ -61,11 +92,19 @@ fn run(names: &[&str]) -> Outcome<()> {
             "login" => runtime.block_on(login::run())?,
             "query" => runtime.block_on(query::run())?,
             "bearer" => runtime.block_on(bearer::run())?,
+            "cookie" => runtime.block_on(requests::by_cookie())?,
+            "apikey" => runtime.block_on(requests::by_key())?,
+            "jwt" => runtime.block_on(jwt::run())?,
+            "formats" => runtime.block_on(formats::run())?,
+            "trueconf" => runtime.block_on(trueconf::run())?,
             "rolling" => runtime.block_on(rolling::run())?,
+            "refresh" => runtime.block_on(refresh::run())?,
             "relay" => runtime.block_on(relay::run())?,
+            "proxied" => runtime.block_on(proxied::run())?,
             "idle" => runtime.block_on(idle::run())?,
+            "terminals" => runtime.block_on(terminals::run())?,
             "overload" => runtime.block_on(overload::run())?,
-            _ => return Err(USAGE.into()),
+            _ => return Err(format!("{USAGE} {}; without one, all of them, one after the other", NAMES.join(", ")).into()),
         }
     }
     Ok(())

@@ -4,12 +4,36 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::Outcome;
 
 /// A middle half wider than this part of the median to either side calls for another run at a calmer hour.
 const NOISY: f64 = 0.20;
+
+/// Whether this run is only to show that everything works.
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// From now on a round is short and there is one: every answer is looked at as ever, and no figure counts.
+pub(crate) fn shorten() {
+    SHORT.store(true, Ordering::Relaxed);
+}
+
+/// How many rounds there are, beside the one that is left out.
+pub(crate) fn rounds(all: usize) -> usize {
+    if SHORT.load(Ordering::Relaxed) { 1 } else { all }
+}
+
+/// How much is done in a round.
+pub(crate) fn count(all: usize) -> usize {
+    if SHORT.load(Ordering::Relaxed) { all / 10 } else { all }
+}
+
+/// How long something lasts.
+pub(crate) fn lasting(whole: Duration) -> Duration {
+    if SHORT.load(Ordering::Relaxed) { whole / 10 } else { whole }
+}
 
 /// The median of some figures, and the quarter points around it.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
 
 use crate::Outcome;
 use crate::setup::Installation;
@@ -84,6 +85,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where it answers over TLS, if it does.
     pub(crate) secured: Option<SocketAddr>,
+    /// What it said when it was ready: its listeners and their addresses.
+    ready: Value,
     /// What it runs on.
     pub(crate) installation: Installation,
 }
@@ -98,14 +101,20 @@ impl Server {
         let Ok(ready) = process.hear() else {
             return Err(fs::read_to_string(installation.directory.join("log")).unwrap_or_default().into());
         };
-        let said = |listener: &str| {
-            let (_, rest) = ready.split_once(&format!("\"{listener}\":\""))?;
-            rest.split_once('"').map(|(address, _)| address.parse())
-        };
-        let address = said("http").ok_or("the server did not say its address")??;
-        let secured = said("https").transpose()?;
-        Ok(Server { process, address, secured, installation })
+        let ready: Value = serde_json::from_str(ready.strip_prefix("ready ").unwrap_or(&ready))?;
+        let address = said(&ready["http"])?.ok_or("the server did not say its address")?;
+        let secured = said(&ready["https"])?;
+        Ok(Server { process, address, secured, ready, installation })
     }
+
+    /// Where the control socket of a terminal is.
+    pub(crate) fn control(&self, terminal: &str) -> Outcome<SocketAddr> {
+        said(&self.ready["trueconf"][format!("control.{terminal}")])?.ok_or_else(|| format!("{terminal} is not served").into())
+    }
+}
+
+fn said(address: &Value) -> Outcome<Option<SocketAddr>> {
+    Ok(address.as_str().map(str::parse).transpose()?)
 }
 
 fn beside(name: &str) -> Outcome<PathBuf> {

@@ -3,8 +3,8 @@
 use crate::Outcome;
 use crate::client::{Client, text_frame};
 use crate::process::Server;
-use crate::setup::{Installation, QUERY_IDENTIFY, auth_owner, source};
-use crate::sockets::{CONNECTIONS, beside_an_echo};
+use crate::setup::{Installation, QUERY_IDENTIFY, SUCCESS, auth_owner, source};
+use crate::sockets::{CONNECTIONS, Messages, beside_an_echo};
 
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
@@ -17,13 +17,13 @@ pub(crate) async fn run() -> Outcome<()> {
         client.granted(&text_frame(&auth_owner(number))).await?;
         client.send(&frame).await?;
         let answer = client.next().await?;
-        if !answer.contains(r#""Result":"Success""#) {
+        if !answer.contains(SUCCESS) {
             return Err(format!("the connection is not authenticated: {answer}").into());
         }
         length = answer.len();
-        connections.push((client, frame.clone()));
+        connections.push((client, Messages::Same(frame.clone())));
     }
     let asked = QUERY_IDENTIFY.len();
     let title = format!("query: QueryIdentify ({asked} bytes) and its answer ({length} bytes)");
-    beside_an_echo(&title, &server.process, connections, length).await
+    beside_an_echo(&title, &server.process, connections, (length, SUCCESS), 0.80).await
 }

@@ -14,10 +14,10 @@ use std::net::SocketAddr;
 
 use crate::Outcome;
 use crate::client::{Client, text_frame};
-use crate::measure::{Goal, Table};
+use crate::measure::{Goal, Table, rounds};
 use crate::process::{Process, Server};
 use crate::setup::{Installation, auth_owner, source};
-use crate::sockets::{CONNECTIONS, ROUNDS, Side, pairs};
+use crate::sockets::{CONNECTIONS, Messages, ROUNDS, Side, pairs};
 
 /// The lengths of the messages, in bytes.
 const LENGTHS: [usize; 2] = [100, 1000];
@@ -30,7 +30,8 @@ pub(crate) async fn run() -> Outcome<()> {
         "[zenith.upstream]\naddress = 'ws://{address}/Zenith'\ncontrollers = [{{ name = 'Market', right = 'Zenith/Market' }}]\n"
     );
     let server = Server::start(Installation::new(&settings, CONNECTIONS).await?)?;
-    let title = format!("relay: a message through the gate beside a bare axum WebSocket that sends it back, {ROUNDS} rounds");
+    let repeated = rounds(ROUNDS);
+    let title = format!("relay: a message through the gate beside a bare axum WebSocket that sends it back, {repeated} rounds");
     let table = Table::begin(&title)?;
     for length in LENGTHS {
         let text = message(length);
@@ -39,21 +40,22 @@ pub(crate) async fn run() -> Outcome<()> {
         for number in 0..CONNECTIONS {
             let mut client = Client::connect(source(number), server.address).await?;
             client.granted(&text_frame(&auth_owner(number))).await?;
-            through.push((echoed(client, &text).await?, frame.clone()));
+            through.push((echoed(client, &text).await?, Messages::Same(frame.clone())));
             let client = Client::connect(source(number), address).await?;
-            directly.push((echoed(client, &text).await?, frame.clone()));
+            directly.push((echoed(client, &text).await?, Messages::Same(frame.clone())));
         }
-        let (mut through, mut directly) = (Side::new(&server.process, through)?, Side::new(&service, directly)?);
-        let mut rounds = Vec::new();
-        for _ in 0..=ROUNDS {
-            rounds.push((through.one_in_flight()?, directly.one_in_flight()?));
+        let mut through = Side::of_sockets(&server.process, through, &text)?;
+        let mut directly = Side::of_sockets(&service, directly, &text)?;
+        let mut measured = Vec::new();
+        for _ in 0..=repeated {
+            measured.push((through.one_in_flight()?, directly.one_in_flight()?));
         }
-        let round_trips = pairs(&rounds, |side| side.cpu_each);
+        let round_trips = pairs(&measured, |side| side.cpu_each);
         let messages: Vec<_> = round_trips.iter().map(|(gate, service)| (gate / 2.0, *service)).collect();
         let what = format!("CPU of a message of {length} bytes, {CONNECTIONS} connections");
         table.pairs(&what, " us", &messages, false, Goal::AtMost(2.0))?;
         table.pairs("  of a round trip", " us", &round_trips, false, Goal::None)?;
-        let rates = pairs(&rounds, |side| side.per_second);
+        let rates = pairs(&measured, |side| side.per_second);
         table.pairs("  messages there and back a second", "", &rates, false, Goal::None)?;
     }
     Ok(())

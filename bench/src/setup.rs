@@ -11,10 +11,16 @@ use futures_util::StreamExt;
 use futures_util::stream::iter;
 use gatepost::config::{Config, Sources};
 use gatepost::serve::Core;
-use gatepost_identity::admin::{NewClient, NewUser, Operator};
+use gatepost_identity::account::Rights;
+use gatepost_identity::admin::{Admin, NewClient, NewUser, Operator};
+use gatepost_identity::keyring::KeyAlgorithm;
+use gatepost_identity::refusal::Refusal;
 use gatepost_identity::secret::Secret;
+use gatepost_identity::terminal::{NewPassword, NewProtection, TerminalRole};
 
 use crate::Outcome;
+use crate::http::request;
+use crate::requests::JSON;
 
 /// The password of every account.
 const PASSWORD: &str = "correct horse battery staple";
@@ -22,11 +28,19 @@ const PASSWORD: &str = "correct horse battery staple";
 const CLIENT: &str = "bench";
 /// What every account holds.
 const SCOPES: [&str; 2] = ["Zenith/Market", "Zenith/Trading"];
+/// A role, where one is needed.
+pub(crate) const ROLE: &str = "Clerk";
 /// How many accounts are made at a time, so that their writes share a commit.
 const AT_ONCE: usize = 64;
 
 /// Hashing that costs nothing, for measurements in which nobody's password is what is measured.
 pub(crate) const CHEAP_PASSWORDS: &str = "[password]\nmemory_kib = 8\niterations = 1\n";
+
+/// The ServiceStack gate, opened. What it vouches by is what it vouches by unless told otherwise.
+pub(crate) const SERVICESTACK: &str = "[servicestack]\nclient = 'bench'\n";
+/// The same with signed tokens, which go into answers.
+pub(crate) const SERVICESTACK_TOKENS: &str =
+    "[servicestack]\nclient = 'bench'\nproviders = ['credentials', 'jwt']\nuse_token_cookie = false\n";
 
 /// A directory with settings and data.
 pub(crate) struct Installation {
@@ -62,10 +76,8 @@ impl Installation {
         // Most measurements have no TLS on loopback.
         let settings = format!("http = '127.0.0.1:0'\nrequire_secure = false\n{settings}");
         std::fs::write(self.config(), settings)?;
-        let file = Some(self.config());
-        let config = Config::load(Sources { file, data: Some(self.data()), ..Sources::default() })?;
-        let core = Core::open(&config.data, config.identity, config.password_threads).await?;
-        let admin = core.identity.admin(Operator::Local { uid: rustix::process::getuid().as_raw() });
+        let core = self.core().await?;
+        let admin = admin(&core);
         let scopes = || SCOPES.map(str::to_owned).to_vec();
         let client = NewClient { id: CLIENT.to_owned(), scopes: scopes(), ..NewClient::default() };
         admin.add_client(client).await.map_err(|refusal| format!("the client: {}", refusal.word()))?;
@@ -77,6 +89,70 @@ impl Installation {
             .buffer_unordered(AT_ONCE);
         while let Some(added) = added.next().await {
             added.map_err(|refusal| format!("an account: {}", refusal.word()))?;
+        }
+        drop(added);
+        core.close().await;
+        Ok(())
+    }
+
+    /// The core, as the server opens it, until it is closed. The server is not started yet.
+    async fn core(&self) -> Outcome<Core> {
+        let file = Some(self.config());
+        let config = Config::load(Sources { file, data: Some(self.data()), ..Sources::default() })?;
+        Ok(Core::open(&config.data, config.identity, config.password_threads).await?)
+    }
+
+    /// Gives [`ROLE`] to so many accounts.
+    pub(crate) async fn roles(&self, accounts: usize) -> Outcome<()> {
+        let core = self.core().await?;
+        let role = Rights::parse(vec![ROLE.to_owned()], Vec::new()).map_err(|fault| fault.to_string())?;
+        for number in 0..accounts {
+            let given = admin(&core).change_rights(&name(number), &role, &Rights::default()).await;
+            given.map_err(|refusal| format!("a role: {}", refusal.word()))?;
+        }
+        core.close().await;
+        Ok(())
+    }
+
+    /// Makes an API key for each of so many accounts.
+    pub(crate) async fn keys(&self, accounts: usize) -> Outcome<Vec<String>> {
+        let core = self.core().await?;
+        let mut keys = Vec::new();
+        for number in 0..accounts {
+            let added = admin(&core).add_api_key(&name(number), "live", None).await;
+            let (_, key) = added.map_err(|refusal| format!("a key: {}", refusal.word()))?;
+            keys.push(key.expose_text().ok_or("a key is no text")?.to_owned());
+        }
+        core.close().await;
+        Ok(keys)
+    }
+
+    /// Takes over the key with which tokens are signed.
+    pub(crate) async fn signed_by(&self, algorithm: KeyAlgorithm, key: &str) -> Outcome<()> {
+        let core = self.core().await?;
+        let imported = admin(&core).import_key(algorithm, &Secret::new(key)).await;
+        imported.map_err(|refusal| format!("the key: {}", refusal.word()))?;
+        core.close().await;
+        Ok(())
+    }
+
+    /// Has each of so many terminals, which the settings name, want a password of its administrator and of its user.
+    pub(crate) async fn terminals(&self, terminals: usize) -> Outcome<()> {
+        let core = self.core().await?;
+        let admin = admin(&core);
+        let mut added = iter(0..terminals)
+            .map(async |number| {
+                let complaint = |refusal: Refusal| format!("a terminal: {}", refusal.word());
+                for (role, _) in ROLES {
+                    let password = NewPassword::parse(Secret::new(PASSWORD))?;
+                    let protected = admin.protect_terminal(&terminal(number), role, NewProtection::Password(password)).await;
+                    protected.map_err(complaint)?;
+                }
+                Outcome::Ok(())
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some(added) = added.next().await {
+            added?;
         }
         drop(added);
         core.close().await;
@@ -101,9 +177,44 @@ impl Drop for Installation {
     }
 }
 
-fn name(number: usize) -> String {
+fn admin(core: &Core) -> Admin<'_> {
+    core.identity.admin(Operator::Local { uid: rustix::process::getuid().as_raw() })
+}
+
+/// The name of an account.
+pub(crate) fn name(number: usize) -> String {
     format!("user-{number}")
 }
+
+/// The name of a terminal.
+pub(crate) fn terminal(number: usize) -> String {
+    format!("terminal-{number}")
+}
+
+/// The roles of a terminal, the administrator's first: without that one there is no other.
+pub(crate) const ROLES: [(TerminalRole, &str); 2] = [(TerminalRole::Administrator, "admin"), (TerminalRole::User, "user")];
+
+/// The section that serves so many terminals, each on a port of the system's choosing.
+pub(crate) fn terminals(terminals: usize) -> String {
+    let mut section = "[trueconf]\nweb = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\n".to_owned();
+    for number in 0..terminals {
+        section += &format!("[[trueconf.terminals]]\nname = '{}'\ncontrol = '127.0.0.1:0'\n", terminal(number));
+    }
+    section
+}
+
+/// An authorisation at a terminal by a string: a password or a token.
+pub(crate) fn auth(role: &str, credentials: &str) -> String {
+    format!(r#"{{"method":"auth","requestId":"1","type":"secured","role":"{role}","credentials":"{credentials}"}}"#)
+}
+
+/// The same by the password of the role.
+pub(crate) fn auth_by_password(role: &str) -> String {
+    auth(role, PASSWORD)
+}
+
+/// What stands in an answer that authorises.
+pub(crate) const AUTHORISED: &str = r#""resultCode":0"#;
 
 /// The loopback address of a client: each account of a few thousand comes from its own, since failures are counted by it.
 pub(crate) fn source(number: usize) -> Ipv4Addr {
@@ -119,6 +230,12 @@ pub(crate) fn auth_owner(number: usize) -> String {
     )
 }
 
+/// The same login over the ServiceStack gate.
+pub(crate) fn credentials(number: usize) -> Vec<u8> {
+    let body = format!(r#"{{"UserName":"{}","Password":"{PASSWORD}"}}"#, name(number));
+    request("POST /auth/credentials", JSON, body.as_bytes())
+}
+
 /// Coming back with a token of this server's.
 pub(crate) fn auth_token(token: &str) -> String {
     auth_token_of("local", token)
@@ -130,6 +247,9 @@ pub(crate) fn auth_token_of(provider: &str, token: &str) -> String {
         r#"{{"Controller":"Auth","Topic":"AuthToken","TransactionID":1,"Data":{{"Provider":"{provider}","AccessToken":"{token}"}}}}"#
     )
 }
+
+/// What stands in an answer that grants something.
+pub(crate) const SUCCESS: &str = r#""Result":"Success""#;
 
 /// The question who one is.
 pub(crate) const QUERY_IDENTIFY: &str = r#"{"Controller":"Auth","Topic":"QueryIdentify","TransactionID":1}"#;

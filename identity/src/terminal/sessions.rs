@@ -9,7 +9,7 @@
 //! chain: begun ──► held by a connection ◄──► not held, and a token leads back ──► over
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::chain::{Chain, Change, Held, TerminalLives, TerminalMethod, displaced};
 use super::{Protection, TerminalRole, TerminalToken};
@@ -55,6 +55,8 @@ pub struct Sessions {
     /// yet.
     before: HashMap<ConnectionId, Vec<ChainId>>,
     last: u64,
+    /// How many tokens there have been.
+    issued: u64,
     /// How often somebody came back.
     returns: u64,
 }
@@ -62,17 +64,51 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Live {
     chain: Chain,
-    /// Its tokens, the oldest first.
-    tokens: VecDeque<TokenHash>,
+    /// Its tokens, in order.
+    tokens: Vec<Place>,
 }
+
+/// A token's place in its chain: those of a kind stand together, and first of them the one that is pushed out first.
+type Place = (TerminalToken, Returned, u64, TokenHash);
+
+/// Which of all returns was the last by a token; 0: none.
+type Returned = u64;
 
 #[derive(Clone, Copy, Debug)]
 struct Token {
     chain: ChainId,
     kind: TerminalToken,
     ends_at: Option<Timestamp>,
-    /// Which of all returns was the last by it; 0: none.
-    returned: u64,
+    returned: Returned,
+    /// Which of all tokens it is.
+    number: u64,
+}
+
+impl Token {
+    fn place(&self, hash: TokenHash) -> Place {
+        (self.kind, self.returned, self.number, hash)
+    }
+}
+
+impl Live {
+    fn enter(&mut self, place: Place) {
+        let at = self.tokens.partition_point(|other| *other < place);
+        self.tokens.insert(at, place);
+    }
+
+    fn take_out(&mut self, place: &Place) {
+        if let Ok(at) = self.tokens.binary_search(place) {
+            self.tokens.remove(at);
+        }
+    }
+
+    /// The token of a kind that is over if another one comes.
+    fn surplus(&self, kind: TerminalToken) -> Option<TokenHash> {
+        let first = self.tokens.partition_point(|(other, ..)| *other < kind);
+        let end = self.tokens.partition_point(|(other, ..)| *other <= kind);
+        let (_, _, _, hash) = self.tokens.get(first)?;
+        (end - first >= MOST_TOKENS).then_some(*hash)
+    }
 }
 
 /// What ends by itself.
@@ -97,6 +133,7 @@ impl Sessions {
             holders: Vec::new(),
             before: HashMap::new(),
             last: 0,
+            issued: 0,
             returns: 0,
         }
     }
@@ -134,7 +171,13 @@ impl Sessions {
             Origin::Back(token) => {
                 let (id, _) = self.find(&token, &[TerminalToken::Connection], now).filter(|(_, chain)| chain.role == role)?;
                 self.returns += 1;
-                self.tokens.get_mut(&token)?.returned = self.returns;
+                let returned = self.tokens.get_mut(&token)?;
+                let was = returned.place(token);
+                returned.returned = self.returns;
+                if let Some(live) = self.chains.get_mut(&id) {
+                    live.take_out(&was);
+                    live.enter(returned.place(token));
+                }
                 id
             }
         };
@@ -157,16 +200,14 @@ impl Sessions {
     pub fn issue(&mut self, id: ChainId, kind: TerminalToken, hash: TokenHash, now: Timestamp) -> Option<Option<Timestamp>> {
         let live = self.chains.get_mut(&id).filter(|live| !is_over(live.chain.ends_at, now))?;
         let ends_at = live.chain.token_ends(kind, now, &self.lives);
-        let returned = |hash: &TokenHash| self.tokens.get(hash).filter(|token| token.kind == kind).map(|token| token.returned);
-        let same: Vec<(u64, TokenHash)> = live.tokens.iter().filter_map(|hash| Some((returned(hash)?, *hash))).collect();
+        let surplus = live.surplus(kind);
         // The new one is entered first, so that the chain is never without any.
-        live.tokens.push_back(hash);
-        self.tokens.insert(hash, Token { chain: id, kind, ends_at, returned: 0 });
+        self.issued += 1;
+        let token = Token { chain: id, kind, ends_at, returned: 0, number: self.issued };
+        live.enter(token.place(hash));
+        self.tokens.insert(hash, token);
         self.ends.extend(ends_at.map(|end| (end, Ending::Token(hash))));
-        // Of several, the first: so the oldest of those that nobody came back with.
-        if let Some((_, oldest)) = same.iter().min_by_key(|(returned, _)| *returned).filter(|_| same.len() >= MOST_TOKENS) {
-            self.drop_tokens(&[*oldest]);
-        }
+        self.drop_tokens(surplus.as_slice());
         Some(ends_at)
     }
 
@@ -261,7 +302,7 @@ impl Sessions {
         }
         self.last += 1;
         let id = ChainId(self.last);
-        self.chains.insert(id, Live { chain, tokens: VecDeque::new() });
+        self.chains.insert(id, Live { chain, tokens: Vec::new() });
         self.ends.extend(chain.ends_at.map(|end| (end, Ending::Chain(id))));
         id
     }
@@ -310,8 +351,8 @@ impl Sessions {
     fn befall(&mut self, id: ChainId, change: Change) {
         let Some(live) = self.chains.get(&id) else { return };
         let held = Held { chain: live.chain, own: true };
-        let ended = |hash: &&TokenHash| self.tokens.get(*hash).is_some_and(|token| change.ends(token.kind, &held));
-        let over: Vec<TokenHash> = live.tokens.iter().filter(ended).copied().collect();
+        let ended = live.tokens.iter().filter(|(kind, ..)| change.ends(*kind, &held));
+        let over: Vec<TokenHash> = ended.map(|(.., hash)| *hash).collect();
         self.drop_tokens(&over);
         self.forget_if_unreachable(id);
     }
@@ -322,27 +363,27 @@ impl Sessions {
         if let Some(end) = live.chain.ends_at {
             self.ends.remove(&(end, Ending::Chain(id)));
         }
-        for hash in &live.tokens {
+        for (.., hash) in &live.tokens {
             self.drop_token(hash);
         }
     }
 
-    /// A token is over. Which chain it was of.
-    fn drop_token(&mut self, hash: &TokenHash) -> Option<ChainId> {
+    /// A token is over. What it was; its chain still has it.
+    fn drop_token(&mut self, hash: &TokenHash) -> Option<Token> {
         let token = self.tokens.remove(hash)?;
         if let Some(end) = token.ends_at {
             self.ends.remove(&(end, Ending::Token(*hash)));
         }
-        Some(token.chain)
+        Some(token)
     }
 
     fn drop_tokens(&mut self, over: &[TokenHash]) {
         for hash in over {
-            let Some(id) = self.drop_token(hash) else { continue };
-            if let Some(live) = self.chains.get_mut(&id) {
-                live.tokens.retain(|other| other != hash);
+            let Some(token) = self.drop_token(hash) else { continue };
+            if let Some(live) = self.chains.get_mut(&token.chain) {
+                live.take_out(&token.place(*hash));
             }
-            self.forget_if_unreachable(id);
+            self.forget_if_unreachable(token.chain);
         }
     }
 

@@ -202,7 +202,7 @@ fn check(sessions: &Sessions) {
     for (id, live) in &sessions.chains {
         let held = sessions.holders.iter().filter(|(_, other)| other == id).count();
         assert!(held == 1 || (held == 0 && !live.tokens.is_empty()), "{id:?} is held by {held}");
-        assert!(live.tokens.iter().all(|hash| sessions.tokens.get(hash).is_some_and(|token| token.chain == *id)));
+        assert!(live.tokens.iter().all(|(.., hash)| sessions.tokens.get(hash).is_some_and(|token| token.chain == *id)));
     }
     assert_eq!(sessions.tokens.len(), sessions.chains.values().map(|live| live.tokens.len()).sum::<usize>());
     assert!(sessions.holders.iter().all(|(_, id)| sessions.chains.contains_key(id)));
