@@ -279,6 +279,10 @@ impl Signed {
     /// Whether it is good for this account now, given that it was not revoked.
     fn good(&self, account: &Account, settings: &AudienceSettings, now: Timestamp) -> Result<(), Refusal> {
         self.timely(now)?;
+        if self.what == Use::Refresh {
+            // Whoever would go on for an account that is off is told so, and not that its tokens have ended with it.
+            may_enter(Some(account), None, now)?;
+        }
         if self.issued_at < account.cut_off {
             return Err(Refusal::Revoked);
         }
@@ -375,7 +379,7 @@ impl Core {
             None => return Ok(()),
             Some(Basis::Family(id)) => self.store.family(&id).await?.map(|family| family.account),
             Some(Basis::ApiKey(hash)) => match self.store.api_key(&hash).await? {
-                Some(key) => key.standing(now).map(|()| Some(key.account))?,
+                Some(key) => key.standing(now).map(|()| key.account())?,
                 None => None,
             },
         };

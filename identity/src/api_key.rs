@@ -1,8 +1,8 @@
 //! API keys: texts that speak for an account by themselves, with each request, until they are cancelled or end.
 //!
 //! We draw them and keep a hash and the first few letters, so that people can tell them apart; the whole key is told once. One
-//! that was seen before is known from memory, and whatever cancels it pushes it out. That a key is cancelled or has ended is told
-//! to whoever holds it only: to everybody else it is one that nobody made.
+//! that was seen before is known from memory, and whatever cancels it pushes it out. That a key is cancelled or has ended, or that its
+//! account is gone, is told to whoever holds it only: to everybody else it is one that nobody made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct ApiKey {
     /// The first letters of its text.
     pub prefix: String,
     /// Whom it speaks for.
-    pub account: AccountId,
+    pub owner: Owner,
     /// What it is to be used with, in the operator's words: `live`, `test`.
     pub environment: String,
     /// What kind of key it is: [`SECRET`].
@@ -62,6 +62,17 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     /// When it was cancelled, if it was.
     pub cancelled_at: Option<Timestamp>,
+}
+
+/// Whose a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// An account's.
+    Account(AccountId),
+    /// An account's that was removed at this moment. Whose it was is not kept.
+    Removed(Timestamp),
+    /// Nobody's, ever: an application that people come from may hold such keys. It opens nothing, and whoever holds it is told.
+    Nobody,
 }
 
 impl ApiKey {
@@ -79,7 +90,7 @@ impl ApiKey {
         let key = ApiKey {
             hash: hash(&secret),
             prefix: text.chars().take(PREFIX).collect(),
-            account,
+            owner: Owner::Account(account),
             environment: environment.to_owned(),
             kind: SECRET.to_owned(),
             created_at: now,
@@ -98,6 +109,22 @@ impl ApiKey {
             (Some(_), _) => Err(Refusal::Revoked),
             (None, Some(end)) if now >= end => Err(Refusal::Expired),
             _ => Ok(()),
+        }
+    }
+
+    /// The account that it speaks for, if there is one.
+    pub const fn account(&self) -> Option<AccountId> {
+        match self.owner {
+            Owner::Account(account) => Some(account),
+            Owner::Removed(_) | Owner::Nobody => None,
+        }
+    }
+
+    /// What whoever holds it is told where it speaks for no account.
+    const fn without_account(&self) -> Refusal {
+        match self.owner {
+            Owner::Nobody => Refusal::BelongsToNobody,
+            Owner::Account(_) | Owner::Removed(_) => Refusal::AccountGone,
         }
     }
 
@@ -125,6 +152,7 @@ impl Core {
         let found = self.by(context, self.api_key(&hash(key))).await?;
         let judged = found.ok_or(Refusal::InvalidCredentials).and_then(|(key, account)| {
             key.standing(now)?;
+            let account = account.ok_or(key.without_account())?;
             may_enter(Some(&account), None, now)?;
             Ok((key, account))
         });
@@ -162,11 +190,11 @@ impl Core {
         }
     }
 
-    /// A key and its owner, from memory or from the store. As for sessions, what was read is taken in only while the feed stands
+    /// A key and its account, from memory or from the store. As for sessions, what was read is taken in only while the feed stands
     /// where it stood before.
-    async fn api_key(&self, hash: &TokenHash) -> Result<Option<(Arc<ApiKey>, Arc<Account>)>, Refusal> {
+    async fn api_key(&self, hash: &TokenHash) -> Result<Option<(Arc<ApiKey>, Option<Arc<Account>>)>, Refusal> {
         if let Some((Known::ApiKey(key), account)) = self.live.known(hash) {
-            return Ok(Some((key, account)));
+            return Ok(Some((key, Some(account))));
         }
         if !self.may_be_api_key(hash).await? {
             return Ok(None);
@@ -174,12 +202,15 @@ impl Core {
         loop {
             let before = *self.feed.lock().await;
             let Some(key) = self.store.api_key(hash).await? else { return Ok(None) };
-            let Some(account) = self.store.account(key.account).await? else { return Ok(None) };
-            let (key, account) = (Arc::new(key), Arc::new(Account { password: None, ..account }));
+            let account = match key.account() {
+                Some(id) => self.store.account(id).await?,
+                None => None,
+            };
+            let (key, account) = (Arc::new(key), account.map(|account| Arc::new(Account { password: None, ..account })));
             let feed = self.feed.lock().await;
             if *feed == before {
-                if key.cancelled_at.is_none() {
-                    self.live.know(*hash, vec![*hash], Known::ApiKey(Arc::clone(&key)), Arc::clone(&account));
+                if let Some(account) = account.as_ref().filter(|_| key.cancelled_at.is_none()) {
+                    self.live.know(*hash, vec![*hash], Known::ApiKey(Arc::clone(&key)), Arc::clone(account));
                 }
                 return Ok(Some((key, account)));
             }
@@ -264,7 +295,7 @@ impl Admin<'_> {
             (Some(_), Some(_)) => return Err(Refusal::Invalid(vec![format!("several keys begin with {prefix:?}; write more")])),
         };
         let now = self.core.clock.now();
-        let entry = crate::audit::AuditEntry { account: Some(key.account), ..self.entry("apikey_cancel") };
+        let entry = crate::audit::AuditEntry { account: key.account(), ..self.entry("apikey_cancel") };
         self.core.store.cancel_api_key(key.hash, now, entry).await?;
         self.core.changed().await;
         Ok(ApiKey { cancelled_at: Some(now), ..key.clone() })

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
 use crate::credential::{About, Credential, Proof};
 use crate::live::Found;
-use crate::policy::may_enter;
+use crate::policy::{may_come_through, may_enter};
 use crate::refusal::Refusal;
 use crate::reply::{Answer, Caller, Granted, Method, Outcome, Principal, Reason, TokenKind};
 use crate::scope::ScopeRequest;
@@ -149,10 +149,16 @@ impl Core {
                 }
                 Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of).map(with_nothing),
                 Credential::OperatorSecret(_) if !self.has_operator_secret() => continue,
-                Credential::OperatorSecret(secret) => self.recognise_operator_secret(secret, context).map(with_nothing),
+                Credential::OperatorSecret(secret) => match self.recognise_operator_secret(secret, context) {
+                    Ok(operator) => self.client_may_enter(presented, context).await.map(|()| with_nothing(operator)),
+                    Err(refusal) => Err(refusal),
+                },
                 Credential::ApiKey(key) => {
                     let basis = Some(Basis::ApiKey(hash(key)));
-                    self.recognise_api_key(key, context).await.map(|who| (who, Behind { basis, refresh: None }))
+                    match self.recognise_api_key(key, context).await {
+                        Ok(who) => self.client_may_enter(presented, context).await.map(|()| (who, Behind { basis, refresh: None })),
+                        Err(refusal) => Err(refusal),
+                    }
                 }
                 Credential::Token { any_of, kind: TokenKind::Access } => {
                     self.by_signed(presented, any_of, (Use::Access, false), context).await
@@ -216,13 +222,19 @@ impl Core {
         context: &Context,
     ) -> Result<(Principal, Behind), Refusal> {
         let found = self.recognise_signed(any_of, what, kept, context).await?;
+        self.client_may_enter(presented, context).await?;
+        Ok(found)
+    }
+
+    /// Whether the client that is presented, if one is, may still come in.
+    pub(crate) async fn client_may_enter(&self, presented: &[Credential], context: &Context) -> Result<(), Refusal> {
         for shown in presented {
             if let Credential::Client { id: Some(id), .. } = shown {
                 let client = self.by(context, self.client_in_force(id)).await?.ok_or(Refusal::InvalidClient)?;
-                may_enter(None, Some(&client), self.clock.now())?;
+                may_come_through(&client, self.clock.now())?;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// A client, from memory, where it is kept up by the feed, or from the store. As for sessions, what was read is taken in only

@@ -7,7 +7,7 @@ use crate::Core;
 use crate::account::{Account, AccountId, Client, ClientId, NameKey};
 use crate::command::{Context, ProviderName};
 use crate::password::Verdict;
-use crate::policy::{may_enter, may_try_password};
+use crate::policy::{may_come_through, may_enter, may_try_password};
 use crate::provider::Provider;
 use crate::refusal::Refusal;
 use crate::reply::{Method, Reason, TokenKind};
@@ -208,7 +208,7 @@ impl Core {
         let result = match (verdict, proved_client, provider, account) {
             (Err(refusal), ..) | (Ok(_), Err(refusal), ..) | (Ok(_), Ok(_), Err(refusal), _) => Err(refusal),
             (Ok(verdict), Ok((client, rehashed_secret)), Ok(provider), Some(account)) if verdict.matches => {
-                may_enter(Some(&account), Some(&client), now).map(|()| Proof {
+                may_enter(Some(&account), None, now).and_then(|()| may_come_through(&client, now)).map(|()| Proof {
                     provider: provider.name.clone(),
                     method: Method::Password,
                     account: Some(account),

@@ -19,6 +19,14 @@ pub fn may_enter(account: Option<&Account>, client: Option<&Client>, now: Timest
     if account_usable && client_usable { Ok(()) } else { Err(Refusal::AccountUnavailable) }
 }
 
+/// Whether anybody may come through this client now. That is no matter of what they show.
+///
+/// # Errors
+/// [`Refusal::InvalidClient`].
+pub fn may_come_through(client: &Client, now: Timestamp) -> Result<(), Refusal> {
+    may_enter(None, Some(client), now).map_err(|_| Refusal::InvalidClient)
+}
+
 /// Whether a password may be sent by this way at all. On loopback nobody else listens.
 ///
 /// # Errors
@@ -54,6 +62,9 @@ mod tests {
         check(Active, Some(at(1000)), Active, None, false);
         check(Active, None, Active, Some(at(1000)), false);
         assert!(may_enter(None, Some(&client("app")), at(1000)).is_ok());
+        assert_eq!(may_come_through(&client("app"), at(1000)), Ok(()));
+        let disabled = Client { status: Status::Disabled, ..client("app") };
+        assert_eq!(may_come_through(&disabled, at(1000)), Err(Refusal::InvalidClient));
         assert!(may_enter(Some(&account("ann")), None, at(1000)).is_ok());
     }
 

@@ -11,13 +11,16 @@ pub enum Refusal {
     /// The secret does not prove the claim, or there is nobody to prove it. Said by `credential.rs` (`Identity::prove`),
     /// after `password.rs` or `token.rs` has compared; and by `caller.rs` (`Core::recognise`) where two proofs name two people.
     InvalidCredentials,
-    /// The client is unknown, or did not prove itself. Said by `credential.rs` (`Identity::prove_client`).
+    /// The client is unknown, did not prove itself, or may not be come through. Said by `credential.rs` (`Identity::prove_client`)
+    /// and, only after the right secret, by `policy.rs` (`may_come_through`).
     InvalidClient,
     /// The account or client is disabled or has expired. Said by `policy.rs` (`may_enter`), only after the right secret.
     AccountUnavailable,
-    /// The account of a refresh token that we have signed is there no more. Said by `access.rs` (`Core::signed`), only after its
-    /// signature has verified.
+    /// The account of a refresh token that we have signed, or of an API key, is there no more. Said by `access.rs` (`Core::signed`),
+    /// only after its signature has verified, and by `api_key.rs` (`Core::recognise_api_key`).
     AccountGone,
+    /// The API key never was anybody's. Said by `api_key.rs` (`Core::recognise_api_key`).
+    BelongsToNobody,
     /// The token's, key's or session's time is over. Said by `token.rs` (`standing`) and `api_key.rs` (`ApiKey::standing`).
     Expired,
     /// The token was superseded and came back, or its session was ended, or the grant was redeemed before. Said by `token.rs`
@@ -92,9 +95,9 @@ impl Refusal {
     pub const fn is_about_the_proof(&self) -> bool {
         match self {
             Refusal::InvalidCredentials
-            | Refusal::InvalidClient
             | Refusal::AccountUnavailable
             | Refusal::AccountGone
+            | Refusal::BelongsToNobody
             | Refusal::Expired
             | Refusal::Revoked
             | Refusal::NotYetValid
@@ -107,7 +110,9 @@ impl Refusal {
             | Refusal::RoleMismatch
             | Refusal::InsecureTransport
             | Refusal::ScopeNotGranted => true,
-            Refusal::TooManySessions
+            // Whatever else is shown comes through the same one.
+            Refusal::InvalidClient
+            | Refusal::TooManySessions
             | Refusal::LoginRequired
             | Refusal::NotPermitted
             | Refusal::TooManyAttempts { .. }
@@ -128,6 +133,7 @@ impl Refusal {
             Refusal::InvalidClient => "invalid_client",
             Refusal::AccountUnavailable => "account_unavailable",
             Refusal::AccountGone => "account_gone",
+            Refusal::BelongsToNobody => "belongs_to_nobody",
             Refusal::Expired => "expired",
             Refusal::Revoked => "revoked",
             Refusal::NotYetValid => "not_yet_valid",

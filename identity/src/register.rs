@@ -50,6 +50,10 @@ impl Core {
             Ok(Recognised { caller, .. }) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
+        // What comes through a client is nothing while that may not come in.
+        if self.client_may_enter(presented, context).await.is_err() {
+            return Outcome::told(caller, Err(Refusal::InvalidClient));
+        }
         let password = profile.password.clone();
         let account = match self.sign_up(&caller, profile, context).await {
             Ok(account) => account,

@@ -328,8 +328,9 @@ pub trait Store: Send + Sync + 'static {
     /// Its cut-off never moves back, whatever the change was made from. Ends all its sessions in the same transaction where `end`
     /// says why; `audit` is written beside.
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError>;
-    /// Removes the account, if it still has this version, and ends its sessions. Appends `Change::Account`. Erases its names from the
-    /// newest lines of the audit, as [`Store::erase_names`] does, so that none is written between that and this.
+    /// Removes the account, if it still has this version, and ends its sessions. Its API keys stay behind without it, removed when
+    /// `audit` says. Appends `Change::Account`. Erases its names from the newest lines of the audit, as [`Store::erase_names`] does,
+    /// so that none is written between that and this.
     async fn remove_account(&self, id: AccountId, version: u64, audit: AuditEntry) -> Result<Written, StoreError>;
 
     /// The client with this id.
@@ -401,11 +402,14 @@ pub trait Store: Send + Sync + 'static {
     /// account that is full still takes new ones in the place of as many. Of those that were cancelled, as many are kept as may be in
     /// force, so that whoever renews theirs all day fills no disk.
     async fn add_api_keys(&self, new: NewApiKeys, audit: AuditEntry) -> Result<KeysWritten, StoreError>;
+    /// Keeps API keys that are nobody's, each with `Change::ApiKeyMade`; all of them, or none where one is there already: then `key`
+    /// is taken.
+    async fn add_nobodys_keys(&self, keys: Vec<ApiKey>, audit: AuditEntry) -> Result<Placed, StoreError>;
     /// The first four bytes of the hash of every API key there is, in any order; at most `limit`.
     async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError>;
     /// The API key with this hash.
     async fn api_key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError>;
-    /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first. They go with it.
+    /// 1000 API keys of an account: those that were not cancelled before those that were, and the newest first.
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError>;
     /// Cancels an API key that was not. Appends `Change::Revoked`.
     async fn cancel_api_key(&self, hash: TokenHash, at: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;

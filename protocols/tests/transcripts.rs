@@ -451,6 +451,7 @@ fn refusal(name: &str) -> Result<Refusal, String> {
         "InvalidClient" => Refusal::InvalidClient,
         "AccountUnavailable" => Refusal::AccountUnavailable,
         "AccountGone" => Refusal::AccountGone,
+        "BelongsToNobody" => Refusal::BelongsToNobody,
         "Expired" => Refusal::Expired,
         "Revoked" => Refusal::Revoked,
         "NotYetValid" => Refusal::NotYetValid,

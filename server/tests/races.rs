@@ -122,6 +122,7 @@ handed_on! {
         forget(past: Past, most: usize) -> bool;
         erase_names(of: AccountId, names: Vec<NameKey>, after: u64, most: usize) -> Option<u64>;
         add_api_keys(new: NewApiKeys, audit: AuditEntry) -> KeysWritten;
+        add_nobodys_keys(keys: Vec<ApiKey>, audit: AuditEntry) -> Placed;
         api_key_marks(limit: usize) -> Vec<[u8; 4]>;
         api_key(hash: &TokenHash) -> Option<ApiKey>;
         api_keys(of: AccountId) -> Vec<ApiKey>;
@@ -609,7 +610,7 @@ async fn a_token_through_a_client_that_was_disabled_while_it_was_read_is_not_goo
         identity.admin(OPERATOR).set_client_status("app", Status::Disabled).await.unwrap();
     });
     for _ in 0..3 {
-        assert_eq!(core.request(shown(), Verb::WhoAmI).await.err(), Some(Refusal::AccountUnavailable));
+        assert_eq!(core.request(shown(), Verb::WhoAmI).await.err(), Some(Refusal::InvalidClient));
     }
     assert!(store.has_happened());
     let identity = core.identity.clone();

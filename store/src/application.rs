@@ -139,6 +139,25 @@ impl Application {
         Ok(found)
     }
 
+    /// At most `limit` API keys that belong to no user, each with its place, behind this place.
+    ///
+    /// # Errors
+    /// As [`Application::users`].
+    pub fn nobodys_keys(&self, after: i64, limit: usize) -> Result<Vec<(i64, Cells)>, String> {
+        let Some(copy) = self.keys else { return Ok(Vec::new()) };
+        let read = || -> rusqlite::Result<Vec<(i64, Cells)>> {
+            let sql = format!("SELECT rowid, * FROM temp.{copy} WHERE ifnull(of, '') = '' AND rowid > ?1 ORDER BY rowid LIMIT ?2");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push((row.get(0)?, cells(row, 2, KEYS.1)?));
+            }
+            Ok(found)
+        };
+        read().map_err(|error| format!("the application's database answers: {error}"))
+    }
+
     /// How many rows say by which other providers people log in.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey};
-use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
+use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS, Owner};
 use gatepost_identity::audit::{AuditEntry, AuditRow};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::family::{Family, MOST_FAMILIES};
@@ -140,7 +140,8 @@ impl Store for Memory {
         state.erase_names(id, &names, 0, usize::MAX);
         state.end(&Which::Account(id), Reason::Revoked, audit.at);
         state.accounts.remove(&id);
-        state.api_keys.retain(|_, key| key.account != id);
+        let keys = state.api_keys.values_mut().filter(|key| key.account() == Some(id));
+        keys.for_each(|key| key.owner = Owner::Removed(audit.at));
         state.families.retain(|_, family| family.account != id);
         state.tell(Change::Account(id));
         state.append(audit);
@@ -384,7 +385,7 @@ impl Store for Memory {
         if new.keys.iter().any(|key| state.api_keys.contains_key(&key.hash)) {
             return Err(twice("API key"));
         }
-        let left = || state.api_keys.values().filter(|key| key.account == new.account && key.cancelled_at.is_none());
+        let left = || state.api_keys.values().filter(|key| key.account() == Some(new.account) && key.cancelled_at.is_none());
         let is_replaced = |key: &&ApiKey| new.in_place_of.as_ref().is_some_and(|environment| key.environment == *environment);
         let replaced: Vec<TokenHash> = left().filter(is_replaced).map(|key| key.hash).collect();
         let in_force = left().filter(|key| key.standing(new.at).is_ok()).count();
@@ -392,11 +393,8 @@ impl Store for Memory {
             return Ok(KeysWritten::Full);
         }
         replaced.iter().for_each(|hash| state.cancel(hash, new.at));
-        for key in new.keys {
-            state.tell(Change::ApiKeyMade(key.hash));
-            state.api_keys.insert(key.hash, key);
-        }
-        let cancelled = state.api_keys.values().filter(|key| key.account == new.account);
+        new.keys.into_iter().for_each(|key| state.put_api_key(key));
+        let cancelled = state.api_keys.values().filter(|key| key.account() == Some(new.account));
         let mut cancelled: Vec<_> = cancelled.filter_map(|key| Some((Reverse(key.cancelled_at?), key.hash))).collect();
         cancelled.sort_unstable();
         for (_, hash) in cancelled.into_iter().skip(MOST_API_KEYS) {
@@ -404,6 +402,16 @@ impl Store for Memory {
         }
         state.append(audit);
         Ok(KeysWritten::Done)
+    }
+
+    async fn add_nobodys_keys(&self, keys: Vec<ApiKey>, audit: AuditEntry) -> Result<Placed, StoreError> {
+        let mut state = self.state();
+        if state.has_one_of(&keys) {
+            return Ok(Placed::Taken("key"));
+        }
+        keys.into_iter().for_each(|key| state.put_api_key(key));
+        state.append(audit);
+        Ok(Placed::Done)
     }
 
     async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
@@ -416,7 +424,7 @@ impl Store for Memory {
     }
 
     async fn api_keys(&self, of: AccountId) -> Result<Vec<ApiKey>, StoreError> {
-        let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account == of).cloned().collect();
+        let mut keys: Vec<ApiKey> = self.state().api_keys.values().filter(|key| key.account() == Some(of)).cloned().collect();
         keys.sort_by_key(|key| (key.cancelled_at.is_some(), Reverse(key.created_at), key.hash));
         keys.truncate(1000);
         Ok(keys)
@@ -431,7 +439,7 @@ impl Store for Memory {
 
     async fn cancel_api_keys(&self, of: AccountId, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError> {
         let mut state = self.state();
-        let stand = state.api_keys.values().filter(|key| key.account == of && key.cancelled_at.is_none());
+        let stand = state.api_keys.values().filter(|key| key.account() == Some(of) && key.cancelled_at.is_none());
         let stand: Vec<TokenHash> = stand.map(|key| key.hash).collect();
         stand.iter().for_each(|hash| state.cancel(hash, at));
         state.append(audit);

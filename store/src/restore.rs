@@ -217,8 +217,8 @@ fn same_installation(connection: &Connection) -> rusqlite::Result<bool> {
 fn carry(connection: &Connection) -> rusqlite::Result<Older> {
     let now = system_now().millis();
     connection.execute("INSERT OR IGNORE INTO main.revoked SELECT hash, expires_at FROM replaced.revoked", [])?;
-    let key_in_force =
-        "SELECT 1 FROM replaced.api_keys AS theirs WHERE theirs.hash = api_keys.hash AND theirs.cancelled_at IS NULL";
+    let key_in_force = "SELECT 1 FROM replaced.api_keys AS theirs WHERE theirs.hash = api_keys.hash \
+         AND theirs.cancelled_at IS NULL AND theirs.removed_at IS NULL";
     let sql = format!("UPDATE main.api_keys SET cancelled_at = ?1 WHERE cancelled_at IS NULL AND NOT EXISTS ({key_in_force})");
     connection.execute(&sql, [now])?;
     // A key that was retired at once because others knew it may be forgotten already.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, Owner};
 use gatepost_identity::audit::AuditRow;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::family::Family;
@@ -205,14 +205,19 @@ pub(crate) fn grant(row: &Row<'_>) -> Result<Grant, Failure> {
 }
 
 /// The columns of [`api_key`].
-pub(crate) const API_KEY: &str = "hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at";
+pub(crate) const API_KEY: &str = "hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at, removed_at";
 
 pub(crate) fn api_key(row: &Row<'_>) -> Result<ApiKey, Failure> {
     let cells = Cells { table: "api_keys", row };
     Ok(ApiKey {
         hash: cells.cell(0)?,
         prefix: cells.cell(1)?,
-        account: AccountId(cells.uuid(2)?),
+        owner: match (cells.uuid_or_none(2)?, cells.at_or_never(8)?) {
+            (Some(account), None) => Owner::Account(AccountId(account)),
+            (None, Some(removed_at)) => Owner::Removed(removed_at),
+            (None, None) => Owner::Nobody,
+            (Some(_), Some(_)) => return Err(cells.bad("it is an account's that was removed".to_owned())),
+        },
         environment: cells.cell(3)?,
         kind: cells.cell(4)?,
         created_at: cells.at(5)?,

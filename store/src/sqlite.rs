@@ -335,6 +335,10 @@ impl Store for Sqlite {
         self.write(move |connection| writes::keys::add_api_keys(connection, &new, &audit)).await
     }
 
+    async fn add_nobodys_keys(&self, keys: Vec<ApiKey>, audit: AuditEntry) -> Result<Placed, StoreError> {
+        self.write(move |connection| writes::keys::add_nobodys_keys(connection, &keys, &audit)).await
+    }
+
     async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
         self.read(move |connection| reads::api_key_marks(connection, limit)).await
     }

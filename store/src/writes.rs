@@ -48,12 +48,9 @@ pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &Au
 pub(crate) fn add_accounts(connection: &Connection, new: &[NewAccount], audit: AuditEntry) -> Result<Vec<Placed>, Failure> {
     let mut placed = Vec::with_capacity(new.len());
     for NewAccount { account, api_keys } in new {
-        let has_key = |hash: &TokenHash| -> Result<bool, Failure> {
-            Ok(connection.prepare_cached("SELECT 1 FROM api_keys WHERE hash = ?1")?.exists([hash])?)
-        };
         let mut held = false;
         for (at, key) in api_keys.iter().enumerate() {
-            held = held || has_key(&key.hash)? || api_keys[..at].iter().any(|other| other.hash == key.hash);
+            held = held || keys::has_key(connection, &key.hash)? || api_keys[..at].iter().any(|other| other.hash == key.hash);
         }
         if held {
             placed.push(Placed::Taken(taken(connection, account)?.unwrap_or("key")));
@@ -118,6 +115,7 @@ pub(crate) fn remove_account(connection: &Connection, id: AccountId, version: u6
         _ => return Ok(Written::Stale),
     };
     end_all(connection, &Which::Account(id), Reason::Revoked, audit.at)?;
+    keys::part_from_account(connection, id, audit.at)?;
     past::thoroughly(connection, || run(connection, "DELETE FROM accounts WHERE id = ?1", [id.0.into_bytes()]))?;
     let last: Option<i64> = connection.prepare_cached("SELECT max(number) FROM audit")?.query_row([], |row| row.get(0))?;
     let newest = usize::try_from(NEWEST_LINES).unwrap_or(usize::MAX);

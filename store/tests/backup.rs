@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gatepost_identity::account::{Account, Status};
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, Owner};
 use gatepost_identity::audit::chain;
 use gatepost_identity::clock::system_now;
 use gatepost_identity::family::Family;
@@ -58,7 +58,7 @@ fn api_key(number: u8) -> ApiKey {
     ApiKey {
         hash: hash(number),
         prefix: format!("key-{number:04}"),
-        account: account_id(1),
+        owner: Owner::Account(account_id(1)),
         environment: "live".to_owned(),
         kind: "secret".to_owned(),
         created_at: at(1),

@@ -39,7 +39,7 @@ async fn actions(store: &Sqlite) -> Vec<String> {
 
 /// What the kept files hold, and every later one shall.
 mod kept {
-    use gatepost_identity::api_key::ApiKey;
+    use gatepost_identity::api_key::{ApiKey, Owner};
     use gatepost_identity::family::Family;
     use gatepost_identity::secret::Secret;
     use gatepost_identity::store::{KeysWritten, NewApiKeys, Redeemed, StoredTerminal};
@@ -157,7 +157,7 @@ mod kept {
         ApiKey {
             hash: hash(1),
             prefix: "aB3_-xyz".to_owned(),
-            account: account_id(2),
+            owner: Owner::Account(account_id(2)),
             environment: "live".to_owned(),
             kind: "secret".to_owned(),
             created_at: at(1),
@@ -169,6 +169,22 @@ mod kept {
     pub(super) async fn write_api_key(store: &Sqlite) {
         let new = NewApiKeys { account: account_id(2), keys: vec![api_key()], in_place_of: None, at: at(1) };
         assert_eq!(store.add_api_keys(new, entry("apikey_made")).await, Ok(KeysWritten::Done));
+    }
+
+    /// From schema 11 on: one whose account was removed, and one that never was anybody's.
+    pub(super) fn keys_without_account() -> [ApiKey; 2] {
+        let key = |number, owner| ApiKey { hash: hash(number), owner, ..api_key() };
+        [key(2, Owner::Removed(at(30))), key(3, Owner::Nobody)]
+    }
+
+    pub(super) async fn write_keys_without_account(store: &Sqlite) {
+        assert_eq!(store.add_nobodys_keys(keys_without_account().to_vec(), entry("apikey_import")).await, Ok(Placed::Done));
+    }
+
+    pub(super) async fn check_keys_without_account(store: &Sqlite) {
+        for key in keys_without_account() {
+            assert_eq!(store.api_key(&key.hash).await, Ok(Some(key)));
+        }
     }
 
     pub(super) fn terminal() -> StoredTerminal {
@@ -340,8 +356,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 10 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 10; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 11 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 11; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -645,6 +661,22 @@ async fn the_kept_file_of_schema_10_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_11_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(11), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    kept::check_keys_without_account(&running.store).await;
+    kept::check_terminal(&running.store).await;
+    kept::check_family(&running.store).await;
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -659,6 +691,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write_api_key(&running.store).await;
     kept::write_terminal(&running.store).await;
     kept::write_family(&running.store).await;
+    kept::write_keys_without_account(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -673,6 +706,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0008_keys.sql"),
         include_str!("../migrations/0009_terminals.sql"),
         include_str!("../migrations/0010_families.sql"),
+        include_str!("../migrations/0011_keys_without_account.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -1,12 +1,12 @@
 //! People who move in, and the way out: whole accounts that bring their ids, the hashes of their passwords and their API keys
-//! along.
+//! along; and API keys that are nobody's there.
 //!
 //! Decides which of them can be taken: all of a row or nothing of it. What is here already stays as it is, so that whoever is
 //! interrupted begins again and nothing is taken twice. It refuses to know where the rows come from.
 
 use super::{Admin, NewUser, keep};
 use crate::account::{Account, NameKey, Status, label};
-use crate::api_key::{ApiKey, MOST_API_KEYS};
+use crate::api_key::{ApiKey, MOST_API_KEYS, Owner};
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -131,6 +131,38 @@ impl Admin<'_> {
         Ok(users)
     }
 
+    /// Takes API keys from elsewhere that belong to no account there: all of them or none. They open nothing; whoever holds one is
+    /// told that it is nobody's. With `dry_run` only says what would become of them.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: none of them was taken.
+    pub async fn import_nobodys_keys(&self, keys: Vec<ImportedApiKey>, dry_run: bool) -> Result<Fate, Refusal> {
+        let (now, mut faults) = (self.core.clock.now(), Vec::new());
+        let keys: Vec<ApiKey> = keys.into_iter().filter_map(|key| imported_key(key, Owner::Nobody, now, &mut faults)).collect();
+        if !faults.is_empty() {
+            return Ok(Fate::Left(faults));
+        }
+        let mut there = Vec::new();
+        for key in &keys {
+            there.extend(self.core.store.api_key(&key.hash).await?.map(|key| key.owner));
+        }
+        if !there.is_empty() {
+            let known = there.len() == keys.len() && there.iter().all(|owner| *owner == Owner::Nobody);
+            return Ok(if known { Fate::Known } else { Fate::Left(vec!["one of the API keys is here already".to_owned()]) });
+        }
+        if dry_run {
+            return Ok(Fate::Taken);
+        }
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let entry = crate::audit::AuditEntry { count, ..self.entry("apikey_import") };
+        let placed = self.core.store.add_nobodys_keys(keys, entry).await?;
+        self.core.changed().await;
+        Ok(match placed {
+            Placed::Done => Fate::Taken,
+            Placed::Taken(_) | Placed::Stale => Fate::Left(vec!["one of the API keys stands there twice".to_owned()]),
+        })
+    }
+
     fn imported(&self, row: ImportedUser) -> Result<NewAccount, Vec<String>> {
         let ImportedUser { user, status, created_at, api_keys } = row;
         let mut account = self.parse_user(user)?;
@@ -140,23 +172,7 @@ impl Admin<'_> {
         let mut faults = Vec::new();
         let mut keys = Vec::with_capacity(api_keys.len());
         for key in api_keys {
-            let environment = keep(label("the environment of an API key", &key.environment).map_err(|fault| fault.0), &mut faults);
-            let kind = keep(label("the kind of an API key", &key.kind).map_err(|fault| fault.0), &mut faults);
-            if key.prefix.chars().count() > PREFIX || key.prefix.chars().any(char::is_control) {
-                faults.push(format!("of an API key at most {PREFIX} letters are kept"));
-            }
-            if let (Some(environment), Some(kind)) = (environment, kind) {
-                keys.push(ApiKey {
-                    hash: key.hash,
-                    prefix: key.prefix,
-                    account: account.id,
-                    environment,
-                    kind,
-                    created_at: key.created_at.unwrap_or(now),
-                    expires_at: key.expires_at,
-                    cancelled_at: key.cancelled_at,
-                });
-            }
+            keys.extend(imported_key(key, Owner::Account(account.id), now, &mut faults));
         }
         if keys.iter().filter(|key| key.standing(now).is_ok()).count() > MOST_API_KEYS {
             faults.push(format!("an account has {MOST_API_KEYS} API keys in force at most"));
@@ -192,4 +208,22 @@ impl Admin<'_> {
         let found = self.core.store.account_known_as(&account.subject).await?;
         Ok(found.is_some_and(|found| found.name.key() == account.name.key()))
     }
+}
+
+fn imported_key(key: ImportedApiKey, owner: Owner, now: Timestamp, faults: &mut Vec<String>) -> Option<ApiKey> {
+    let environment = keep(label("the environment of an API key", &key.environment).map_err(|fault| fault.0), faults);
+    let kind = keep(label("the kind of an API key", &key.kind).map_err(|fault| fault.0), faults);
+    if key.prefix.chars().count() > PREFIX || key.prefix.chars().any(char::is_control) {
+        faults.push(format!("of an API key at most {PREFIX} letters are kept"));
+    }
+    Some(ApiKey {
+        hash: key.hash,
+        prefix: key.prefix,
+        owner,
+        environment: environment?,
+        kind: kind?,
+        created_at: key.created_at.unwrap_or(now),
+        expires_at: key.expires_at,
+        cancelled_at: key.cancelled_at,
+    })
 }

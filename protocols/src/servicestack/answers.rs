@@ -91,6 +91,9 @@ pub(super) fn speaks(now: Timestamp, granted: Granted, speaks: Speaks, mut envel
     let session = speaks.shown.filter(|_| principal.session.is_some());
     dto.session_id = Some(Secret::new(session.unwrap_or_else(|| envelope.jar.empty_session().to_owned())));
     if speaks.earns {
+        if speaks.in_cookies && !tokens.is_empty() {
+            envelope.jar.part_from_tokens();
+        }
         hand_over(now, tokens, speaks.in_cookies, &mut dto, &mut envelope);
     }
     dto.referrer_url = envelope.browser.target.clone().or_else(|| envelope.browser.referer.clone());
@@ -144,8 +147,17 @@ pub(super) fn ended(mut envelope: Envelope) -> Response {
     envelope.answer_or_go(target, &AuthenticateResponse::default().dto())
 }
 
-/// An access token was made of a refresh token, and that got a successor where they rotate.
-pub(super) fn refreshed(now: Timestamp, tokens: Vec<IssuedToken>, in_cookies: bool, mut envelope: Envelope) -> Response {
+/// An access token was made of a refresh token, and that got a successor where they rotate. `of_another`: it is none that the browser
+/// keeps.
+pub(super) fn refreshed(
+    now: Timestamp,
+    tokens: Vec<IssuedToken>,
+    (in_cookies, of_another): (bool, bool),
+    mut envelope: Envelope,
+) -> Response {
+    if in_cookies && of_another {
+        envelope.jar.part_from_tokens();
+    }
     let mut dto = GetAccessTokenResponse::default();
     for token in tokens {
         match (in_cookies, &token.kind) {

@@ -137,6 +137,11 @@ pub(super) fn earns_tokens(proofs: &[Proof], caller: &Caller) -> bool {
     proofs.iter().enumerate().any(|(place, proof)| is_secret(*proof) && !has_failed(place))
 }
 
+/// Whether something was shown that no browser sends by itself.
+pub(super) fn is_shown(proofs: &[Proof]) -> bool {
+    proofs.iter().any(|proof| is_secret(*proof) || *proof == Proof::Access)
+}
+
 fn is_secret(proof: Proof) -> bool {
     matches!(proof, Proof::Basic | Proof::NamedKey | Proof::BearerKey)
 }
@@ -178,6 +183,7 @@ fn said(proof: Proof, refusal: &Refusal) -> Option<Failure<'static>> {
         (Proof::NamedKey, Refusal::InvalidCredentials) => Failure::UnknownKey,
         (Proof::NamedKey | Proof::BearerKey, Refusal::Expired) => Failure::KeyExpired,
         (Proof::NamedKey | Proof::BearerKey, Refusal::Revoked) => Failure::KeyCancelled,
+        (Proof::NamedKey | Proof::BearerKey, Refusal::AccountGone) => Failure::KeyAccountGone,
         (Proof::NamedKey | Proof::BearerKey, Refusal::InsecureTransport) => Failure::InsecureKey,
         (Proof::Access | Proof::AccessCookie | Proof::Refresh, Refusal::InsecureTransport) => Failure::InsecureToken,
         (_, refusal) => failure(refusal, ""),

@@ -142,6 +142,8 @@ pub(super) struct Jar {
     secure: bool,
     lid: Lid,
     empty: EmptyIds,
+    /// The names of the tokens that the request brought.
+    brought: Vec<&'static str>,
     set: Vec<(&'static str, Kept)>,
 }
 
@@ -155,7 +157,9 @@ enum Kept {
 impl Jar {
     /// A jar with ids for a browser that lacks them. Whatever is put into it, the lid has the last word.
     pub(super) fn new(brought: &Brought, empty: EmptyIds, lid: Lid, secure: bool) -> Jar {
-        let mut jar = Jar { secure, lid, set: Vec::new(), empty };
+        let tokens = [(ACCESS, &brought.access), (REFRESH, &brought.refresh)].into_iter();
+        let brought_tokens = tokens.filter(|(_, token)| token.is_some()).map(|(name, _)| name).collect();
+        let mut jar = Jar { secure, lid, set: Vec::new(), brought: brought_tokens, empty };
         if brought.temporary.is_none() {
             jar.put(TEMPORARY, Kept::UntilItEnds(jar.empty.temporary.clone()));
         }
@@ -170,7 +174,15 @@ impl Jar {
         &self.empty.temporary
     }
 
-    /// A session begins. Both ids are new, whichever of them counts from now on.
+    /// Somebody is given something of their own to keep: the tokens that the request brought may be another's, and would go over it.
+    /// What is kept afterwards stays.
+    pub(super) fn part_from_tokens(&mut self) {
+        for name in std::mem::take(&mut self.brought) {
+            self.put(name, Kept::Deleted);
+        }
+    }
+
+    /// A session begins. Both ids are new, whichever of them counts from now on, and no token stays that goes before them.
     pub(super) fn begin(&mut self, session: &str, remember: bool, user: &str) {
         let (temporary, permanent) = match remember {
             true => (self.empty.temporary.clone(), session.to_owned()),
@@ -180,6 +192,7 @@ impl Jar {
         self.put(PERMANENT, Kept::Long(permanent));
         self.put(OPTIONS, Kept::Long(if remember { "perm" } else { "temp" }.to_owned()));
         self.put(USER, Kept::Long(escaped(user)));
+        self.part_from_tokens();
     }
 
     /// No session begins, but its place is taken: the ids are new and open nothing.

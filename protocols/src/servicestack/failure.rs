@@ -64,6 +64,10 @@ pub(super) enum Failure<'a> {
     KeyCancelled,
     /// The API key's time is over.
     KeyExpired,
+    /// The API key never was anybody's.
+    KeyOfNobody,
+    /// Whoever the API key is for is there no more.
+    KeyAccountGone,
     /// An API key on a connection that others could read.
     InsecureKey,
     /// A password on a connection that others could read.
@@ -190,6 +194,8 @@ impl Failure<'_> {
             /* 25 */ Failure::UnknownKey => row(404, NOT_FOUND, "API Key does not exist"),
             /* 27 */ Failure::KeyCancelled => row(403, FORBIDDEN, "API Key has been cancelled"),
             /* 28 */ Failure::KeyExpired => row(403, FORBIDDEN, "API Key has expired"),
+            /* 29 */ Failure::KeyOfNobody => row(409, "Conflict", "Invalid API Key"),
+            /* 30 */ Failure::KeyAccountGone => row(401, UNAUTHORIZED, "User for API Key does not exist"),
             /* 31 */
             Failure::InsecureKey => {
                 row(403, FORBIDDEN, "Sending API Key over insecure connection forbidden when RequireSecureConnection=true")
@@ -462,6 +468,8 @@ mod tests {
             (Failure::UnknownKey, 404, "API Key does not exist"),
             (Failure::KeyCancelled, 403, "API Key has been cancelled"),
             (Failure::KeyExpired, 403, "API Key has expired"),
+            (Failure::KeyOfNobody, 409, "Invalid API Key"),
+            (Failure::KeyAccountGone, 401, "User for API Key does not exist"),
             (Failure::InsecureKey, 403, "Sending API Key over insecure"),
             (Failure::NoEnvironment, 400, "Value cannot be null. (Parameter 'Environment')"),
             (Failure::MissingRole, 403, "Invalid Role"),

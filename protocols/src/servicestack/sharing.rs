@@ -82,6 +82,8 @@ pub(super) fn is_from_elsewhere(settings: &Settings, headers: &HeaderMap) -> boo
     match site {
         b"cross-site" => true,
         b"same-origin" | b"none" => false,
+        // A page of a host beside ours that says no more is none of ours.
+        b"same-site" => origin.is_none_or(|origin| !is_ours(settings, origin, headers)),
         _ => origin.is_some_and(|origin| !is_ours(settings, origin, headers)),
     }
 }
@@ -128,6 +130,9 @@ mod tests {
         check(&listed, &[("sec-fetch-site", "none")], false);
         check(&listed, &[("sec-fetch-site", "same-origin"), ("origin", "https://auth.example.org")], false);
         check(&listed, &[("sec-fetch-site", "same-site"), ("origin", "https://x.example.org")], true);
+        check(&listed, &[("sec-fetch-site", "same-site"), ("origin", "https://auth.example.org")], false);
+        check(&listed, &[("sec-fetch-site", "same-site"), ("origin", "https://app.example.org")], false);
+        check(&listed, &[("sec-fetch-site", "same-site")], true);
         check(&listed, &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example.org")], false);
         check(&listed, &[("origin", "https://auth.example.org:443")], false);
         check(&listed, &[("origin", "https://evil.test")], true);

@@ -89,6 +89,7 @@ pub(super) fn told(no: &Refusal) -> Told {
         | Refusal::InvalidClient
         | Refusal::AccountUnavailable
         | Refusal::AccountGone
+        | Refusal::BelongsToNobody
         | Refusal::Expired
         | Refusal::Revoked
         | Refusal::NotYetValid
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn every_no_has_its_code_its_words_and_its_status() {
         let wait = Duration::from_millis(1001);
-        let rows: [(Refusal, u8, &str, Option<u64>, u16); 26] = [
+        let rows: [(Refusal, u8, &str, Option<u64>, u16); 27] = [
             (Refusal::PlanRequired, 2, "not available under this plan", None, 401),
             (Refusal::NotPermitted, 3, "access denied", None, 403),
             (Refusal::MethodNotAllowed, 4, "this kind of authorization does not fit the protection", None, 401),
@@ -136,6 +137,7 @@ mod tests {
             (Refusal::InvalidClient, 8, "wrong credentials", None, 401),
             (Refusal::AccountUnavailable, 8, "wrong credentials", None, 401),
             (Refusal::AccountGone, 8, "wrong credentials", None, 401),
+            (Refusal::BelongsToNobody, 8, "wrong credentials", None, 401),
             (Refusal::Expired, 8, "wrong credentials", None, 401),
             (Refusal::Revoked, 8, "wrong credentials", None, 401),
             (Refusal::NotYetValid, 8, "wrong credentials", None, 401),

@@ -59,6 +59,7 @@ fn say(refusal: &Refusal) -> (Told, StatusCode, Hint) {
         | Refusal::InvalidClient
         | Refusal::AccountUnavailable
         | Refusal::AccountGone
+        | Refusal::BelongsToNobody
         | Refusal::Expired
         | Refusal::Revoked
         | Refusal::NotYetValid
@@ -100,6 +101,7 @@ mod tests {
             (Refusal::InvalidClient, Told::Reject, 403, None),
             (Refusal::AccountUnavailable, Told::Reject, 403, None),
             (Refusal::AccountGone, Told::Reject, 403, None),
+            (Refusal::BelongsToNobody, Told::Reject, 403, None),
             (Refusal::Expired, Told::Reject, 403, None),
             (Refusal::Revoked, Told::Reject, 403, None),
             (Refusal::NotYetValid, Told::Reject, 403, None),

@@ -60,6 +60,7 @@ pub fn refusals() -> Vec<Refusal> {
         Refusal::InvalidClient,
         Refusal::AccountUnavailable,
         Refusal::AccountGone,
+        Refusal::BelongsToNobody,
         Refusal::Expired,
         Refusal::Revoked,
         Refusal::NotYetValid,

@@ -237,10 +237,12 @@ impl Importing {
 
     /// What an earlier row has of this one. Where it has nothing, this row is remembered.
     fn seen_before(&mut self, row: &UserRow) -> Option<&'static str> {
-        let name = row.name.as_deref().or(row.id.as_deref()).unwrap_or_default();
-        let mut keys = vec![("name", self.hasher.hash_one((0, NameKey::of(name))))];
+        let mut keys = Vec::new();
+        if let Some(name) = row.name.as_deref().or(row.id.as_deref()) {
+            keys.push(("name", self.hasher.hash_one((0, NameKey::of(name)))));
+            keys.push(("id", self.hasher.hash_one((1, row.id.as_deref().unwrap_or(name)))));
+        }
         keys.extend(row.email.as_deref().map(|email| ("e-mail", self.hasher.hash_one((0, NameKey::of(email))))));
-        keys.push(("id", self.hasher.hash_one((1, row.id.as_deref().unwrap_or(name)))));
         keys.extend(row.api_keys.iter().map(|key| ("API key", self.hasher.hash_one((2, key.hash.to_ascii_lowercase())))));
         let before = keys.iter().find(|(_, key)| self.seen.contains(key)).map(|(field, _)| *field);
         if before.is_none() {

@@ -1,7 +1,7 @@
 //! `gatepost import servicestack`: what the columns of that framework mean, as rows like those of any other file.
 //!
 //! Ids stay, since tokens, keys and the application's own records name people by them. A lock-out stays: whoever was locked out
-//! there is switched off here.
+//! there is switched off here. API keys of no user come behind the users: here, too, they open nothing, and say so.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,12 +16,17 @@ use super::PAGE;
 use super::moving::{Found, Rows};
 use crate::operator::{Moment, MovedKey, UserRow};
 
+/// How many API keys that are nobody's come as one row.
+const NOBODYS: usize = 100;
+
 /// Users of an application, one after the other.
 pub(super) struct People {
     application: Application,
     page: std::vec::IntoIter<UserCells>,
     after: i64,
     ended: bool,
+    /// The place of the last API key that is nobody's; none behind the last one.
+    after_key: Option<i64>,
     scopes: Vec<String>,
     signed_since: Option<Moment>,
 }
@@ -35,7 +40,15 @@ impl People {
             std::io::stderr().lock().write_all(told.as_bytes()).ok();
         }
         let signed_since = signed_since.map(|millis| Moment(Timestamp::from_millis(millis)));
-        Ok(People { application, page: Vec::new().into_iter(), after: i64::MIN, ended: false, scopes, signed_since })
+        Ok(People {
+            application,
+            page: Vec::new().into_iter(),
+            after: i64::MIN,
+            ended: false,
+            after_key: Some(i64::MIN),
+            scopes,
+            signed_since,
+        })
     }
 }
 
@@ -50,12 +63,29 @@ impl Rows for People {
                 return Ok(Some(Found { line: None, id, size, row }));
             }
             if self.ended {
-                return Ok(None);
+                return self.nobodys();
             }
             let page = self.application.users(self.after, PAGE)?;
             self.ended = page.len() < PAGE;
             self.page = page.into_iter();
         }
+    }
+}
+
+impl People {
+    /// A row of keys that are nobody's.
+    fn nobodys(&mut self) -> Result<Option<Found>, String> {
+        let Some(after) = self.after_key else { return Ok(None) };
+        let keys = self.application.nobodys_keys(after, NOBODYS)?;
+        self.after_key = keys.last().map(|(place, _)| *place);
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let id = Some("API keys of no user".to_owned());
+        let row = keys.iter().map(|(_, cells)| key(cells)).collect::<Result<_, _>>();
+        let row = row.map(|api_keys| UserRow { api_keys, ..UserRow::default() });
+        let size = row.as_ref().map_or(0, |row| serde_json::to_string(row).map_or(0, |text| text.len()));
+        Ok(Some(Found { line: None, id, size, row }))
     }
 }
 

@@ -10,7 +10,7 @@ use gatepost_identity::refusal::Refusal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
-/// One user, as a line of JSON. What is not there is empty.
+/// One user, as a line of JSON. What is not there is empty. One with neither a name nor an id is API keys that are nobody's.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserRow {
@@ -117,6 +117,13 @@ pub(super) async fn import(admin: &Admin<'_>, rows: Vec<UserRow>, dry_run: bool)
     let mut fates = vec![Value::Null; rows.len()];
     let mut users = Vec::with_capacity(rows.len());
     for (at, row) in rows.into_iter().enumerate() {
+        if let Some(keys) = nobodys(&row) {
+            fates[at] = match keys.into_iter().map(imported_key).collect() {
+                Ok(keys) => told(admin.import_nobodys_keys(keys, dry_run).await?),
+                Err(fault) => json!([fault]),
+            };
+            continue;
+        }
         match imported(row) {
             Ok(user) => users.push((at, user)),
             Err(fault) => fates[at] = json!([fault]),
@@ -124,13 +131,24 @@ pub(super) async fn import(admin: &Admin<'_>, rows: Vec<UserRow>, dry_run: bool)
     }
     let (places, users): (Vec<usize>, Vec<ImportedUser>) = users.into_iter().unzip();
     for (at, fate) in places.into_iter().zip(admin.import_users(users, dry_run).await?) {
-        fates[at] = match fate {
-            Fate::Taken => json!("taken"),
-            Fate::Known => json!("known"),
-            Fate::Left(faults) => json!(faults),
-        };
+        fates[at] = told(fate);
     }
     Ok(Value::Array(fates))
+}
+
+fn told(fate: Fate) -> Value {
+    match fate {
+        Fate::Taken => json!("taken"),
+        Fate::Known => json!("known"),
+        Fate::Left(faults) => json!(faults),
+    }
+}
+
+/// The keys of a row that holds nothing else.
+fn nobodys(row: &UserRow) -> Option<Vec<MovedKey>> {
+    let keys = row.api_keys.clone();
+    let only_keys = *row == UserRow { api_keys: keys.clone(), ..UserRow::default() };
+    Some(keys).filter(|keys| only_keys && !keys.is_empty())
 }
 
 fn imported(row: UserRow) -> Result<ImportedUser, String> {

@@ -81,7 +81,7 @@ async fn a_key_is_worth_what_its_account_is_worth_now() {
     core.admin().set_user_status("ann", Status::Active).await.unwrap();
     core.who(vec![api_key(&text)]).await.granted();
     core.admin().remove_user("ann").await.unwrap();
-    assert_eq!(core.who(vec![api_key(&text)]).await.refusal(), Refusal::InvalidCredentials);
+    assert_eq!(core.who(vec![api_key(&text)]).await.refusal(), Refusal::AccountGone);
 }
 
 #[tokio::test]
@@ -144,4 +144,17 @@ async fn memory_holds_as_many_keys_as_it_may_and_reads_the_others_again() {
         core.admin().cancel_api_key("ann", &text[..8]).await.unwrap();
         assert_eq!(core.who(vec![api_key(text)]).await.refusal(), Refusal::Revoked);
     }
+}
+
+#[tokio::test]
+async fn a_key_through_a_client_that_is_disabled_opens_nothing() {
+    let core = with_keys().await;
+    let text = core.key_of_ann("live", None).await;
+    core.who(vec![through("app"), api_key(&text)]).await.granted();
+    core.admin().set_client_status("app", Status::Disabled).await.unwrap();
+    assert_eq!(core.who(vec![through("app"), api_key(&text)]).await.refusal(), Refusal::InvalidClient);
+    let renewed = core.own_keys(vec![through("app"), api_key(&text)], "live", true).await;
+    assert_eq!(renewed.err(), Some(Refusal::InvalidClient));
+    core.admin().set_client_status("app", Status::Active).await.unwrap();
+    core.who(vec![through("app"), api_key(&text)]).await.granted();
 }

@@ -70,8 +70,8 @@ async fn tokens_that_come_through_a_client_end_with_it() {
     let shown = |token: &str| vec![through("app"), access(token)];
     core.who(shown(&token)).await.granted();
     core.admin().set_client_status("app", Status::Disabled).await.unwrap();
-    assert_eq!(core.who(shown(&token)).await.refusal(), Refusal::AccountUnavailable);
-    assert_eq!(core.who(vec![through("app"), refresh(&refreshing)]).await.refusal(), Refusal::AccountUnavailable);
+    assert_eq!(core.who(shown(&token)).await.refusal(), Refusal::InvalidClient);
+    assert_eq!(core.who(vec![through("app"), refresh(&refreshing)]).await.refusal(), Refusal::InvalidClient);
     core.admin().set_client_status("app", Status::Active).await.unwrap();
     core.who(shown(&token)).await.granted();
     core.admin().remove_client("app").await.unwrap();

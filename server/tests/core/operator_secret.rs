@@ -58,6 +58,14 @@ async fn a_cookie_beside_it_counts_for_nothing_and_another_proof_makes_nobody_of
 }
 
 #[tokio::test]
+async fn through_a_client_that_is_disabled_it_opens_nothing() {
+    let core = with_secret().await;
+    core.admin().set_client_status("app", Status::Disabled).await.unwrap();
+    assert_eq!(core.who(vec![through("app"), secret(SECRET)]).await.refusal(), Refusal::InvalidClient);
+    core.who(vec![secret(SECRET)]).await.granted();
+}
+
+#[tokio::test]
 async fn whoever_guesses_it_is_charged_and_waits() {
     let core = with_secret().await;
     let guesses = ["", "x", &SECRET[..31], &SECRET.to_uppercase(), &format!("{SECRET}0")].map(str::to_owned);

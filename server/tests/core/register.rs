@@ -64,7 +64,7 @@ async fn whoever_signs_up_has_an_account_and_is_logged_in_where_they_ask() {
 async fn a_login_that_fails_after_signing_up_leaves_the_account() {
     let core = Core::with(|_| ()).await;
     let asked = Some(Binding::Cookie { remember: false });
-    let answered = core.register(vec![through("nobody")], profile(Some("zoe"), None), asked).await;
+    let answered = core.register(vec![through("svc")], profile(Some("zoe"), None), asked).await;
     assert!(matches!(answered.result.and_then(Answer::registered), Ok((_, None))));
     core.who(vec![through("app"), password("zoe", "pw")]).await.granted();
 }
@@ -138,4 +138,15 @@ async fn rights_are_given_and_taken_by_who_may() {
     let lines = core.admin().audit_before(None, 100).await.unwrap();
     let line = lines.iter().find(|line| line.action == "user_rights").expect("a line");
     assert_eq!((line.gate.as_str(), line.name.as_deref()), ("web", Some("ann")));
+}
+
+#[tokio::test]
+async fn nobody_signs_up_through_a_client_that_is_disabled() {
+    let core = Core::with(|_| ()).await;
+    core.admin().set_client_status("app", Status::Disabled).await.unwrap();
+    let refusal = core.register(vec![through("app")], profile(Some("zoe"), None), None).await.refusal();
+    assert_eq!(refusal, Refusal::InvalidClient);
+    assert_eq!(core.admin().user("zoe").await.unwrap_err(), Refusal::NotFound("user"));
+    core.admin().set_client_status("app", Status::Active).await.unwrap();
+    core.register(vec![through("app")], profile(Some("zoe"), None), None).await.result.unwrap();
 }

@@ -57,6 +57,8 @@ fn the_operators_secret_acts_as_administrator_and_leaves_a_line_and_no_trace() {
     let roles = json!({"UserName": "ann", "Roles": ["Editor"]}).to_string();
     let given = post(&server, "/api/AssignRoles", &field, &roles);
     assert_eq!((given.status, given.body.as_str()), (200, r#"{"AllRoles":["Editor"],"AllPermissions":[]}"#));
+    let beside = get(&server, "/auth.json", &format!("{field}Authorization: Basic YW5uOm5v\r\n"));
+    assert_eq!(beside.status, 200, "a wrong password beside it is not heard: {beside:?}");
     for (fields, target) in [
         ("authsecret: wrong\r\n".to_owned(), "/auth.json".to_owned()),
         (format!("authsecret: {}\r\n", &SECRET[1..]), "/auth.json".to_owned()),
@@ -66,7 +68,7 @@ fn the_operators_secret_acts_as_administrator_and_leaves_a_line_and_no_trace() {
     }
     assert_eq!(post(&server, "/api/AssignRoles", "authsecret: wrong\r\n", &roles).status, 401);
     let lines = server.audit();
-    assert_eq!(lines.iter().filter(|line| line["action"] == "operator_secret").count(), 2, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line["action"] == "operator_secret").count(), 3, "{lines:?}");
     let kept = server.files().into_iter().any(|(_, bytes)| bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()));
     assert!(!kept && !server.log().contains(SECRET) && !format!("{lines:?}").contains(SECRET));
 }

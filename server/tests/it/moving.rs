@@ -309,7 +309,8 @@ fn application(home: &Home) {
     database
         .execute_batch(
             "INSERT INTO UserAuthRole (UserAuthId, Role, Permission) VALUES (1, 'Editor', NULL), (1, NULL, 'print'), (2, 'Admin', NULL);
-             INSERT INTO ApiKey VALUES ('0123456789abcdefghijABCDEFGHIJ', '1', 'live', 'secret', '2019-08-07 06:05:04', NULL, NULL);
+             INSERT INTO ApiKey VALUES ('0123456789abcdefghijABCDEFGHIJ', '1', 'live', 'secret', '2019-08-07 06:05:04', NULL, NULL),
+             ('of-nobody', NULL, 'live', 'secret', NULL, NULL, NULL), ('of-no-one', '', 'live', 'secret', NULL, NULL, NULL);
              INSERT INTO UserAuthDetails (UserAuthId, Provider, UserId) VALUES (1, 'github', '42');",
         )
         .expect("rows");
@@ -328,7 +329,7 @@ fn the_people_of_a_servicestack_application_come_with_ids_rights_keys_and_lock_o
     let before = std::fs::read(server.file("app.sqlite")).expect("a file");
     for more in [["--dry-run"].as_slice(), &[]] {
         let report = import(more);
-        assert_eq!(counts(&report), (6, 0, 1), "{report}");
+        assert_eq!(counts(&report), (7, 0, 1), "the keys of nobody are a row: {report}");
         assert_eq!(report["left"][0]["id"], "6", "its name folds to one that is taken: {report}");
     }
     assert_eq!(std::fs::read(server.file("app.sqlite")).expect("a file"), before, "it is only read");
@@ -364,13 +365,45 @@ fn the_people_of_a_servicestack_application_come_with_ids_rights_keys_and_lock_o
         let head = format!("POST /auth/credentials HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}");
         assert_eq!(over_http(&server, &head, &asked), status, "{name}");
     }
-    for (key, status) in [("0123456789abcdefghijABCDEFGHIJ", 200), ("0123456789abcdefghijABCDEFGHIK", 401)] {
-        assert_eq!(over_http(&server, &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {key}"), ""), status, "{key}");
+    let keys =
+        [("0123456789abcdefghijABCDEFGHIJ", 200), ("0123456789abcdefghijABCDEFGHIK", 401), ("of-nobody", 409), ("of-no-one", 409)];
+    for (key, status) in keys {
+        assert_eq!(over_http(&server, &format!("GET /apikeys/live HTTP/1.1\r\nAuthorization: Bearer {key}"), ""), status, "{key}");
     }
     for name in ["eve", "fay"] {
         server.connect().login(name, "p@55w,rd:1").rejected();
     }
-    assert_eq!(counts(&import(&[])), (0, 6, 1));
+    assert_eq!(counts(&import(&[])), (0, 7, 1));
+}
+
+#[test]
+fn an_old_hash_is_made_ours_by_a_login_and_whoever_registers_has_ours_at_once() {
+    let server = Server::with_ann(&format!("{CHEAP}[servicestack]\nclient = \"app\"\nregistration = true\n"));
+    application(&server);
+    server.operator(&["import", "servicestack", "app.sqlite", "--json"], "");
+    let hash_of = |file: &str, name: &str| {
+        server.operator(&["export", "users", file], "").ok();
+        let rows = std::fs::read_to_string(server.file(file)).expect("a file");
+        let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+        let row = rows.into_iter().find(|row| row["name"] == name || row["email"] == name).expect("somebody");
+        row["password_hash"].as_str().expect("a hash").to_owned()
+    };
+    let post = |path: &str, asked: &Value| {
+        let asked = asked.to_string();
+        let head = format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}", asked.len());
+        over_http(&server, &head, &asked)
+    };
+    assert_eq!(hash_of("before.jsonl", "bob"), BROUGHT[2].2, "salted, as it came");
+    let login = json!({ "UserName": "bob", "Password": "p@55w,rd:1" });
+    assert_eq!(post("/auth/credentials", &json!({ "UserName": "bob", "Password": "wrong" })), 401);
+    assert_eq!(hash_of("wrong.jsonl", "bob"), BROUGHT[2].2);
+    assert_eq!(post("/auth/credentials", &login), 200);
+    let ours = "$argon2id$v=19$m=64,t=1,p=1$";
+    assert!(hash_of("after.jsonl", "bob").starts_with(ours));
+    assert_eq!(post("/auth/credentials", &login), 200);
+    let new = json!({ "UserName": "gil", "Password": "correct horse", "ConfirmPassword": "correct horse" });
+    assert_eq!(post("/register", &new), 200);
+    assert!(hash_of("new.jsonl", "gil").starts_with(ours));
 }
 
 #[test]

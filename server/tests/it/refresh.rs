@@ -209,7 +209,8 @@ fn a_disabled_account_is_out_within_a_second_however_it_came_in() {
     let began = system_instant();
     assert_eq!(comes_in(), [401; 4]);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert_eq!(refresh(server.http(), &refreshing).expect("an answer").status, 401);
+    let told = refresh(server.http(), &refreshing).expect("an answer");
+    assert!(told.status == 401 && told.body.contains("This account has been locked"), "{}", told.body);
     server.operator(&["user", "enable", "ann"], "").ok();
     assert_eq!(comes_in(), [401, 401, 401, 200], "what was signed before stays cut off; a key is its owner's again");
 }
@@ -222,8 +223,13 @@ fn what_came_through_a_disabled_client_is_out_within_a_second() {
     server.operator(&["client", "disable", "app"], "").ok();
     let began = system_instant();
     assert!(!server.is_good(&bearer));
-    assert_eq!(refresh(server.http(), &refreshing).expect("an answer").status, 401);
-    assert_eq!(server.get(&format!("Cookie: ss-reftok={refreshing}\r\n")).status, 401);
+    assert_eq!(refresh(server.http(), &refreshing).expect("an answer").status, 503, "it is no fault of the token's");
+    let kept = server.get(&format!("Cookie: ss-tok={bearer}; ss-reftok={refreshing}; ss-id=x; ss-pid=x\r\n"));
+    assert_eq!(
+        (kept.status, kept.cookie("ss-tok"), kept.cookie("ss-reftok")),
+        (503, None, None),
+        "a browser keeps its tokens for when it is back"
+    );
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     server.operator(&["client", "enable", "app"], "").ok();
     assert!(server.is_good(&bearer));

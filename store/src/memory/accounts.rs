@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gatepost_identity::account::{Account, NameKey};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::store::{Change, NewAccount, Placed, TokenHash};
 
 use super::state::State;
@@ -34,16 +35,23 @@ impl State {
         if self.accounts.contains_key(&account.id) {
             return Placed::Taken("id");
         }
-        let hashes: BTreeSet<TokenHash> = api_keys.iter().map(|key| key.hash).collect();
-        if hashes.len() < api_keys.len() || hashes.iter().any(|hash| self.api_keys.contains_key(hash)) {
+        if self.has_one_of(&api_keys) {
             return Placed::Taken("key");
         }
         self.accounts.insert(account.id, account);
-        for key in api_keys {
-            self.tell(Change::ApiKeyMade(key.hash));
-            self.api_keys.insert(key.hash, key);
-        }
+        api_keys.into_iter().for_each(|key| self.put_api_key(key));
         Placed::Done
+    }
+
+    /// Whether one of these is here already, or is among them twice.
+    pub(super) fn has_one_of(&self, keys: &[ApiKey]) -> bool {
+        let hashes: BTreeSet<TokenHash> = keys.iter().map(|key| key.hash).collect();
+        hashes.len() < keys.len() || hashes.iter().any(|hash| self.api_keys.contains_key(hash))
+    }
+
+    pub(super) fn put_api_key(&mut self, key: ApiKey) {
+        self.tell(Change::ApiKeyMade(key.hash));
+        self.api_keys.insert(key.hash, key);
     }
 }
 

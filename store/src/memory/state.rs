@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, cut_off_after};
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, Owner};
 use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
 use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::family::Family;
@@ -106,7 +106,11 @@ impl State {
         let (mut sessions, mut api_keys, mut grants, mut lines) = (go(), go(), go(), go());
         self.sessions.retain(|_, session| sessions(session.ended.is_some_and(|end| end.at < past.ended)));
         self.api_keys.retain(|_, key| {
-            api_keys([key.cancelled_at, key.expires_at].into_iter().flatten().min().is_some_and(|end| end < past.ended))
+            let removed_at = match key.owner {
+                Owner::Removed(at) => Some(at),
+                Owner::Account(_) | Owner::Nobody => None,
+            };
+            api_keys([key.cancelled_at, key.expires_at, removed_at].into_iter().flatten().min().is_some_and(|end| end < past.ended))
         });
         let State { grants: kept, sessions: records, .. } = self;
         kept.retain(|_, grant| match grant.redeemed {

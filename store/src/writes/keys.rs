@@ -1,11 +1,11 @@
 //! The verbs that make and end keys: those that speak for an account by themselves, and those that sign.
 
 use gatepost_identity::account::AccountId;
-use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
+use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS, Owner};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::keyring::{Retired, SigningKey};
-use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, TokenHash};
+use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, Placed, TokenHash};
 use rusqlite::{Connection, params};
 
 use super::{append, run, tell};
@@ -99,6 +99,27 @@ pub(crate) fn add_api_keys(connection: &Connection, new: &NewApiKeys, audit: &Au
     Ok(KeysWritten::Done)
 }
 
+pub(crate) fn add_nobodys_keys(connection: &Connection, keys: &[ApiKey], audit: &AuditEntry) -> Result<Placed, Failure> {
+    for (at, key) in keys.iter().enumerate() {
+        if has_key(connection, &key.hash)? || keys[..at].iter().any(|other| other.hash == key.hash) {
+            return Ok(Placed::Taken("key"));
+        }
+    }
+    keys.iter().try_for_each(|key| put(connection, key))?;
+    append(connection, std::slice::from_ref(audit))?;
+    Ok(Placed::Done)
+}
+
+pub(super) fn has_key(connection: &Connection, hash: &TokenHash) -> Result<bool, Failure> {
+    Ok(connection.prepare_cached("SELECT 1 FROM api_keys WHERE hash = ?1")?.exists([hash])?)
+}
+
+/// Keys of an account that is removed stay behind without it.
+pub(super) fn part_from_account(connection: &Connection, account: AccountId, at: Timestamp) -> Result<(), Failure> {
+    let sql = "UPDATE api_keys SET account = NULL, removed_at = ?2 WHERE account = ?1";
+    run(connection, sql, params![account.0.into_bytes(), at.millis()])
+}
+
 pub(crate) fn cancel_api_key(connection: &Connection, hash: &TokenHash, at: Timestamp, audit: &AuditEntry) -> Result<(), Failure> {
     cancel(connection, hash, at)?;
     append(connection, std::slice::from_ref(audit))
@@ -120,17 +141,22 @@ fn cancel(connection: &Connection, hash: &TokenHash, at: Timestamp) -> Result<()
 }
 
 pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
-    let sql = "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at, removed_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let removed_at = match key.owner {
+        Owner::Removed(at) => Some(at.millis()),
+        Owner::Account(_) | Owner::Nobody => None,
+    };
     let row = params![
         key.hash,
         key.prefix,
-        key.account.0.into_bytes(),
+        key.account().map(|account| account.0.into_bytes()),
         key.environment,
         key.kind,
         key.created_at.millis(),
         key.expires_at.map(Timestamp::millis),
         key.cancelled_at.map(Timestamp::millis),
+        removed_at,
     ];
     run(connection, sql, row)?;
     tell(connection, &Change::ApiKeyMade(key.hash))

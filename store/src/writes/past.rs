@@ -28,7 +28,9 @@ pub(crate) fn forget(connection: &Connection, past: &Past, most: usize) -> Resul
     go("DELETE FROM families WHERE id IN (SELECT id FROM families WHERE expires_at < ?1 LIMIT ?2)", now)?;
     go("DELETE FROM grants WHERE hash IN (SELECT hash FROM grants WHERE expires_at < ?1 AND session IS NULL LIMIT ?2)", now)?;
     go("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < ?1 LIMIT ?2)", ended)?;
-    let over = "min(ifnull(cancelled_at, expires_at), ifnull(expires_at, cancelled_at))";
+    // As the index has it.
+    let end = |column: &str| format!("ifnull({column}, {})", i64::MAX);
+    let over = format!("min({}, {}, {})", end("cancelled_at"), end("expires_at"), end("removed_at"));
     go(&format!("DELETE FROM api_keys WHERE hash IN (SELECT hash FROM api_keys WHERE {over} < ?1 LIMIT ?2)"), ended)?;
     go("DELETE FROM keys WHERE number IN (SELECT number FROM keys WHERE verifies_until < ?1 LIMIT ?2)", now)?;
     go("DELETE FROM revoked WHERE hash IN (SELECT hash FROM revoked WHERE expires_at < ?1 LIMIT ?2)", now)?;

@@ -1,7 +1,7 @@
 //! Accounts and clients: what is kept of them, who else has the name, and what a change takes along.
 
 use gatepost_identity::account::{Account, Client, NameKey, Rights, Status, cut_off_after};
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, Owner};
 use gatepost_identity::audit::AuditEntry;
 use gatepost_identity::clock::system_now;
 use gatepost_identity::reply::Reason;
@@ -59,7 +59,7 @@ pub(super) async fn of_accounts_that_come_from_elsewhere_each_is_kept_whole_or_n
     let key = |number: u8, of: u128| ApiKey {
         hash: hash(number),
         prefix: "prefix".to_owned(),
-        account: account_id(of),
+        owner: Owner::Account(account_id(of)),
         environment: "live".to_owned(),
         kind: "secret".to_owned(),
         created_at: at(1),

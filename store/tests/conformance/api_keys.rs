@@ -1,7 +1,8 @@
-//! API keys: how they are kept, take each other's place, are cancelled, and go.
+//! API keys: how they are kept, take each other's place, are cancelled, outlive their account, and go.
 
-use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS};
-use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, Store, StoreError};
+use gatepost_identity::api_key::{ApiKey, MOST_API_KEYS, Owner};
+use gatepost_identity::audit::AuditEntry;
+use gatepost_identity::store::{Change, KeysWritten, NewApiKeys, Placed, Store, StoreError};
 
 use crate::setup::*;
 use crate::{Held, actions, ann_and_the_app, changes};
@@ -10,7 +11,7 @@ fn key(number: u8, environment: &str, created: i64) -> ApiKey {
     ApiKey {
         hash: hash(number),
         prefix: format!("prefix-{number}"),
-        account: account_id(1),
+        owner: Owner::Account(account_id(1)),
         environment: environment.to_owned(),
         kind: "secret".to_owned(),
         created_at: at(created),
@@ -70,7 +71,7 @@ pub(super) async fn of_many_cancelled_api_keys_the_last_ones_are_kept(store: &dy
 pub(super) async fn all_api_keys_of_an_account_are_cancelled_at_once(store: &dyn Store) -> Held {
     ann_and_the_app(store).await?;
     store.add_account(account(2, "Bob"), entry("account_added")).await?;
-    let bobs = ApiKey { account: account_id(2), ..key(9, "live", 1) };
+    let bobs = ApiKey { owner: Owner::Account(account_id(2)), ..key(9, "live", 1) };
     store.add_api_keys(NewApiKeys { account: account_id(2), ..new(vec![bobs.clone()], None) }, entry("made")).await?;
     let before = ApiKey { cancelled_at: Some(at(5)), ..key(3, "live", 3) };
     store.add_api_keys(new(vec![key(1, "live", 1), key(2, "test", 2), before.clone()], None), entry("made")).await?;
@@ -87,7 +88,7 @@ pub(super) async fn all_api_keys_of_an_account_are_cancelled_at_once(store: &dyn
 pub(super) async fn a_new_api_key_takes_the_place_of_those_of_its_environment(store: &dyn Store) -> Held {
     ann_and_the_app(store).await?;
     store.add_account(account(2, "Bob"), entry("account_added")).await?;
-    let bobs = ApiKey { account: account_id(2), ..key(9, "live", 1) };
+    let bobs = ApiKey { owner: Owner::Account(account_id(2)), ..key(9, "live", 1) };
     store.add_api_keys(NewApiKeys { account: account_id(2), ..new(vec![bobs.clone()], None) }, entry("made")).await?;
     let before = ApiKey { cancelled_at: Some(at(5)), ..key(4, "live", 1) };
     let keys = vec![key(1, "live", 1), key(2, "live", 2), key(3, "test", 3), before.clone()];
@@ -101,7 +102,7 @@ pub(super) async fn a_new_api_key_takes_the_place_of_those_of_its_environment(st
     Ok(())
 }
 
-pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_account_or_its_time(store: &dyn Store) -> Held {
+pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_time(store: &dyn Store) -> Held {
     ann_and_the_app(store).await?;
     let ends = |number, end| ApiKey { expires_at: Some(at(end)), ..key(number, "live", 1) };
     store.add_api_keys(new(vec![key(1, "live", 1), ends(2, 60), ends(3, 61), key(4, "live", 1)], None), entry("made")).await?;
@@ -113,8 +114,48 @@ pub(super) async fn an_api_key_is_cancelled_once_and_goes_with_its_account_or_it
     store.forget(past(999, 61), 1000).await?;
     let left: Vec<_> = store.api_keys(account_id(1)).await?.iter().map(|key| key.hash[0]).collect();
     assert_eq!(left, [3, 4]);
-    store.remove_account(account_id(1), 1, entry("account_removed")).await?;
-    assert_eq!(store.api_key(&hash(3)).await?, None);
+    Ok(())
+}
+
+pub(super) async fn an_api_key_outlives_its_account_for_as_long_as_what_has_ended(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    store.add_account(account(2, "bob"), entry("account_added")).await?;
+    let ends = ApiKey { expires_at: Some(at(70)), ..key(2, "live", 1) };
+    let bobs = ApiKey { owner: Owner::Account(account_id(2)), ..key(9, "live", 1) };
+    store.add_api_keys(new(vec![key(1, "live", 1), ends.clone(), key(3, "live", 1)], None), entry("made")).await?;
+    store.add_api_keys(NewApiKeys { account: account_id(2), ..new(vec![bobs.clone()], None) }, entry("made")).await?;
+    store.cancel_api_key(hash(3), at(75), entry("cancelled")).await?;
+    let removal = AuditEntry { at: at(80), ..entry("account_removed") };
+    store.remove_account(account_id(1), 1, removal).await?;
+    let gone = |key: ApiKey| Some(ApiKey { owner: Owner::Removed(at(80)), ..key });
+    assert_eq!(store.api_key(&hash(1)).await?, gone(key(1, "live", 1)));
+    assert_eq!(store.api_key(&hash(2)).await?, gone(ends));
+    assert_eq!(store.api_key(&hash(3)).await?, gone(ApiKey { cancelled_at: Some(at(75)), ..key(3, "live", 1) }));
+    assert_eq!((store.api_keys(account_id(1)).await?, store.api_key(&hash(9)).await?), (vec![], Some(bobs)));
+    assert_eq!(store.api_key_marks(10).await?.len(), 4, "whoever holds one is still told");
+    store.forget(past(999, 80), 1000).await?;
+    let there = [store.api_key(&hash(1)).await?, store.api_key(&hash(2)).await?, store.api_key(&hash(3)).await?];
+    assert_eq!(there.map(|key| key.is_some()), [true, false, false], "what ended before goes as before");
+    store.forget(past(999, 81), 1000).await?;
+    assert_eq!((store.api_key(&hash(1)).await?, store.api_key_marks(10).await?.len()), (None, 1));
+    Ok(())
+}
+
+pub(super) async fn keys_that_are_nobodys_are_taken_all_or_none_and_stay(store: &dyn Store) -> Held {
+    ann_and_the_app(store).await?;
+    let nobodys = |number| ApiKey { owner: Owner::Nobody, ..key(number, "live", 1) };
+    store.add_api_keys(new(vec![key(1, "live", 1)], None), entry("made")).await?;
+    assert_eq!(store.add_nobodys_keys(vec![nobodys(2), nobodys(3)], entry("import")).await?, Placed::Done);
+    for keys in [vec![nobodys(4), nobodys(1)], vec![nobodys(3), nobodys(4)], vec![nobodys(4), nobodys(4)]] {
+        assert_eq!(store.add_nobodys_keys(keys, entry("in_vain")).await?, Placed::Taken("key"));
+    }
+    assert_eq!(store.api_key(&hash(1)).await?, Some(key(1, "live", 1)));
+    assert_eq!(store.api_key(&hash(4)).await?, None);
+    store.forget(past(999, 999), 1000).await?;
+    assert_eq!(store.api_key(&hash(2)).await?, Some(nobodys(2)), "nothing of it has ended");
+    let made = changes(store).await?.into_iter().filter(|change| matches!(change, Change::ApiKeyMade(_))).count();
+    assert_eq!((made, store.api_key_marks(10).await?.len()), (3, 3));
+    assert!(actions(store).await?.ends_with(&["made".to_owned(), "import".to_owned()]));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use gatepost_identity::scope::{Right, ScopeRequest};
 use gatepost_identity::secret::Secret;
 
 use crate::servicestack::answers::{Login, Speaks};
-use crate::servicestack::caller::{Shown, kept, may_earn_tokens};
+use crate::servicestack::caller::{Proof, Shown, kept, may_earn_tokens};
 use crate::servicestack::cookies::Brought;
 use crate::servicestack::envelope::Envelope;
 use crate::servicestack::exchange::guarded::Guarded;
@@ -28,7 +28,7 @@ use crate::servicestack::value::same;
 use crate::{Question, Step};
 
 /// The role of those who change the roles of others.
-const ADMIN: &str = "Admin";
+pub(super) const ADMIN: &str = "Admin";
 
 /// A wish for nothing that has a name here: this wire knows no scopes.
 pub(super) fn for_nothing(binding: Binding) -> GrantRequest {
@@ -101,7 +101,9 @@ impl Service {
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
-        let earns = wished.earns && self.settings.has(Provider::Jwt) && may_earn_tokens(&proofs);
+        // No token is signed for the operator.
+        let earns =
+            wished.earns && self.settings.has(Provider::Jwt) && may_earn_tokens(&proofs) && !proofs.contains(&Proof::Operator);
         let verb = match earns {
             true => Verb::Issue { kinds: vec![TokenKind::Access, TokenKind::Refresh], request: for_nothing(Binding::Request) },
             false => Verb::WhoAmI,
@@ -128,6 +130,8 @@ impl Service {
 
     pub(super) fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
         let from_cookie = call.carried.refresh_token.is_none();
+        let is_kept = |token: &Secret| call.brought.refresh().is_some_and(|kept| token.matches(kept.as_bytes()));
+        let of_another = call.carried.refresh_token.as_ref().is_some_and(|token| !is_kept(token));
         let carried = call.carried.refresh_token.map(Credential::Refresh);
         let Some(token) = carried.or_else(|| call.brought.refresh().map(|token| kept(token, TokenKind::Refresh))) else {
             return ControlFlow::Break(envelope.refuse(&Failure::NoRefreshToken));
@@ -138,17 +142,18 @@ impl Service {
         let verb = Verb::Issue { kinds, request: for_nothing(Binding::Request) };
         let client = Credential::Client { id: Some(self.settings.client.clone()), secret: None };
         let command = Command { presented: vec![client, token], verb };
-        ask(command, Asked::AccessToken { in_cookie, from_cookie }, envelope)
+        ask(command, Asked::AccessToken { in_cookie, from_cookie, of_another }, envelope)
     }
 
     pub(super) fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let Some(environment) = keys.environment else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoEnvironment));
-        };
         let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
         if broken {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
         }
+        let Some(environment) = keys.environment else {
+            let asked = Asked::Lacking { why: Failure::NoEnvironment, of_roles: false, guarded: Guarded { proofs, must: true } };
+            return ask(Command { presented: credentials, verb: Verb::WhoAmI }, asked, envelope);
+        };
         let command = Command { presented: credentials, verb: Verb::ApiKeys { environment, renew } };
         ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
     }
@@ -182,20 +187,24 @@ impl Service {
     }
 
     pub(super) fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
-        let Some(user_name) = change.user_name else {
-            return ControlFlow::Break(envelope.refuse(&Failure::NoUserName));
+        let rights = Rights::parse(change.roles, change.permissions)
+            .map_err(|what| Failure::Invalid(vec![FieldError::new("ArgumentException", "Roles", what.to_string())]));
+        let found = match (change.user_name, rights) {
+            (Some(user_name), Ok(rights)) => Ok((user_name, rights)),
+            (None, _) => Err(Failure::NoUserName),
+            (Some(_), Err(why)) => Err(why),
         };
-        let rights = match Rights::parse(change.roles, change.permissions) {
-            Ok(rights) => rights,
-            Err(what) => {
-                let fault = FieldError::new("ArgumentException", "Roles", what.to_string());
-                return ControlFlow::Break(envelope.refuse(&Failure::Invalid(vec![fault])));
+        let (Shown { proofs, credentials }, _) = call.shown(&self.settings);
+        let (user_name, rights) = match found {
+            Ok(found) => found,
+            Err(why) => {
+                let asked = Asked::Lacking { why, of_roles: true, guarded: Guarded { proofs, must: true } };
+                return ask(Command { presented: credentials, verb: Verb::WhoAmI }, asked, envelope);
             }
         };
         let (add, remove) = if unassigned { (Rights::default(), rights) } else { (rights, Rights::default()) };
         let right = Right::Role(ADMIN.to_owned());
         let verb = Verb::ChangeRights { account: user_name.clone(), add, remove, right };
-        let (Shown { credentials, .. }, _) = call.shown(&self.settings);
         ask(Command { presented: credentials, verb }, Asked::Roles { user_name, unassigned }, envelope)
     }
 

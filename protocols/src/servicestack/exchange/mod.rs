@@ -31,9 +31,10 @@ use crate::section::{BadSetting, Section};
 use crate::servicestack::answers::{self, Login, Speaks, began, converted, ended, refreshed, registered};
 use crate::servicestack::authorization::Authorization;
 use crate::servicestack::batch;
-use crate::servicestack::caller::{Shown, earns_tokens};
+use crate::servicestack::caller::{Shown, earns_tokens, is_shown};
 use crate::servicestack::cookies::{Brought, Jar, Lid};
 use crate::servicestack::envelope::{Browser, Envelope, login_page, page};
+use crate::servicestack::exchange::asking::ADMIN;
 use crate::servicestack::exchange::guarded::Guarded;
 use crate::servicestack::exchange::passing::Passing;
 use crate::servicestack::failure::Failure;
@@ -106,6 +107,8 @@ enum Asked {
         in_cookie: bool,
         /// Whether the refresh token came in one.
         from_cookie: bool,
+        /// Whether the browser keeps another, or none.
+        of_another: bool,
     },
     /// Tokens for a session, or for the token that came.
     Tokens(Guarded, Option<Secret>),
@@ -113,6 +116,13 @@ enum Asked {
     Keys {
         /// Whether they are new.
         renew: bool,
+        guarded: Guarded,
+    },
+    /// Who asks for what cannot be done as it was asked for: only whoever may ask is told why.
+    Lacking {
+        why: Failure<'static>,
+        /// Whether only an administrator may.
+        of_roles: bool,
         guarded: Guarded,
     },
     /// Whether a request may go on to a service behind the gate, and in whose name.
@@ -302,11 +312,24 @@ impl Exchange for Service {
                 }
             }
             Asked::Tokens(guarded, came) => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
-                Ok(granted) => converted(now, granted, came, envelope),
+                Ok(granted) => {
+                    if is_shown(&guarded.proofs) {
+                        envelope.jar.part_from_tokens();
+                    }
+                    converted(now, granted, came, envelope)
+                }
                 Err(no) => no.told(envelope),
             },
             Asked::Keys { renew, guarded } => match guarded.passed(now, reply, Answer::api_keys, &mut envelope) {
                 Ok(keys) => answers::keys(keys, renew, envelope),
+                Err(no) => no.told(envelope),
+            },
+            Asked::Lacking { why, of_roles, guarded } => match guarded.passed(now, reply, Answer::granted, &mut envelope) {
+                Ok(granted) if of_roles && !granted.principal.rights.roles.iter().any(|role| role == ADMIN) => {
+                    envelope.refuse(&Failure::MissingRole)
+                }
+                Ok(_) => envelope.refuse(&why),
+                Err(_) if of_roles => envelope.refuse(&Failure::NotAuthenticated),
                 Err(no) => no.told(envelope),
             },
             Asked::Passing(guarded, passing) => passing.decided(now, &guarded, reply, envelope),
@@ -331,8 +354,8 @@ impl Exchange for Service {
                 Ok(()) => ended(envelope),
                 Err(refusal) => envelope.refuse(&failure(&refusal, "")),
             },
-            Asked::AccessToken { in_cookie, from_cookie } => match reply.result.and_then(Answer::granted) {
-                Ok(granted) => refreshed(now, granted.tokens, in_cookie, envelope),
+            Asked::AccessToken { in_cookie, from_cookie, of_another } => match reply.result.and_then(Answer::granted) {
+                Ok(granted) => refreshed(now, granted.tokens, (in_cookie, of_another), envelope),
                 Err(refusal) => {
                     if from_cookie && refusal.is_about_the_proof() {
                         envelope.jar.drop_refresh();
