@@ -52,7 +52,7 @@ impl fmt::Display for NotAName {
 
 /// Parses any label that people give: 1 to 256 bytes of NFC text, no control characters, no blank at either end.
 pub(crate) fn label(what: &str, text: &str) -> Result<String, NotAName> {
-    let text: String = text.nfc().collect();
+    let text: String = if text.is_ascii() { text.to_owned() } else { text.nfc().collect() };
     if text.is_empty() || text.len() > LONGEST_NAME {
         return Err(NotAName(format!("{what} must have 1 to {LONGEST_NAME} bytes")));
     }

@@ -153,6 +153,13 @@ fn without_values(complaint: &str) -> String {
     }
 }
 
+/// Rows that were sent together: where each stood and whose it is; in a dry run the rows themselves.
+#[derive(Default)]
+struct Batch {
+    of: Vec<(Option<u64>, Option<String>)>,
+    kept: Vec<UserRow>,
+}
+
 /// An import under way.
 struct Importing {
     asker: ask::Asker,
@@ -184,51 +191,91 @@ impl Importing {
         }
     }
 
-    /// Whether the end was reached.
+    /// Whether the end was reached. While a batch is written, the next one is read and on its way.
     async fn all(&mut self, rows: &mut impl Rows) -> Result<bool, String> {
+        let mut sent: Option<Batch> = None;
         loop {
-            let (mut batch, mut size) = (Vec::new(), 0);
-            let mut ended = false;
-            while batch.len() < BATCH.0 && size < BATCH.1 {
-                let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
-                    ended = true;
-                    break;
-                };
-                size += bytes;
-                match row {
-                    Ok(row) => batch.push((line, row)),
-                    Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
+            let (next, ended) = if self.stopped.load(Ordering::Acquire) {
+                (None, false)
+            } else {
+                match self.next_batch(rows) {
+                    Ok(found) => found,
+                    Err(complaint) => {
+                        self.hear(&mut sent).await?;
+                        return Err(complaint);
+                    }
+                }
+            };
+            let done = next.is_none();
+            let (next, question) = match next {
+                Some((batch, rows)) => (Some(batch), Some(Operation::UserImport { rows, dry_run: self.dry_run })),
+                None => (None, None),
+            };
+            let answer = self.asker.ask_ahead(question, sent.is_some()).await;
+            let before = std::mem::replace(&mut sent, next);
+            match (answer, before) {
+                (Ok(Some(answer)), Some(batch)) => self.told(batch, &answer)?,
+                (Ok(_), _) => {}
+                (Err(complaint), _) => {
+                    // What is under way already may go well, and then it is told.
+                    self.hear(&mut sent).await.ok();
+                    return Err(complaint);
                 }
             }
-            if !batch.is_empty() {
-                self.batch(batch).await?;
-            }
-            self.report.tell(ended);
-            if ended || self.stopped.load(Ordering::Acquire) {
+            self.report.tell(done);
+            if done {
                 return Ok(ended);
             }
         }
     }
 
-    async fn batch(&mut self, batch: Vec<(Option<u64>, UserRow)>) -> Result<(), String> {
-        let (lines, rows): (Vec<Option<u64>>, Vec<UserRow>) = batch.into_iter().unzip();
-        let kept = if self.dry_run { rows.clone() } else { Vec::new() };
-        let ids: Vec<Option<String>> = rows.iter().map(|row| row.id.clone().or_else(|| row.name.clone())).collect();
-        let answer = self.asker.ask(Operation::UserImport { rows, dry_run: self.dry_run }).await?;
+    /// The next rows, where there are any, and whether the end was reached.
+    fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<(Batch, Vec<UserRow>)>, bool), String> {
+        let (mut batch, mut found, mut size) = (Batch::default(), Vec::new(), 0);
+        while found.len() < BATCH.0 && size < BATCH.1 {
+            let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
+                return Ok(((!found.is_empty()).then_some((batch, found)), true));
+            };
+            size += bytes;
+            match row {
+                Ok(row) => {
+                    batch.of.push((line, row.id.clone().or_else(|| row.name.clone())));
+                    found.push(row);
+                }
+                Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
+            }
+        }
+        if self.dry_run {
+            batch.kept.clone_from(&found);
+        }
+        Ok((Some((batch, found)), false))
+    }
+
+    /// Waits for the answer to what was sent.
+    async fn hear(&mut self, sent: &mut Option<Batch>) -> Result<(), String> {
+        let Some(batch) = sent.take() else { return Ok(()) };
+        match self.asker.ask_ahead(None, true).await? {
+            Some(answer) => self.told(batch, &answer),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what became of a batch, and tells what was left of it.
+    fn told(&mut self, Batch { of, kept }: Batch, answer: &Value) -> Result<(), String> {
         let Value::Array(fates) = answer else { return Err("the server answered with something else than fates".to_owned()) };
-        if fates.len() != lines.len() {
+        if fates.len() != of.len() {
             return Err("the server did not answer for each row".to_owned());
         }
-        for (at, fate) in fates.iter().enumerate() {
+        for (at, (fate, (line, id))) in fates.iter().zip(of).enumerate() {
             match fate {
                 Value::String(word) if word == "taken" => match kept.get(at).and_then(|row| self.seen_before(row)) {
-                    Some(field) => self.report.left(lines[at], ids[at].as_deref(), &format!("an earlier row has this {field}"))?,
+                    Some(field) => self.report.left(line, id.as_deref(), &format!("an earlier row has this {field}"))?,
                     None => self.report.taken += 1,
                 },
                 Value::String(_) => self.report.known += 1,
                 faults => {
                     let faults: Vec<&str> = faults.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                    self.report.left(lines[at], ids[at].as_deref(), &faults.join("; "))?;
+                    self.report.left(line, id.as_deref(), &faults.join("; "))?;
                 }
             }
         }

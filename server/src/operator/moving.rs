@@ -2,8 +2,11 @@
 //!
 //! What is given out is taken in again as it was: the two are inverse. Which of them can be taken, `gatepost_identity::admin` says.
 
+use std::future::Future;
+
+use gatepost_identity::Identity;
 use gatepost_identity::account::{Account, Status};
-use gatepost_identity::admin::{Admin, Fate, ImportedApiKey, ImportedUser, NewUser};
+use gatepost_identity::admin::{Admin, Fate, ImportedApiKey, ImportedUser, NewUser, Operator};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
@@ -113,17 +116,35 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-pub(super) async fn import(admin: &Admin<'_>, rows: Vec<UserRow>, dry_run: bool) -> Result<Value, Refusal> {
-    let mut fates = vec![Value::Null; rows.len()];
-    let mut users = Vec::with_capacity(rows.len());
-    for (at, row) in rows.into_iter().enumerate() {
-        match imported(row) {
-            Ok(user) => users.push((at, user)),
-            Err(fault) => fates[at] = json!([fault]),
+/// Takes rows. Those that were sent before them are placed first: they are waited for in `turn`, once these have been looked at.
+pub(super) async fn import(
+    identity: Identity,
+    operator: Operator,
+    rows: Vec<UserRow>,
+    dry_run: bool,
+    turn: impl Future<Output = ()>,
+) -> Result<Value, Refusal> {
+    // So many rows take milliseconds, in which a thread that serves peers would serve nobody.
+    let (looker, by) = (identity.clone(), operator.clone());
+    let looked_at = tokio::task::spawn_blocking(move || {
+        let mut fates = vec![Value::Null; rows.len()];
+        let mut users = Vec::with_capacity(rows.len());
+        let mut places = Vec::with_capacity(rows.len());
+        for (at, row) in rows.into_iter().enumerate() {
+            match imported(row) {
+                Ok(user) => {
+                    users.push(user);
+                    places.push(at);
+                }
+                Err(fault) => fates[at] = json!([fault]),
+            }
         }
-    }
-    let (places, users): (Vec<usize>, Vec<ImportedUser>) = users.into_iter().unzip();
-    for (at, fate) in places.into_iter().zip(admin.import_users(users, dry_run).await?) {
+        (fates, places, looker.admin(by).prepare_import(users))
+    });
+    let (mut fates, places, prepared) = looked_at.await.map_err(|_| Refusal::Unavailable)?;
+    turn.await;
+    let placed = identity.admin(operator).import_users(prepared, dry_run).await?;
+    for (at, fate) in places.into_iter().zip(placed) {
         fates[at] = match fate {
             Fate::Taken => json!("taken"),
             Fate::Known => json!("known"),

@@ -38,12 +38,12 @@ fn import(home: &Home, more: &[&str]) -> (bool, Value) {
     (output.code == Some(0), report)
 }
 
-fn counts(report: &Value) -> (u64, u64, u64) {
+pub(crate) fn counts(report: &Value) -> (u64, u64, u64) {
     let count = |key: &str| report[key].as_u64().unwrap_or_else(|| panic!("{report}"));
     (count("taken"), count("known"), count("left_count"))
 }
 
-fn users(home: &Home) -> Vec<Value> {
+pub(crate) fn users(home: &Home) -> Vec<Value> {
     home.operator(&["user", "list", "--json"], "").json().as_array().expect("rows").clone()
 }
 
@@ -258,7 +258,7 @@ fn whoever_is_interrupted_has_whole_rows_and_a_second_run_takes_the_rest() {
 }
 
 /// The status that a request is answered with.
-fn over_http(server: &Server, head: &str, body: &str) -> u16 {
+pub(crate) fn over_http(server: &Server, head: &str, body: &str) -> u16 {
     let mut stream = TcpStream::connect(server.http()).expect("a connection");
     let request = format!("{head}\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).expect("it is sent");

@@ -120,8 +120,20 @@ fn cancel(connection: &Connection, hash: &TokenHash, at: Timestamp) -> Result<()
 }
 
 pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
-    let sql = "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    insert(connection, key, "")?;
+    tell(connection, &Change::ApiKeyMade(key.hash))
+}
+
+/// Whether it was put: somebody may have it already. Nobody is told.
+pub(super) fn put_unless_taken(connection: &Connection, key: &ApiKey) -> Result<bool, Failure> {
+    insert(connection, key, " ON CONFLICT DO NOTHING")
+}
+
+fn insert(connection: &Connection, key: &ApiKey, or_else: &str) -> Result<bool, Failure> {
+    let sql = format!(
+        "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8){or_else}"
+    );
     let row = params![
         key.hash,
         key.prefix,
@@ -132,6 +144,5 @@ pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> 
         key.expires_at.map(Timestamp::millis),
         key.cancelled_at.map(Timestamp::millis),
     ];
-    run(connection, sql, row)?;
-    tell(connection, &Change::ApiKeyMade(key.hash))
+    Ok(connection.prepare_cached(&sql)?.execute(row)? > 0)
 }
