@@ -131,6 +131,9 @@ pub enum Operation {
         rows: Vec<UserRow>,
         /// Whether only to say what would become of them.
         dry_run: bool,
+        /// When the whole of it began, of which these are a part, in milliseconds since the Unix epoch.
+        #[serde(default)]
+        began: Option<i64>,
     },
     /// Users with the hashes of their passwords and their API keys, a page at a time.
     UserExport {
@@ -475,8 +478,8 @@ async fn operate(identity: &Identity, operator: Operator, operation: Operation) 
                 admin.add_client(NewClient { id, display_name, secret, scopes, without_token, expires_at }).await?;
             Ok(client_with(&added, drawn))
         }
-        Operation::UserImport { rows, dry_run } => {
-            moving::import(identity.clone(), operator, rows, dry_run, std::future::ready(())).await
+        Operation::UserImport { rows, dry_run, began } => {
+            moving::import(identity.clone(), operator, rows, (dry_run, began), std::future::ready(())).await
         }
         Operation::UserExport { after, limit } => moving::export(admin, after.as_deref(), limit).await,
         Operation::ClientList { after, limit } => Ok(admin.clients(after.as_deref(), limit).await?.iter().map(client).collect()),

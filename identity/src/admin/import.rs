@@ -80,17 +80,25 @@ impl Admin<'_> {
     }
 
     /// Takes users from elsewhere, in one transaction: each whole or not at all. With `dry_run` only says what would become of
-    /// them, each by itself.
+    /// them, each by itself. `began` is when the first of these rows was read, where there are many calls: whoever is here since
+    /// then is an earlier row, and not somebody known.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`]: none of them was taken.
-    pub async fn import_users(&self, Prepared(rows): Prepared, dry_run: bool) -> Result<Vec<Fate>, Refusal> {
+    pub async fn import_users(
+        &self,
+        Prepared(rows): Prepared,
+        dry_run: bool,
+        began: Option<Timestamp>,
+    ) -> Result<Vec<Fate>, Refusal> {
         let mut fates: Vec<Option<Fate>> = vec![None; rows.len()];
         let mut parsed = Vec::with_capacity(rows.len());
         let mut places = Vec::with_capacity(rows.len());
+        let mut keys = false;
         for (at, row) in rows.into_iter().enumerate() {
             match row {
                 Ok(new) => {
+                    keys |= !new.api_keys.is_empty();
                     places.push((at, new.account.subject.clone(), new.account.name.key()));
                     parsed.push(new);
                 }
@@ -106,17 +114,23 @@ impl Admin<'_> {
         } else if parsed.is_empty() {
             Vec::new()
         } else {
-            self.core.store.add_accounts(parsed, self.entry("user_import")).await?
+            let placed = self.core.store.add_accounts(parsed, self.entry("user_import")).await?;
+            if keys {
+                // Of a key that memory does not know yet it would be said that there is none.
+                self.core.changed().await;
+            }
+            placed
         };
         for ((at, subject, name), placed) in places.into_iter().zip(placed) {
             fates[at] = Some(match placed {
                 Placed::Done => Fate::Taken,
-                Placed::Taken(_) if self.is_known(&subject, &name).await? => Fate::Known,
-                Placed::Taken("key") => Fate::Left(vec!["somebody has one of its API keys already".to_owned()]),
-                Placed::Taken("id") => Fate::Left(vec!["somebody has this id already, under another name".to_owned()]),
-                Placed::Taken(field) => {
-                    Fate::Left(vec![format!("somebody has this {field} already, as name or as e-mail address")])
-                }
+                Placed::Taken(field) => match self.known(&subject, &name).await? {
+                    Some(account) if began.is_some_and(|began| account.id.made_at().is_some_and(|made| made >= began)) => {
+                        Fate::Left(vec!["an earlier row has this id and this name".to_owned()])
+                    }
+                    Some(_) => Fate::Known,
+                    None => Fate::Left(vec![taken(field)]),
+                },
                 Placed::Stale => Fate::Left(vec!["it could not be placed".to_owned()]),
             });
         }
@@ -200,9 +214,17 @@ impl Admin<'_> {
         Ok(Placed::Done)
     }
 
-    /// Whether this very account is here: its id, under its name.
-    async fn is_known(&self, subject: &str, name: &NameKey) -> Result<bool, Refusal> {
+    /// This very account, where it is here: its id, under its name.
+    async fn known(&self, subject: &str, name: &NameKey) -> Result<Option<Account>, Refusal> {
         let found = self.core.store.account_known_as(subject).await?;
-        Ok(found.is_some_and(|found| found.name.key() == *name))
+        Ok(found.filter(|found| found.name.key() == *name))
+    }
+}
+
+fn taken(field: &str) -> String {
+    match field {
+        "key" => "somebody has one of its API keys already".to_owned(),
+        "id" => "somebody has this id already, under another name".to_owned(),
+        field => format!("somebody has this {field} already, as name or as e-mail address"),
     }
 }

@@ -89,7 +89,7 @@ async fn attend(mut stream: UnixStream, identity: Identity) {
         lines.get_mut().get_mut().set_limit(LONGEST);
         let operation = tokio::task::spawn_blocking(move || serde_json::from_str(&line)).await;
         let operator = Operator::Local { uid };
-        if let Ok(Ok(Operation::UserImport { rows, dry_run })) = operation {
+        if let Ok(Ok(Operation::UserImport { rows, dry_run, began })) = operation {
             let (done, next) = oneshot::channel();
             let before = last.replace(next);
             let identity = identity.clone();
@@ -99,7 +99,7 @@ async fn attend(mut stream: UnixStream, identity: Identity) {
                         before.await.ok();
                     }
                 };
-                let answered = answer(moving::import(identity, operator, rows, dry_run, turn).await);
+                let answered = answer(moving::import(identity, operator, rows, (dry_run, began), turn).await);
                 done.send(()).ok();
                 answered
             }));

@@ -121,7 +121,7 @@ pub(super) async fn import(
     identity: Identity,
     operator: Operator,
     rows: Vec<UserRow>,
-    dry_run: bool,
+    (dry_run, began): (bool, Option<i64>),
     turn: impl Future<Output = ()>,
 ) -> Result<Value, Refusal> {
     // So many rows take milliseconds, in which a thread that serves peers would serve nobody.
@@ -143,7 +143,7 @@ pub(super) async fn import(
     });
     let (mut fates, places, prepared) = looked_at.await.map_err(|_| Refusal::Unavailable)?;
     turn.await;
-    let placed = identity.admin(operator).import_users(prepared, dry_run).await?;
+    let placed = identity.admin(operator).import_users(prepared, dry_run, began.map(Timestamp::from_millis)).await?;
     for (at, fate) in places.into_iter().zip(placed) {
         fates[at] = match fate {
             Fate::Taken => json!("taken"),
