@@ -13,6 +13,7 @@ mod bearer;
 mod client;
 mod disk;
 mod idle;
+mod import;
 mod login;
 mod measure;
 mod overload;
@@ -30,10 +31,10 @@ use std::process::ExitCode;
 /// What can go wrong here is told to a person, and ends the measurement.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-const USAGE: &str = "usage: gatepost-bench [login | query | bearer | rolling | relay | idle | overload]...   none: all of them, one after \
+const USAGE: &str = "usage: gatepost-bench [login | query | bearer | rolling | relay | idle | import | overload]...   none: all of them, one after \
      the other";
 /// All of them.
-const NAMES: [&str; 7] = ["login", "query", "bearer", "rolling", "relay", "idle", "overload"];
+const NAMES: [&str; 8] = ["login", "query", "bearer", "rolling", "relay", "idle", "import", "overload"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -64,6 +65,7 @@ fn run(names: &[&str]) -> Outcome<()> {
             "rolling" => runtime.block_on(rolling::run())?,
             "relay" => runtime.block_on(relay::run())?,
             "idle" => runtime.block_on(idle::run())?,
+            "import" => runtime.block_on(import::run())?,
             "overload" => runtime.block_on(overload::run())?,
             _ => return Err(USAGE.into()),
         }

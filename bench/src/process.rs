@@ -108,7 +108,8 @@ impl Server {
     }
 }
 
-fn beside(name: &str) -> Outcome<PathBuf> {
+/// Where a program of this workspace is.
+pub(crate) fn beside(name: &str) -> Outcome<PathBuf> {
     let path = std::env::current_exe()?.parent().unwrap_or(Path::new(".")).join(name);
     if path.exists() {
         return Ok(path);

@@ -241,10 +241,11 @@ impl Importing {
 
     /// The next rows, where there are any, and whether the end was reached.
     fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<(Batch, Vec<UserRow>)>, bool), String> {
-        let (mut batch, mut found, mut size) = (Batch::default(), Vec::new(), 0);
+        let (mut batch, mut found, mut size, mut ended) = (Batch::default(), Vec::new(), 0, false);
         while found.len() < BATCH.0 && size < BATCH.1 {
             let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
-                return Ok(((!found.is_empty()).then_some((batch, found)), true));
+                ended = true;
+                break;
             };
             size += bytes;
             match row {
@@ -258,7 +259,7 @@ impl Importing {
         if self.dry_run {
             batch.kept.clone_from(&found);
         }
-        Ok((Some((batch, found)), false))
+        Ok(((!ended || !found.is_empty()).then_some((batch, found)), ended))
     }
 
     /// Waits for the answer to what was sent.

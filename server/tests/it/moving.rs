@@ -152,7 +152,7 @@ fn a_bad_row_is_named_and_left_and_the_others_are_taken() {
         (String::new(), ""),
         ("{}".to_owned(), "neither a name nor an id"),
         ("\u{0}\u{1}".to_owned(), "no user in JSON"),
-        (format!("{{\"name\":\"{}\"}}", "x".repeat(100_000)), "more than 65536 bytes"),
+        (format!("{{\"name\":\"{}\"}}", "x".repeat(300_000)), "more than 262144 bytes"),
         (changed("rob", &[("name", json!("x".repeat(300)))]), "256 bytes"),
         (changed("zoe", &[("id", json!("9223372036854775808"))]), ""),
         (row("half", good).to_string()[..40].to_owned(), "no user in JSON"),
