@@ -163,6 +163,9 @@ struct Batch {
     kept: Vec<UserRow>,
 }
 
+/// A batch, and its rows on their way.
+type Sending = (Batch, Vec<UserRow>);
+
 /// An import under way.
 struct Importing {
     asker: ask::Asker,
@@ -240,7 +243,7 @@ impl Importing {
     }
 
     /// The next rows, where there are any, and whether the end was reached.
-    fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<(Batch, Vec<UserRow>)>, bool), String> {
+    fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<Sending>, bool), String> {
         let (mut batch, mut found, mut size, mut ended) = (Batch::default(), Vec::new(), 0, false);
         while found.len() < BATCH.0 && size < BATCH.1 {
             let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
