@@ -18,7 +18,8 @@ use crate::sockets::{CONNECTIONS, Messages, beside_an_echo};
 /// What issuer and server share, and the same as a set of keys.
 const SECRET: &[u8] = b"a shared secret that signs what the figures need, and nothing else";
 const KEYS: &str = r#"{"keys":[{"kty":"oct","alg":"HS256","k":"YSBzaGFyZWQgc2VjcmV0IHRoYXQgc2lnbnMgd2hhdCB0aGUgZmlndXJlcyBuZWVkLCBhbmQgbm90aGluZyBlbHNl"}]}"#;
-const PROVIDER: &str = "Bearer";
+/// The provider that knows such tokens.
+pub(crate) const PROVIDER: &str = "Bearer";
 const ISSUER: &str = "https://auth.example.org";
 const AUDIENCE: &str = "Zenith-API";
 /// How long a token is good for: longer than any run.
@@ -26,14 +27,7 @@ const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
-    let installation = Installation::empty()?;
-    let keys = installation.file("keys.json", KEYS)?;
-    let settings = format!(
-        "[[provider]]\nname = '{PROVIDER}'\nkind = 'token'\n\
-         issuers = [{{ issuer = '{ISSUER}', audience = ['{AUDIENCE}'], keys = {keys:?}, algorithms = ['HS256'] }}]\n"
-    );
-    installation.furnish(&settings, 0).await?;
-    let server = Server::start(installation)?;
+    let server = Server::start(installation().await?)?;
     let mut connections = Vec::new();
     let (mut asked, mut answered) = (0, 0);
     for number in 0..CONNECTIONS {
@@ -50,8 +44,20 @@ pub(crate) async fn run() -> Outcome<()> {
     beside_an_echo(&title, &server.process, connections, (answered, SUCCESS), 0.80).await
 }
 
+/// An installation that knows such tokens.
+pub(crate) async fn installation() -> Outcome<Installation> {
+    let installation = Installation::empty()?;
+    let keys = installation.file("keys.json", KEYS)?;
+    let settings = format!(
+        "[[provider]]\nname = '{PROVIDER}'\nkind = 'token'\n\
+         issuers = [{{ issuer = '{ISSUER}', audience = ['{AUDIENCE}'], keys = {keys:?}, algorithms = ['HS256'] }}]\n"
+    );
+    installation.furnish(&settings, 0).await?;
+    Ok(installation)
+}
+
 /// A token with what issuers usually say in one.
-fn token(number: usize) -> Outcome<String> {
+pub(crate) fn token(number: usize) -> Outcome<String> {
     let now = system_now().millis() / 1000;
     let claims = json!({
         "iss": ISSUER, "aud": [AUDIENCE], "sub": format!("6f1c6b7e-0d5e-4d8e-9f0a-{number:012}"),

@@ -15,6 +15,7 @@ mod disk;
 mod formats;
 mod http;
 mod idle;
+mod import;
 mod jwt;
 mod login;
 mod measure;
@@ -40,7 +41,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const USAGE: &str = "usage: gatepost-bench [--short] [NAME]...   NAME is one of";
 /// All of them.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "login",
     "query",
     "bearer",
@@ -55,6 +56,7 @@ const NAMES: [&str; 15] = [
     "proxied",
     "idle",
     "terminals",
+    "import",
     "overload",
 ];
 
@@ -103,6 +105,7 @@ fn run(names: &[&str]) -> Outcome<()> {
             "proxied" => runtime.block_on(proxied::run())?,
             "idle" => runtime.block_on(idle::run())?,
             "terminals" => runtime.block_on(terminals::run())?,
+            "import" => runtime.block_on(import::run())?,
             "overload" => runtime.block_on(overload::run())?,
             _ => return Err(format!("{USAGE} {}; without one, all of them, one after the other", NAMES.join(", ")).into()),
         }

@@ -117,7 +117,8 @@ fn said(address: &Value) -> Outcome<Option<SocketAddr>> {
     Ok(address.as_str().map(str::parse).transpose()?)
 }
 
-fn beside(name: &str) -> Outcome<PathBuf> {
+/// Where a program of this workspace is.
+pub(crate) fn beside(name: &str) -> Outcome<PathBuf> {
     let path = std::env::current_exe()?.parent().unwrap_or(Path::new(".")).join(name);
     if path.exists() {
         return Ok(path);

@@ -20,6 +20,15 @@ pub const LONGEST_NAME: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub Uuid);
 
+impl AccountId {
+    /// When it was drawn, to the millisecond; none where it was not drawn by us.
+    pub(crate) fn made_at(self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        let millis = i64::try_from(seconds).ok()?.checked_mul(1000)?.checked_add(i64::from(nanos / 1_000_000))?;
+        Some(Timestamp::from_millis(millis))
+    }
+}
+
 /// The one key under which a name is looked up, kept unique and throttled: NFC, case-folded, NFC again (Unicode 3.13,
 /// definition D145), so that two spellings of one name are one name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +61,7 @@ impl fmt::Display for NotAName {
 
 /// Parses any label that people give: 1 to 256 bytes of NFC text, no control characters, no blank at either end.
 pub(crate) fn label(what: &str, text: &str) -> Result<String, NotAName> {
-    let text: String = text.nfc().collect();
+    let text: String = if text.is_ascii() { text.to_owned() } else { text.nfc().collect() };
     if text.is_empty() || text.len() > LONGEST_NAME {
         return Err(NotAName(format!("{what} must have 1 to {LONGEST_NAME} bytes")));
     }

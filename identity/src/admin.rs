@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::import::{Fate, ImportedApiKey, ImportedUser};
+pub use self::import::{Fate, ImportedApiKey, ImportedUser, Prepared};
 pub use self::look::{AuditPage, SessionFilter, SessionPage};
 pub use self::terminals::TerminalView;
 pub(crate) use self::terminals::first_terminal;

@@ -4,27 +4,23 @@
 //! and root. Decides who may come in and how an operation is worded; what it does, `gatepost_identity::admin` decides. The
 //! same operations run without a server, when the command line holds the data directory itself.
 
-mod asking;
+mod door;
 mod facts;
 mod look;
 mod moving;
 mod standing;
 mod terminals;
 
-use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::asking::Asking;
+pub use self::door::{Asking, listen, socket_path};
 use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, user};
 pub use self::look::{AuditAsk, SessionAsk};
 pub use self::moving::{Moment, MovedKey, UserRow};
 pub use self::standing::Standing;
 use gatepost_identity::Identity;
 use gatepost_identity::account::Status;
-use gatepost_identity::admin::{Admin, ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, UserChange};
+use gatepost_identity::admin::{ClientChange, ClientSecret, NewClient, NewGrant, NewUser, Operator, UserChange};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::keyring::KeyAlgorithm;
 use gatepost_identity::refusal::Refusal;
@@ -32,11 +28,6 @@ use gatepost_identity::secret::Secret;
 use gatepost_identity::session::SessionId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-
-/// The longest request, in bytes.
-const LONGEST: u64 = 1024 * 1024;
 
 /// What an operator may ask.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,6 +132,9 @@ pub enum Operation {
         rows: Vec<UserRow>,
         /// Whether only to say what would become of them.
         dry_run: bool,
+        /// When the whole of it began, of which these are a part, in milliseconds since the Unix epoch.
+        #[serde(default)]
+        began: Option<i64>,
     },
     /// Users with the hashes of their passwords and their API keys, a page at a time.
     UserExport {
@@ -392,79 +386,20 @@ pub enum Answered {
     },
 }
 
-/// Where the door is.
-pub fn socket_path(data: &Path) -> PathBuf {
-    data.join("gatepost.sock")
-}
-
-/// Opens the door. The future serves it until it is dropped.
-///
-/// # Errors
-/// One sentence for people.
-pub fn listen(data: &Path, identity: Identity, standing: Standing) -> Result<impl Future<Output = ()> + Send + 'static, String> {
-    let path = socket_path(data);
-    // The data directory is held, so a socket in it is one that a dead process left.
-    std::fs::remove_file(&path).ok();
-    let failed = |error: std::io::Error| format!("cannot open the operators' socket {}: {error}", path.display());
-    let listener = UnixListener::bind(&path).map_err(failed)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    let standing = Arc::new(standing);
-    Ok(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (identity, standing) = (identity.clone(), Arc::clone(&standing));
-                    tokio::spawn(async move { attend(stream, identity, &standing).await });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "an operator could not be let in: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            }
-        }
-    })
-}
-
-async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing) {
-    let own = rustix::process::geteuid().as_raw();
-    let uid = match stream.peer_cred() {
-        Ok(credentials) if credentials.uid() == own || credentials.uid() == 0 => credentials.uid(),
-        Ok(credentials) => {
-            tracing::warn!(uid = credentials.uid(), "a stranger stood at the operators' door and was turned away");
-            return;
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the kernel would not say who stands at the operators' door: {error}");
-            return;
-        }
-    };
-    let (read, mut write) = stream.split();
-    let mut lines = BufReader::new(read.take(LONGEST)).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let answered = match serde_json::from_str(&line) {
-            Ok(Operation::Standing) => Answered::Ok(standing.facts()),
-            Ok(operation) => perform(&identity, Operator::Local { uid }, operation).await,
-            // The line may hold a password, so it is not repeated.
-            Err(_) => Answered::Error { word: "invalid".to_owned(), message: "that is no operation of this version".to_owned() },
-        };
-        let Ok(mut text) = serde_json::to_vec(&answered) else { return };
-        text.push(b'\n');
-        if write.write_all(&text).await.is_err() {
-            return;
-        }
-        lines.get_mut().get_mut().set_limit(LONGEST);
-    }
-}
-
 /// Does what an operator asks.
 pub async fn perform(identity: &Identity, operator: Operator, operation: Operation) -> Answered {
-    match operate(&identity.admin(operator), operation).await {
+    answer(operate(identity, operator, operation).await)
+}
+
+fn answer(result: Result<Value, Refusal>) -> Answered {
+    match result {
         Ok(facts) => Answered::Ok(facts),
         Err(refusal) => Answered::Error { word: refusal.word().to_owned(), message: explain(&refusal) },
     }
 }
 
-async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refusal> {
+async fn operate(identity: &Identity, operator: Operator, operation: Operation) -> Result<Value, Refusal> {
+    let admin = &identity.admin(operator.clone());
     match operation {
         Operation::UserAdd {
             name,
@@ -546,7 +481,9 @@ async fn operate(admin: &Admin<'_>, operation: Operation) -> Result<Value, Refus
                 admin.add_client(NewClient { id, display_name, secret, scopes, without_token, expires_at }).await?;
             Ok(client_with(&added, drawn))
         }
-        Operation::UserImport { rows, dry_run } => moving::import(admin, rows, dry_run).await,
+        Operation::UserImport { rows, dry_run, began } => {
+            moving::import(identity.clone(), operator, rows, (dry_run, began), std::future::ready(())).await
+        }
         Operation::UserExport { after, limit } => moving::export(admin, after.as_deref(), limit).await,
         Operation::ClientList { after, limit } => Ok(admin.clients(after.as_deref(), limit).await?.iter().map(client).collect()),
         Operation::ClientShow { id } => Ok(client(&admin.client(&id).await?)),

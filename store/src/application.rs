@@ -1,7 +1,9 @@
 //! The database of an application that people come from: a SQLite file with ServiceStack's tables, read and never written.
 //!
-//! Finds the tables by their columns, since applications name them as they like, and hands out what stands there as text. It
-//! refuses to know what the columns mean, and believes nothing of the file: no view, no virtual table and no trigger of it runs.
+//! Finds the tables by their columns, since applications name them as they like, copies what is read of them and hands it out as
+//! text. Once it is copied the application's database is let go of: a lock on it would keep the application from writing, and with it
+//! everybody from logging in there. It refuses to know what the columns mean, and believes nothing of the file: no view, no virtual
+//! table and no trigger of it runs.
 
 use std::path::Path;
 
@@ -10,7 +12,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
 /// The longest text that is read from one cell, in bytes; a longer one counts as unreadable.
-const LONGEST_CELL: usize = 1_000_000;
+const LONGEST_CELL: usize = 256 * 1024;
+/// The most rows of rights, and of API keys, that are read of one user.
+const MOST_ROWS: usize = 1000;
+/// About how many bytes are read at a time.
+const PAGE: usize = 1024 * 1024;
+/// What a key has at least, in letters: fewer could be guessed, and a number is no key but that of a table.
+const SHORTEST_KEY: usize = 20;
 
 /// The columns by which a table of users is known, and those that are read of it. One that is missing is empty.
 const USERS: (&[&str], &[&str]) = (
@@ -41,11 +49,15 @@ const DETAILS: &[&str] = &["UserAuthId", "Provider", "UserId"];
 /// A database that somebody comes from.
 pub struct Application {
     connection: Connection,
-    users: Table,
-    /// Copies that are found by their user.
-    roles: Option<&'static str>,
-    keys: Option<&'static str>,
-    details: Option<Table>,
+    /// Whether there were tables of them.
+    roles: bool,
+    keys: bool,
+    /// How many rows say by which other providers people log in.
+    pub details: u64,
+    /// How many rows of API keys have none that could not be guessed.
+    pub no_keys: u64,
+    /// How many rows of rights and API keys belong to no user.
+    pub nobodys: u64,
 }
 
 /// A table, and which of its columns are there.
@@ -77,6 +89,15 @@ pub struct UserCells {
     pub roles: Vec<Cells>,
     /// Rows of API keys.
     pub keys: Vec<Cells>,
+    /// Why not all of those rows were read, where it is so.
+    pub many: Option<String>,
+}
+
+impl UserCells {
+    fn size(&self) -> usize {
+        let rows = std::iter::once(&self.user).chain(&self.roles).chain(&self.keys);
+        rows.flat_map(|cells| &cells.0).map(|(_, cell)| cell.as_ref().ok().and_then(Option::as_ref).map_or(0, String::len)).sum()
+    }
 }
 
 impl Application {
@@ -102,39 +123,68 @@ impl Application {
         // One snapshot for all of it, whoever else writes.
         connection.execute_batch("BEGIN").map_err(failed)?;
         let tables = tables(&connection).map_err(failed)?;
-        let users = named(&tables, USERS.0, "users")?.ok_or_else(|| {
+        let users = named(&tables, USERS.0, ("users", "UserAuth"))?.ok_or_else(|| {
             format!("{}: no table has the columns {}, so there are no users in it", file.display(), USERS.0.join(", "))
         })?;
-        let (roles, keys, details) =
-            (named(&tables, ROLES.0, "roles")?, named(&tables, KEYS.0, "API keys")?, named(&tables, DETAILS, "details")?);
-        let roles = copy(&connection, roles, "roles_of", ROLES.1).map_err(failed)?;
-        let keys = copy(&connection, keys, "keys_of", KEYS.1).map_err(failed)?;
-        Ok(Application { connection, users, roles, keys, details })
+        let roles = named(&tables, ROLES.0, ("roles", "UserAuthRole"))?;
+        let keys = named(&tables, KEYS.0, ("API keys", "ApiKey"))?;
+        let sql = format!("CREATE TEMP TABLE people AS SELECT {} FROM main.{}", users.selected(USERS.1), quoted(&users.name));
+        connection.execute_batch(&sql).map_err(failed)?;
+        copy(&connection, roles, ("roles_of", ROLES.1), "1").map_err(failed)?;
+        let is_key = format!("typeof(\"Id\") = 'text' AND length(\"Id\") >= {SHORTEST_KEY}");
+        let no_keys = match keys {
+            Some(keys) => count(&connection, &format!("main.{} WHERE NOT ({is_key})", quoted(&keys.name))).map_err(failed)?,
+            None => 0,
+        };
+        copy(&connection, keys, ("keys_of", KEYS.1), &is_key).map_err(failed)?;
+        let mut details = 0;
+        for table in tables.iter().filter(|table| table.has(DETAILS)) {
+            details += count(&connection, &format!("main.{}", quoted(&table.name))).map_err(failed)?;
+        }
+        connection.execute_batch("COMMIT").map_err(failed)?;
+        let mut nobodys = 0;
+        for (copied, _) in [("roles_of", roles), ("keys_of", keys)].iter().filter(|(_, table)| table.is_some()) {
+            // Keys that name no user are taken, as keys of nobody.
+            let taken = if *copied == "keys_of" { "ifnull(of, '') = ''" } else { "FALSE" };
+            let unknown = format!("NOT ({taken}) AND NOT EXISTS (SELECT 1 FROM temp.ids WHERE id = of)");
+            connection
+                .execute_batch(
+                    "CREATE TEMP TABLE IF NOT EXISTS ids AS SELECT CAST(c_Id AS TEXT) AS id FROM temp.people; \
+                                CREATE INDEX IF NOT EXISTS temp.ids_by_id ON ids (id)",
+                )
+                .map_err(failed)?;
+            nobodys += count(&connection, &format!("temp.{copied} WHERE {unknown}")).map_err(failed)?;
+        }
+        Ok(Application { roles: roles.is_some(), keys: keys.is_some(), connection, details, no_keys, nobodys })
     }
 
-    /// At most `limit` users behind this place.
+    /// Users behind this place: none at the end, and otherwise at most `limit`, and no more once they have many bytes.
     ///
     /// # Errors
-    /// The file is damaged; one sentence for people.
+    /// The copy cannot be read; one sentence for people.
     pub fn users(&self, after: i64, limit: usize) -> Result<Vec<UserCells>, String> {
         let failed = |error: rusqlite::Error| format!("the application's database answers: {error}");
-        let sql = format!(
-            "SELECT rowid, {} FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
-            self.users.selected(USERS.1),
-            quoted(&self.users.name)
-        );
-        let mut statement = self.connection.prepare_cached(&sql).map_err(failed)?;
+        let sql = "SELECT rowid, * FROM temp.people WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let mut rows = statement.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)]).map_err(failed)?;
-        let mut found = Vec::new();
+        let (mut found, mut size) = (Vec::new(), 0);
         while let Some(row) = rows.next().map_err(failed)? {
             let (place, user) = (row.get(0).map_err(failed)?, cells(row, 1, USERS.1).map_err(failed)?);
             let of = match user.text("Id") {
                 Ok(Some(id)) => id,
                 _ => String::new(),
             };
-            let roles = self.belonging(self.roles, ROLES.1, &of).map_err(failed)?;
-            let keys = self.belonging(self.keys, KEYS.1, &of).map_err(failed)?;
-            found.push(UserCells { place, user, roles, keys });
+            let roles = self.belonging(self.roles.then_some("roles_of"), ROLES.1, &of).map_err(failed)?;
+            let keys = self.belonging(self.keys.then_some("keys_of"), KEYS.1, &of).map_err(failed)?;
+            let many =
+                [(&roles, "roles and permissions"), (&keys, "API keys")].into_iter().find(|(rows, _)| rows.len() > MOST_ROWS);
+            let many = many.map(|(_, of)| format!("it has more than {MOST_ROWS} rows of {of}"));
+            let found_one = UserCells { place, user, roles, keys, many };
+            size += found_one.size();
+            found.push(found_one);
+            if size > PAGE {
+                break;
+            }
         }
         Ok(found)
     }
@@ -144,10 +194,12 @@ impl Application {
     /// # Errors
     /// As [`Application::users`].
     pub fn nobodys_keys(&self, after: i64, limit: usize) -> Result<Vec<(i64, Cells)>, String> {
-        let Some(copy) = self.keys else { return Ok(Vec::new()) };
+        if !self.keys {
+            return Ok(Vec::new());
+        }
         let read = || -> rusqlite::Result<Vec<(i64, Cells)>> {
-            let sql = format!("SELECT rowid, * FROM temp.{copy} WHERE ifnull(of, '') = '' AND rowid > ?1 ORDER BY rowid LIMIT ?2");
-            let mut statement = self.connection.prepare_cached(&sql)?;
+            let sql = "SELECT rowid, * FROM temp.keys_of WHERE ifnull(of, '') = '' AND rowid > ?1 ORDER BY rowid LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
             let mut rows = statement.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
@@ -158,20 +210,11 @@ impl Application {
         read().map_err(|error| format!("the application's database answers: {error}"))
     }
 
-    /// How many rows say by which other providers people log in.
-    ///
-    /// # Errors
-    /// As [`Application::users`].
-    pub fn details(&self) -> Result<u64, String> {
-        let Some(table) = &self.details else { return Ok(0) };
-        let count: rusqlite::Result<i64> =
-            self.connection.query_row(&format!("SELECT count(*) FROM {}", quoted(&table.name)), [], |row| row.get(0));
-        count.map(i64::unsigned_abs).map_err(|error| format!("the application's database answers: {error}"))
-    }
-
     fn belonging(&self, copy: Option<&str>, columns: &[&'static str], of: &str) -> rusqlite::Result<Vec<Cells>> {
         let Some(copy) = copy.filter(|_| !of.is_empty()) else { return Ok(Vec::new()) };
-        let mut statement = self.connection.prepare_cached(&format!("SELECT * FROM temp.{copy} WHERE of = ?1 ORDER BY rowid"))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT * FROM temp.{copy} WHERE of = ?1 ORDER BY rowid LIMIT {}", MOST_ROWS + 1))?;
         let mut rows = statement.query([of])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
@@ -182,23 +225,26 @@ impl Application {
 }
 
 /// Copies what belongs to users into a temporary table with an index: the application's own has none by which to find it.
-fn copy(
-    connection: &Connection,
-    table: Option<Table>,
-    name: &'static str,
-    columns: &[&str],
-) -> rusqlite::Result<Option<&'static str>> {
-    let Some(table) = table else { return Ok(None) };
+fn copy(connection: &Connection, table: Option<&Table>, (name, columns): (&str, &[&str]), only: &str) -> rusqlite::Result<()> {
+    let Some(table) = table else { return Ok(()) };
     let sql = format!(
-        "CREATE TEMP TABLE {name} AS SELECT CAST(\"UserAuthId\" AS TEXT) AS of, {} FROM main.{}; CREATE INDEX temp.{name}_of ON {name} (of)",
+        "CREATE TEMP TABLE {name} AS SELECT CAST(\"UserAuthId\" AS TEXT) AS of, {} FROM main.{} WHERE {only}; \
+         CREATE INDEX temp.{name}_of ON {name} (of)",
         table.selected(columns),
         quoted(&table.name)
     );
-    connection.execute_batch(&sql)?;
-    Ok(Some(name))
+    connection.execute_batch(&sql)
+}
+
+fn count(connection: &Connection, of: &str) -> rusqlite::Result<u64> {
+    connection.query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get(0)).map(i64::unsigned_abs)
 }
 
 impl Table {
+    fn has(&self, columns: &[&str]) -> bool {
+        columns.iter().all(|column| self.columns.iter().any(|known| known.eq_ignore_ascii_case(column)))
+    }
+
     /// These columns, and nothing for those that this schema has not.
     fn selected(&self, columns: &[&str]) -> String {
         let known = |column: &str| self.columns.iter().find(|known| known.eq_ignore_ascii_case(column));
@@ -222,6 +268,8 @@ fn cells(row: &Row<'_>, first: usize, columns: &[&'static str]) -> rusqlite::Res
                 Ok(text) => Ok(Some(text.to_owned())),
                 Err(_) => Err(format!("its {column} is not UTF-8")),
             },
+            // A Julian day.
+            ValueRef::Real(number) if column.ends_with("Date") => Ok(Some(format!("{number:?}"))),
             ValueRef::Real(_) => Err(format!("its {column} is no whole number of 64 bits")),
             ValueRef::Blob(_) => Err(format!("its {column} is no text")),
         };
@@ -231,7 +279,7 @@ fn cells(row: &Row<'_>, first: usize, columns: &[&'static str]) -> rusqlite::Res
 }
 
 fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name";
+    let sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' ORDER BY name";
     let names = connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
     let mut tables = Vec::with_capacity(names.len());
     for name in names {
@@ -242,13 +290,16 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// The one table with these columns.
-fn named(tables: &[Table], columns: &[&str], what: &str) -> Result<Option<Table>, String> {
-    let has = |table: &Table, column: &str| table.columns.iter().any(|known| known.eq_ignore_ascii_case(column));
-    let mut found = tables.iter().filter(|table| columns.iter().all(|column| has(table, column)));
-    match (found.next(), found.next()) {
-        (Some(one), Some(other)) => Err(format!("the tables {} and {} both look like {what}", one.name, other.name)),
-        (one, _) => Ok(one.map(|table| Table { name: table.name.clone(), columns: table.columns.clone() })),
+/// The one table with these columns; where there are several, the one that is called as the framework calls it.
+fn named<'a>(tables: &'a [Table], columns: &[&str], (what, usual): (&str, &str)) -> Result<Option<&'a Table>, String> {
+    let found: Vec<&Table> = tables.iter().filter(|table| table.has(columns)).collect();
+    match (found.as_slice(), found.iter().find(|table| table.name.eq_ignore_ascii_case(usual))) {
+        ([], _) => Ok(None),
+        ([one], _) => Ok(Some(one)),
+        (_, Some(one)) => Ok(Some(one)),
+        ([one, other, ..], None) => {
+            Err(format!("the tables {} and {} both look like {what}, and none is called {usual}", one.name, other.name))
+        }
     }
 }
 

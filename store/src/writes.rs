@@ -9,7 +9,8 @@ pub(crate) mod keys;
 pub(crate) mod past;
 pub(crate) mod terminals;
 
-use gatepost_identity::account::{Account, AccountId, Client, ClientId, Status, cut_off_after};
+use gatepost_identity::account::{Account, AccountId, Client, ClientId, NameKey, Status, cut_off_after};
+use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::audit::{AuditEntry, chain};
 use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::reply::Reason;
@@ -46,22 +47,7 @@ pub(crate) fn add_account(connection: &Connection, account: &Account, audit: &Au
 }
 
 pub(crate) fn add_accounts(connection: &Connection, new: &[NewAccount], audit: AuditEntry) -> Result<Vec<Placed>, Failure> {
-    let mut placed = Vec::with_capacity(new.len());
-    for NewAccount { account, api_keys } in new {
-        let mut held = false;
-        for (at, key) in api_keys.iter().enumerate() {
-            held = held || keys::has_key(connection, &key.hash)? || api_keys[..at].iter().any(|other| other.hash == key.hash);
-        }
-        if held {
-            placed.push(Placed::Taken(taken(connection, account)?.unwrap_or("key")));
-            continue;
-        }
-        let of_account = place_account(connection, account)?;
-        if of_account == Placed::Done {
-            api_keys.iter().try_for_each(|key| keys::put(connection, key))?;
-        }
-        placed.push(of_account);
-    }
+    let placed = new.iter().map(|new| place_with_keys(connection, new)).collect::<Result<Vec<_>, Failure>>()?;
     let kept = placed.iter().filter(|placed| **placed == Placed::Done).count();
     if kept > 0 {
         append(connection, &[AuditEntry { count: u32::try_from(kept).unwrap_or(u32::MAX), ..audit }])?;
@@ -69,19 +55,40 @@ pub(crate) fn add_accounts(connection: &Connection, new: &[NewAccount], audit: A
     Ok(placed)
 }
 
+const NEW_ACCOUNT: &str = "INSERT INTO accounts (id, subject, name, email, display_name, status, expires_at, roles, scopes, \
+    password, version, created_at, permissions, first_name, last_name, profile_url, cut_off) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT DO NOTHING";
+const NEW_NAME: &str = "INSERT INTO account_names (key, account, kind) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+
 /// Writes a new account, unless something of it is taken.
 fn place_account(connection: &Connection, account: &Account) -> Result<Placed, Failure> {
-    if let Some(field) = taken(connection, account)? {
-        return Ok(Placed::Taken(field));
+    place(connection, account, &[])
+}
+
+fn place_with_keys(connection: &Connection, new: &NewAccount) -> Result<Placed, Failure> {
+    place(connection, &new.account, &new.api_keys)
+}
+
+/// Writes all of it and sees whether it fits: nearly always it does, and then nothing was looked up. Otherwise all of it goes again.
+fn place(connection: &Connection, account: &Account, api_keys: &[ApiKey]) -> Result<Placed, Failure> {
+    let id = account.id.0.into_bytes();
+    let own = write_account(connection, NEW_ACCOUNT, account, account.version)?;
+    let mut fits = own;
+    for (key, kind) in names(account) {
+        fits = fits && connection.prepare_cached(NEW_NAME)?.execute(params![key.as_str(), id, kind])? > 0;
     }
-    if connection.prepare_cached("SELECT 1 FROM accounts WHERE id = ?1")?.exists([account.id.0.into_bytes()])? {
-        return Ok(Placed::Taken("id"));
+    for key in api_keys {
+        fits = fits && keys::put_unless_taken(connection, key)?;
     }
-    let sql = "INSERT INTO accounts (id, subject, name, email, display_name, status, expires_at, roles, scopes, password, \
-               version, created_at, permissions, first_name, last_name, profile_url, cut_off) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
-    put_account(connection, sql, account, account.version)?;
-    Ok(Placed::Done)
+    if fits {
+        api_keys.iter().try_for_each(|key| tell(connection, &Change::ApiKeyMade(key.hash)))?;
+        return Ok(Placed::Done);
+    }
+    if own {
+        // Its names and keys refer to it and go with it.
+        run(connection, "DELETE FROM accounts WHERE id = ?1", [id])?;
+    }
+    Ok(Placed::Taken(taken(connection, account)?.unwrap_or(if own { "key" } else { "id" })))
 }
 
 pub(crate) fn change_account(
@@ -100,7 +107,12 @@ pub(crate) fn change_account(
     let sql = "UPDATE accounts SET subject = ?2, name = ?3, email = ?4, display_name = ?5, status = ?6, expires_at = ?7, \
                roles = ?8, scopes = ?9, password = ?10, version = ?11, created_at = ?12, permissions = ?13, \
                first_name = ?14, last_name = ?15, profile_url = ?16, cut_off = max(cut_off, ?17) WHERE id = ?1";
-    put_account(connection, sql, account, account.version + 1)?;
+    write_account(connection, sql, account, account.version + 1)?;
+    let id = account.id.0.into_bytes();
+    run(connection, "DELETE FROM account_names WHERE account = ?1", [id])?;
+    for (key, kind) in names(account) {
+        run(connection, NEW_NAME, params![key.as_str(), id, kind])?;
+    }
     if let Some(reason) = end {
         end_all(connection, &Which::Account(account.id), reason, audit.at)?;
     }
@@ -145,10 +157,16 @@ fn taken(connection: &Connection, account: &Account) -> Result<Option<&'static s
     Ok(subject.then_some("id"))
 }
 
-fn put_account(connection: &Connection, sql: &str, account: &Account, version: u64) -> Result<(), Failure> {
-    let id = account.id.0.into_bytes();
+/// The keys that an account is found by.
+fn names(account: &Account) -> impl Iterator<Item = (NameKey, &'static str)> {
+    let email = account.email.as_ref().map(|email| (email.key(), "email"));
+    std::iter::once((account.name.key(), "name")).chain(email)
+}
+
+/// Whether a row was written.
+fn write_account(connection: &Connection, sql: &str, account: &Account, version: u64) -> Result<bool, Failure> {
     let row = params![
-        id,
+        account.id.0.into_bytes(),
         account.subject,
         account.name.as_str(),
         account.email.as_ref().map(|email| email.as_str()),
@@ -166,14 +184,7 @@ fn put_account(connection: &Connection, sql: &str, account: &Account, version: u
         account.profile_url,
         account.cut_off.millis(),
     ];
-    run(connection, sql, row)?;
-    run(connection, "DELETE FROM account_names WHERE account = ?1", [id])?;
-    let keys = [Some((account.name.key(), "name")), account.email.as_ref().map(|email| (email.key(), "email"))];
-    for (key, kind) in keys.into_iter().flatten() {
-        let sql = "INSERT INTO account_names (key, account, kind) VALUES (?1, ?2, ?3)";
-        run(connection, sql, params![key.as_str(), id, kind])?;
-    }
-    Ok(())
+    Ok(connection.prepare_cached(sql)?.execute(row)? > 0)
 }
 
 pub(crate) fn add_client(connection: &Connection, client: &Client, audit: &AuditEntry) -> Result<Placed, Failure> {

@@ -68,42 +68,69 @@ pub enum Fate {
     Left(Vec<String>),
 }
 
+/// Users from elsewhere who were looked at and not yet written, in their order: each an account to be, or its faults.
+#[derive(Debug)]
+pub struct Prepared(Vec<Result<NewAccount, Vec<String>>>);
+
 impl Admin<'_> {
+    /// Looks at users from elsewhere. It asks nobody and waits for nothing, but takes microseconds for each: whoever has many of
+    /// them does it where that holds nobody up.
+    pub fn prepare_import(&self, rows: Vec<ImportedUser>) -> Prepared {
+        Prepared(rows.into_iter().map(|row| self.imported(row)).collect())
+    }
+
     /// Takes users from elsewhere, in one transaction: each whole or not at all. With `dry_run` only says what would become of
-    /// them, each by itself.
+    /// them, each by itself. `began` is when the first of these rows was read, where there are many calls: whoever is here since
+    /// then is an earlier row, and not somebody known.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`]: none of them was taken.
-    pub async fn import_users(&self, rows: Vec<ImportedUser>, dry_run: bool) -> Result<Vec<Fate>, Refusal> {
+    pub async fn import_users(
+        &self,
+        Prepared(rows): Prepared,
+        dry_run: bool,
+        began: Option<Timestamp>,
+    ) -> Result<Vec<Fate>, Refusal> {
         let mut fates: Vec<Option<Fate>> = vec![None; rows.len()];
         let mut parsed = Vec::with_capacity(rows.len());
+        let mut places = Vec::with_capacity(rows.len());
+        let mut keys = false;
         for (at, row) in rows.into_iter().enumerate() {
-            match self.imported(row) {
-                Ok(new) => parsed.push((at, new)),
+            match row {
+                Ok(new) => {
+                    keys |= !new.api_keys.is_empty();
+                    places.push((at, new.account.subject.clone(), new.account.name.key()));
+                    parsed.push(new);
+                }
                 Err(faults) => fates[at] = Some(Fate::Left(faults)),
             }
         }
         let placed = if dry_run {
             let mut placed = Vec::with_capacity(parsed.len());
-            for (_, new) in &parsed {
+            for new in &parsed {
                 placed.push(self.would_be_placed(new).await?);
             }
             placed
         } else if parsed.is_empty() {
             Vec::new()
         } else {
-            let new = parsed.iter().map(|(_, new)| new.clone()).collect();
-            self.core.store.add_accounts(new, self.entry("user_import")).await?
+            let placed = self.core.store.add_accounts(parsed, self.entry("user_import")).await?;
+            if keys {
+                // Of a key that memory does not know yet it would be said that there is none.
+                self.core.changed().await;
+            }
+            placed
         };
-        for ((at, new), placed) in parsed.iter().zip(placed) {
-            fates[*at] = Some(match placed {
+        for ((at, subject, name), placed) in places.into_iter().zip(placed) {
+            fates[at] = Some(match placed {
                 Placed::Done => Fate::Taken,
-                Placed::Taken(_) if self.is_known(&new.account).await? => Fate::Known,
-                Placed::Taken("key") => Fate::Left(vec!["somebody has one of its API keys already".to_owned()]),
-                Placed::Taken("id") => Fate::Left(vec!["somebody has this id already, under another name".to_owned()]),
-                Placed::Taken(field) => {
-                    Fate::Left(vec![format!("somebody has this {field} already, as name or as e-mail address")])
-                }
+                Placed::Taken(field) => match self.known(&subject, &name).await? {
+                    Some(account) if began.is_some_and(|began| account.id.made_at().is_some_and(|made| made >= began)) => {
+                        Fate::Left(vec!["an earlier row has this id and this name".to_owned()])
+                    }
+                    Some(_) => Fate::Known,
+                    None => Fate::Left(vec![taken(field)]),
+                },
                 Placed::Stale => Fate::Left(vec!["it could not be placed".to_owned()]),
             });
         }
@@ -203,10 +230,18 @@ impl Admin<'_> {
         Ok(Placed::Done)
     }
 
-    /// Whether this very account is here: its id, under its name.
-    async fn is_known(&self, account: &Account) -> Result<bool, Refusal> {
-        let found = self.core.store.account_known_as(&account.subject).await?;
-        Ok(found.is_some_and(|found| found.name.key() == account.name.key()))
+    /// This very account, where it is here: its id, under its name.
+    async fn known(&self, subject: &str, name: &NameKey) -> Result<Option<Account>, Refusal> {
+        let found = self.core.store.account_known_as(subject).await?;
+        Ok(found.filter(|found| found.name.key() == *name))
+    }
+}
+
+fn taken(field: &str) -> String {
+    match field {
+        "key" => "somebody has one of its API keys already".to_owned(),
+        "id" => "somebody has this id already, under another name".to_owned(),
+        field => format!("somebody has this {field} already, as name or as e-mail address"),
     }
 }
 

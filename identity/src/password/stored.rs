@@ -21,6 +21,8 @@ use crate::secret::Secret;
 pub const LONGEST_STORED: usize = 1024;
 /// The shortest hash that says whether a password is the right one, in bytes: 128 bits.
 const SHORTEST_HASH: usize = 16;
+/// The fewest bytes of a salt with which Argon2 can be run.
+const SHORTEST_SALT: usize = argon2::MIN_SALT_LEN;
 /// The longest, in bytes; beyond what any of the forms writes.
 const LONGEST_HASH: usize = 128;
 /// What bcrypt looks at of a password, in bytes; of a shorter one also the NUL that ends it.
@@ -156,7 +158,11 @@ impl Stored {
         let [memory, iterations, lanes] = numbers(params, ["m", "t", "p"])?;
         let hash = decode(hash)?;
         let params = Params::new(memory, iterations, lanes, Some(hash.len())).map_err(|error| error.to_string())?;
-        Ok(Stored { form: Form::Argon2 { algorithm, version, params, salt: decode(salt)? }, hash })
+        let salt = decode(salt)?;
+        if salt.len() < SHORTEST_SALT {
+            return Err(format!("its salt has {} bytes", salt.len()));
+        }
+        Ok(Stored { form: Form::Argon2 { algorithm, version, params, salt }, hash })
     }
 
     /// `12$`, 22 characters of salt and 31 of hash.
@@ -252,7 +258,9 @@ impl Stored {
                 // In blocks of 128 bytes: a table of N * r, which is walked through p times, and p lanes of r.
                 let (table, lanes) = (u128::from(*r) << log_n, u128::from(*r) * u128::from(*p));
                 let memory = u64::try_from((table + lanes).div_ceil(8)).unwrap_or(u64::MAX);
-                Cost { time: nominal(table.saturating_mul(u128::from(*p)), 320), memory }
+                // Those lanes are filled and read by PBKDF2, which is what counts where N is small.
+                let mixed = nominal(table.saturating_mul(u128::from(*p)), 320);
+                Cost { time: mixed.saturating_add(nominal(lanes, 2_000)), memory }
             }
             Form::Pbkdf2 { digest, rounds, .. } => {
                 let blocks = self.hash.len().div_ceil(digest.length()) as u128;
@@ -610,6 +618,7 @@ mod tests {
             format!("$scrypt$ln=22,r=8,p=1${salt}${hash}"),
             format!("$scrypt$ln=40,r=1073741823,p=1${salt}${hash}"),
             format!("$scrypt$ln=1,r=1,p=1073741823${salt}${hash}"),
+            format!("$scrypt$ln=1,r=1,p=1560000${salt}${hash}"),
             format!("$pbkdf2-sha256$i=1000000000${salt}${hash}"),
             // RFC 6070's own.
             "$pbkdf2-sha1$i=16777216$c2FsdA$7v49Yc1NpORZSz1rom4hWMJjTpg".to_owned(),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use gatepost_identity::account::NameKey;
-use gatepost_identity::clock::system_instant;
+use gatepost_identity::clock::{Timestamp, system_instant, system_now};
 use serde_json::{Value, json};
 
 use super::servicestack::People;
@@ -23,9 +23,10 @@ use super::{PAGE, ask, moment, print, say};
 use crate::config::Config;
 use crate::operator::{Operation, UserRow};
 
-/// The longest line of a file, in bytes.
-const LONGEST_LINE: usize = 64 * 1024;
-/// The most rows of a batch, and about how many bytes of the file it may hold: a login waits for one batch at most.
+/// The longest row, in bytes of JSON: the largest account that can be has room in it.
+pub(super) const LONGEST_ROW: usize = 256 * 1024;
+/// The most rows of a batch, and the bytes after which no more are added: with one more row it fits into one question to the
+/// server. A login waits for one batch at most.
 const BATCH: (usize, usize) = (2000, 512 * 1024);
 /// How often it is told how far it has come: where somebody watches, and where it goes into a log.
 const TOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -124,15 +125,15 @@ impl Rows for Lines {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX) + 1;
+            let most = u64::try_from(LONGEST_ROW).unwrap_or(u64::MAX) + 1;
             let read = self.reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(failed)?;
             if read == 0 {
                 return Ok(None);
             }
             self.number += 1;
-            if !line.ends_with(b"\n") && read > LONGEST_LINE {
+            if !line.ends_with(b"\n") && read > LONGEST_ROW {
                 self.reader.skip_until(b'\n').map_err(failed)?;
-                let fault = format!("the line has more than {LONGEST_LINE} bytes");
+                let fault = format!("the line has more than {LONGEST_ROW} bytes");
                 return Ok(Some(Found { line: Some(self.number), id: None, size: 0, row: Err(fault) }));
             }
             let text = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
@@ -145,18 +146,31 @@ impl Rows for Lines {
     }
 }
 
-/// A complaint without what it quotes from the file: that may be a hash in the wrong place.
+/// A complaint without what it quotes from the file: that may be a hash in the wrong place. What is expected may stay.
 fn without_values(complaint: &str) -> String {
-    match (complaint.find('"'), complaint.rfind('"')) {
-        (Some(begin), Some(end)) if begin < end => format!("{}..{}", &complaint[..=begin], &complaint[end..]),
-        _ => complaint.to_owned(),
+    let told = complaint.split_once(", expected").map_or(complaint, |(told, _)| told);
+    let quoted = |mark: char| Some((told.find(mark)?, told.rfind(mark)?)).filter(|(begin, end)| begin < end);
+    match quoted('"').or_else(|| quoted('`')) {
+        Some((begin, end)) => format!("{}..{}", &complaint[..=begin], &complaint[end..]),
+        None => complaint.to_owned(),
     }
 }
+
+/// Rows that were sent together: where each stood and whose it is; in a dry run the rows themselves.
+#[derive(Default)]
+struct Batch {
+    of: Vec<(Option<u64>, Option<String>)>,
+    kept: Vec<UserRow>,
+}
+
+/// A batch, and its rows on their way.
+type Sending = (Batch, Vec<UserRow>);
 
 /// An import under way.
 struct Importing {
     asker: ask::Asker,
     dry_run: bool,
+    began: Timestamp,
     stopped: Arc<AtomicBool>,
     report: Report,
     /// In a dry run nothing is written that later rows could be compared with: hashes of the names, addresses, ids and keys so far.
@@ -169,66 +183,113 @@ impl Importing {
         let stopped = stop_when_asked()?;
         let asker = ask::Asker::open(config).await?;
         let report = Report { json, taken: 0, known: 0, left: 0, told: None };
-        Ok(Importing { asker, dry_run, stopped, report, seen: HashSet::new(), hasher: RandomState::new() })
+        Ok(Importing { asker, dry_run, began: system_now(), stopped, report, seen: HashSet::new(), hasher: RandomState::new() })
     }
 
     async fn run(mut self, mut rows: impl Rows) -> Result<(), String> {
         let result = self.all(&mut rows).await;
         self.asker.close().await;
-        self.report.end(self.dry_run)?;
-        match result {
-            Ok(true) if self.report.left == 0 => Ok(()),
-            Ok(true) => Err(format!("{} rows were left; what is said of them tells why", self.report.left)),
-            Ok(false) => Err("stopped between two rows; the same command goes on from there".to_owned()),
-            Err(complaint) => Err(format!("{complaint}; the same command goes on from there")),
+        let broken = match result {
+            Ok(true) => None,
+            Ok(false) => Some("stopped between two rows; the same command goes on from there".to_owned()),
+            Err(complaint) => Some(format!("{complaint}; the same command goes on from there")),
+        };
+        self.report.end(self.dry_run, broken.as_deref())?;
+        match broken {
+            Some(complaint) => Err(complaint),
+            None if self.report.left == 0 => Ok(()),
+            None => Err(format!("{} rows were left; what is said of them tells why", self.report.left)),
         }
     }
 
-    /// Whether the end was reached.
+    /// Whether the end was reached. While a batch is written, the next one is read and on its way.
     async fn all(&mut self, rows: &mut impl Rows) -> Result<bool, String> {
+        let mut sent: Option<Batch> = None;
         loop {
-            let (mut batch, mut size) = (Vec::new(), 0);
-            let mut ended = false;
-            while batch.len() < BATCH.0 && size < BATCH.1 {
-                let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
-                    ended = true;
-                    break;
-                };
-                size += bytes;
-                match row {
-                    Ok(row) => batch.push((line, row)),
-                    Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
+            let (next, ended) = if self.stopped.load(Ordering::Acquire) {
+                (None, false)
+            } else {
+                match self.next_batch(rows) {
+                    Ok(found) => found,
+                    Err(complaint) => {
+                        self.hear(&mut sent).await?;
+                        return Err(complaint);
+                    }
+                }
+            };
+            let done = next.is_none();
+            let (next, question) = match next {
+                Some((batch, rows)) => {
+                    (Some(batch), Some(Operation::UserImport { rows, dry_run: self.dry_run, began: Some(self.began.millis()) }))
+                }
+                None => (None, None),
+            };
+            let answer = self.asker.ask_ahead(question, sent.is_some()).await;
+            let before = std::mem::replace(&mut sent, next);
+            match (answer, before) {
+                (Ok(Some(answer)), Some(batch)) => self.told(batch, &answer)?,
+                (Ok(_), _) => {}
+                (Err(complaint), _) => {
+                    // What is under way already may go well, and then it is told.
+                    self.hear(&mut sent).await.ok();
+                    return Err(complaint);
                 }
             }
-            if !batch.is_empty() {
-                self.batch(batch).await?;
-            }
-            self.report.tell(ended);
-            if ended || self.stopped.load(Ordering::Acquire) {
+            self.report.tell(done);
+            if done {
                 return Ok(ended);
             }
         }
     }
 
-    async fn batch(&mut self, batch: Vec<(Option<u64>, UserRow)>) -> Result<(), String> {
-        let (lines, rows): (Vec<Option<u64>>, Vec<UserRow>) = batch.into_iter().unzip();
-        let kept = if self.dry_run { rows.clone() } else { Vec::new() };
-        let ids: Vec<Option<String>> = rows.iter().map(|row| row.id.clone().or_else(|| row.name.clone())).collect();
-        let answer = self.asker.ask(Operation::UserImport { rows, dry_run: self.dry_run }).await?;
+    /// The next rows, where there are any, and whether the end was reached.
+    fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<Sending>, bool), String> {
+        let (mut batch, mut found, mut size, mut ended) = (Batch::default(), Vec::new(), 0, false);
+        while found.len() < BATCH.0 && size < BATCH.1 {
+            let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
+                ended = true;
+                break;
+            };
+            size += bytes;
+            match row {
+                Ok(row) => {
+                    batch.of.push((line, row.id.clone().or_else(|| row.name.clone())));
+                    found.push(row);
+                }
+                Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
+            }
+        }
+        if self.dry_run {
+            batch.kept.clone_from(&found);
+        }
+        Ok(((!ended || !found.is_empty()).then_some((batch, found)), ended))
+    }
+
+    /// Waits for the answer to what was sent.
+    async fn hear(&mut self, sent: &mut Option<Batch>) -> Result<(), String> {
+        let Some(batch) = sent.take() else { return Ok(()) };
+        match self.asker.ask_ahead(None, true).await? {
+            Some(answer) => self.told(batch, &answer),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what became of a batch, and tells what was left of it.
+    fn told(&mut self, Batch { of, kept }: Batch, answer: &Value) -> Result<(), String> {
         let Value::Array(fates) = answer else { return Err("the server answered with something else than fates".to_owned()) };
-        if fates.len() != lines.len() {
+        if fates.len() != of.len() {
             return Err("the server did not answer for each row".to_owned());
         }
-        for (at, fate) in fates.iter().enumerate() {
+        for (at, (fate, (line, id))) in fates.iter().zip(of).enumerate() {
             match fate {
                 Value::String(word) if word == "taken" => match kept.get(at).and_then(|row| self.seen_before(row)) {
-                    Some(field) => self.report.left(lines[at], ids[at].as_deref(), &format!("an earlier row has this {field}"))?,
+                    Some(field) => self.report.left(line, id.as_deref(), &format!("an earlier row has this {field}"))?,
                     None => self.report.taken += 1,
                 },
                 Value::String(_) => self.report.known += 1,
                 faults => {
                     let faults: Vec<&str> = faults.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                    self.report.left(lines[at], ids[at].as_deref(), &faults.join("; "))?;
+                    self.report.left(line, id.as_deref(), &faults.join("; "))?;
                 }
             }
         }
@@ -291,11 +352,15 @@ impl Report {
         std::io::stderr().lock().write_all(text.as_bytes()).ok();
     }
 
-    fn end(&self, dry_run: bool) -> Result<(), String> {
+    /// The last line; `broken` says why it is not that of the whole file.
+    fn end(&self, dry_run: bool, broken: Option<&str>) -> Result<(), String> {
         let Report { taken, known, left, .. } = self;
         if self.json {
             let begin = if self.left == 0 { "{\"left\":[" } else { "" };
-            return say(&format!("{begin}],\"taken\":{taken},\"known\":{known},\"left_count\":{left},\"dry_run\":{dry_run}}}"));
+            let ended = json!({ "ended": broken.is_none(), "why": broken }).to_string();
+            let ended = ended.trim_start_matches('{');
+            let counts = format!("\"taken\":{taken},\"known\":{known},\"left_count\":{left},\"dry_run\":{dry_run}");
+            return say(&format!("{begin}],{counts},{ended}"));
         }
         let would = if dry_run { "would be " } else { "" };
         say(&format!("{taken} {would}taken, {known} here already, {left} {would}left"))
@@ -337,7 +402,11 @@ async fn export(config: Config, path: &Path, json: bool) -> Result<(), String> {
         Ok(file) => write_all(&mut asker, file, &stopped).await,
         Err(error) => {
             asker.close().await;
-            return Err(format!("{}: {error}", unfinished.display()));
+            let what = format!("{}: {error}", unfinished.display());
+            return Err(match error.kind() {
+                std::io::ErrorKind::AlreadyExists => format!("{what}; an export that was killed left it, or another one runs"),
+                _ => what,
+            });
         }
     };
     asker.close().await;

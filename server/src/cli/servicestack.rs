@@ -13,7 +13,7 @@ use gatepost_protocols::servicestack::kept_names;
 use gatepost_store::{Application, Cells, UserCells};
 
 use super::PAGE;
-use super::moving::{Found, Rows};
+use super::moving::{Found, LONGEST_ROW, Rows};
 use crate::operator::{Moment, MovedKey, UserRow};
 
 /// How many API keys that are nobody's come as one row.
@@ -34,10 +34,15 @@ pub(super) struct People {
 impl People {
     pub(super) fn open(file: &Path, scopes: Vec<String>, signed_since: Option<i64>) -> Result<People, String> {
         let application = Application::open(file)?;
-        let details = application.details()?;
-        if details > 0 {
-            let told = format!("{details} rows of logins by other providers have no place here and are not taken\n");
-            std::io::stderr().lock().write_all(told.as_bytes()).ok();
+        for (rows, of) in [
+            (application.details, "logins by other providers have no place here and"),
+            (application.no_keys, "API keys hold no text of 20 letters or more, so that anybody could guess them, and"),
+            (application.nobodys, "rights and API keys belong to nobody in the table of users and"),
+        ] {
+            if rows > 0 {
+                let told = format!("{rows} rows of {of} are not taken\n");
+                std::io::stderr().lock().write_all(told.as_bytes()).ok();
+            }
         }
         let signed_since = signed_since.map(|millis| Moment(Timestamp::from_millis(millis)));
         Ok(People {
@@ -60,13 +65,17 @@ impl Rows for People {
                 let id = cells.user.text("Id").ok().flatten();
                 let row = row(&cells, &self.scopes, self.signed_since);
                 let size = row.as_ref().map_or(0, |row| serde_json::to_string(row).map_or(0, |text| text.len()));
-                return Ok(Some(Found { line: None, id, size, row }));
+                let row = row.and_then(|row| match size {
+                    0..=LONGEST_ROW => Ok(row),
+                    _ => Err(format!("it has more than {LONGEST_ROW} bytes")),
+                });
+                return Ok(Some(Found { line: None, id, size: size.min(LONGEST_ROW), row }));
             }
             if self.ended {
                 return self.nobodys();
             }
             let page = self.application.users(self.after, PAGE)?;
-            self.ended = page.len() < PAGE;
+            self.ended = page.is_empty();
             self.page = page.into_iter();
         }
     }
@@ -91,6 +100,9 @@ impl People {
 
 fn row(cells: &UserCells, scopes: &[String], signed_since: Option<Moment>) -> Result<UserRow, String> {
     let user = &cells.user;
+    if let Some(many) = &cells.many {
+        return Err(many.clone());
+    }
     let id = user.text("Id")?.ok_or("it has no id")?;
     if id.bytes().all(|byte| byte.is_ascii_digit()) && id.parse::<i64>().is_err() {
         return Err("its id is no whole number of 64 bits".to_owned());
@@ -101,9 +113,11 @@ fn row(cells: &UserCells, scopes: &[String], signed_since: Option<Moment>) -> Re
         rights.0.extend(row.text("Role")?);
         rights.1.extend(row.text("Permission")?);
     }
-    // What people are called is not worth leaving them behind.
-    let called =
-        |column: &str| Ok::<_, String>(user.text(column)?.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()));
+    // What people are called, and since when they are there, is not worth leaving them behind.
+    let called = |column: &str| {
+        let plain = |text: String| text.replace(char::is_control, " ").trim().to_owned();
+        Ok::<_, String>(user.text(column)?.map(plain).filter(|text| !text.is_empty()))
+    };
     Ok(UserRow {
         name,
         email,
@@ -116,7 +130,7 @@ fn row(cells: &UserCells, scopes: &[String], signed_since: Option<Moment>) -> Re
         permissions: rights.1,
         scopes: scopes.to_vec(),
         expires_at: None,
-        created_at: date(user, "CreatedDate")?,
+        created_at: date(user, "CreatedDate").ok().flatten(),
         signed_since,
         password_hash: match (user.text("PasswordHash")?, user.text("Salt")?) {
             (Some(hash), None) => Some(hash),
@@ -143,21 +157,31 @@ fn names(name: Option<String>, email: Option<String>) -> Result<(Option<String>,
 
 fn listed(cells: &Cells, column: &str) -> Result<Vec<String>, String> {
     match cells.text(column)? {
-        Some(text) => kept_names(&text).map_err(|fault| format!("its {column}: {fault}")),
+        Some(text) => {
+            let names = kept_names(&text).map_err(|fault| format!("its {column}: {fault}"))?;
+            Ok(names.into_iter().map(|name| name.trim().to_owned()).collect())
+        }
         None => Ok(Vec::new()),
     }
 }
 
-/// A date as that framework writes it into SQLite: in UTC, with a blank or a T, and with a zone or none.
+/// A date in any of the forms that SQLite has: as text in UTC, with a blank or a T, and with a zone or none, as that framework
+/// writes it; as seconds since the Unix epoch; as a Julian day, whose number has a point.
 fn date(cells: &Cells, column: &str) -> Result<Option<Moment>, String> {
     let Some(text) = cells.text(column)? else { return Ok(None) };
-    let odd = |_| format!("its {column} is no date");
-    let at = match text.parse::<jiff::Timestamp>() {
-        Ok(at) => at,
-        Err(_) => {
-            let civil = text.trim_end_matches(['Z', 'z']).parse::<jiff::civil::DateTime>().map_err(odd)?;
-            civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(odd)?.timestamp()
-        }
+    let text = text.trim();
+    let odd = || format!("its {column} is no date");
+    let at = if let Ok(seconds) = text.parse::<i64>() {
+        jiff::Timestamp::from_second(seconds).map_err(|_| odd())?
+    } else if let Ok(day) = text.parse::<f64>() {
+        // The epoch is the Julian day 2440587.5.
+        let seconds = jiff::SignedDuration::try_from_secs_f64((day - 2_440_587.5) * 86_400.0).map_err(|_| odd())?;
+        jiff::Timestamp::from_duration(seconds).map_err(|_| odd())?
+    } else if let Ok(at) = text.parse() {
+        at
+    } else {
+        let civil = text.trim_end_matches(['Z', 'z']).parse::<jiff::civil::DateTime>().map_err(|_| odd())?;
+        civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| odd())?.timestamp()
     };
     Ok(Some(Moment(Timestamp::from_millis(at.as_millisecond()))))
 }
@@ -172,7 +196,7 @@ fn key(cells: &Cells) -> Result<MovedKey, String> {
         prefix,
         environment,
         kind,
-        created_at: date(cells, "CreatedDate")?,
+        created_at: date(cells, "CreatedDate").ok().flatten(),
         expires_at: date(cells, "ExpiryDate")?,
         cancelled_at: date(cells, "CancelledDate")?,
     })

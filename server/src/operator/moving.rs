@@ -2,8 +2,11 @@
 //!
 //! What is given out is taken in again as it was: the two are inverse. Which of them can be taken, `gatepost_identity::admin` says.
 
+use std::future::Future;
+
+use gatepost_identity::Identity;
 use gatepost_identity::account::{Account, Status};
-use gatepost_identity::admin::{Admin, Fate, ImportedApiKey, ImportedUser, NewUser};
+use gatepost_identity::admin::{Admin, Fate, ImportedApiKey, ImportedUser, NewUser, Operator};
 use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
@@ -113,25 +116,48 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-pub(super) async fn import(admin: &Admin<'_>, rows: Vec<UserRow>, dry_run: bool) -> Result<Value, Refusal> {
-    let mut fates = vec![Value::Null; rows.len()];
-    let mut users = Vec::with_capacity(rows.len());
-    for (at, row) in rows.into_iter().enumerate() {
-        if let Some(keys) = nobodys(&row) {
-            fates[at] = match keys.into_iter().map(imported_key).collect() {
-                Ok(keys) => told(admin.import_nobodys_keys(keys, dry_run).await?),
-                Err(fault) => json!([fault]),
-            };
-            continue;
+/// Takes rows. Those that were sent before them are placed first: they are waited for in `turn`, once these have been looked at.
+pub(super) async fn import(
+    identity: Identity,
+    operator: Operator,
+    rows: Vec<UserRow>,
+    (dry_run, began): (bool, Option<i64>),
+    turn: impl Future<Output = ()>,
+) -> Result<Value, Refusal> {
+    // So many rows take milliseconds, in which a thread that serves peers would serve nobody.
+    let (looker, by) = (identity.clone(), operator.clone());
+    let looked_at = tokio::task::spawn_blocking(move || {
+        let mut fates = vec![Value::Null; rows.len()];
+        let mut users = Vec::with_capacity(rows.len());
+        let mut places = Vec::with_capacity(rows.len());
+        let mut of_nobody = Vec::new();
+        for (at, row) in rows.into_iter().enumerate() {
+            if let Some(keys) = nobodys(&row) {
+                match keys.into_iter().map(imported_key).collect::<Result<Vec<_>, _>>() {
+                    Ok(keys) => of_nobody.push((at, keys)),
+                    Err(fault) => fates[at] = json!([fault]),
+                }
+                continue;
+            }
+            match imported(row) {
+                Ok(user) => {
+                    users.push(user);
+                    places.push(at);
+                }
+                Err(fault) => fates[at] = json!([fault]),
+            }
         }
-        match imported(row) {
-            Ok(user) => users.push((at, user)),
-            Err(fault) => fates[at] = json!([fault]),
-        }
-    }
-    let (places, users): (Vec<usize>, Vec<ImportedUser>) = users.into_iter().unzip();
-    for (at, fate) in places.into_iter().zip(admin.import_users(users, dry_run).await?) {
+        (fates, of_nobody, places, looker.admin(by).prepare_import(users))
+    });
+    let (mut fates, of_nobody, places, prepared) = looked_at.await.map_err(|_| Refusal::Unavailable)?;
+    turn.await;
+    let admin = identity.admin(operator);
+    let placed = admin.import_users(prepared, dry_run, began.map(Timestamp::from_millis)).await?;
+    for (at, fate) in places.into_iter().zip(placed) {
         fates[at] = told(fate);
+    }
+    for (at, keys) in of_nobody {
+        fates[at] = told(admin.import_nobodys_keys(keys, dry_run).await?);
     }
     Ok(Value::Array(fates))
 }

@@ -276,6 +276,16 @@ impl Server {
         self.environment.clear();
     }
 
+    /// Is under no limit from its next start on.
+    pub(crate) fn forget_limit(&mut self) {
+        self.limit = None;
+    }
+
+    /// Is under this limit from its next start on.
+    pub(crate) fn limit(&mut self, limit: &'static str) {
+        self.limit = Some(limit);
+    }
+
     /// Starts it again in the same home.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "it still runs");

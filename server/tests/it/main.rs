@@ -28,6 +28,7 @@ mod operators;
 mod panels;
 mod passing;
 mod peer;
+mod people;
 mod persona;
 mod pins;
 mod played;

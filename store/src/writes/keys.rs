@@ -141,8 +141,20 @@ fn cancel(connection: &Connection, hash: &TokenHash, at: Timestamp) -> Result<()
 }
 
 pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> {
-    let sql = "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at, removed_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    insert(connection, key, "")?;
+    tell(connection, &Change::ApiKeyMade(key.hash))
+}
+
+/// Whether it was put: somebody may have it already. Nobody is told.
+pub(super) fn put_unless_taken(connection: &Connection, key: &ApiKey) -> Result<bool, Failure> {
+    insert(connection, key, " ON CONFLICT DO NOTHING")
+}
+
+fn insert(connection: &Connection, key: &ApiKey, or_else: &str) -> Result<bool, Failure> {
+    let sql = format!(
+        "INSERT INTO api_keys (hash, prefix, account, environment, kind, created_at, expires_at, cancelled_at, removed_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9){or_else}"
+    );
     let removed_at = match key.owner {
         Owner::Removed(at) => Some(at.millis()),
         Owner::Account(_) | Owner::Nobody => None,
@@ -158,6 +170,5 @@ pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> 
         key.cancelled_at.map(Timestamp::millis),
         removed_at,
     ];
-    run(connection, sql, row)?;
-    tell(connection, &Change::ApiKeyMade(key.hash))
+    Ok(connection.prepare_cached(&sql)?.execute(row)? > 0)
 }
