@@ -50,7 +50,7 @@ fn check(fault: &str) {
                 while !done.load(Ordering::Acquire) {
                     let answer = Peer::connect(address, 0).login(&name, PASSWORD);
                     match answer.outcome() {
-                        "Success" => told.lock().unwrap().push(answer.token()),
+                        "Success" => told.lock().expect("nobody panics").push(answer.token()),
                         // Never that the password is wrong.
                         "Reject" => panic!("{answer:?}"),
                         _ => {}
@@ -59,17 +59,17 @@ fn check(fault: &str) {
             });
         }
         for _ in 0..3 {
-            let before = told.lock().unwrap().len();
-            until("logins come in", || told.lock().unwrap().len() > before + LOAD);
+            let before = told.lock().expect("nobody panics").len();
+            until("logins come in", || told.lock().expect("nobody panics").len() > before + LOAD);
             std::fs::write(&planted, "").expect("the fault");
             until("the store fails", || server.connect().login("ann", PASSWORD).outcome() != "Success");
-            let during = told.lock().unwrap().len();
+            let during = told.lock().expect("nobody panics").len();
             server.connect().login("ann", "a wrong one").rejected();
             let answer = server.connect().restore(&token);
             assert_eq!(answer.token(), token, "it is given back as it is");
             old.query().granted();
             std::thread::sleep(Duration::from_millis(300));
-            let let_in = told.lock().unwrap().len() - during;
+            let let_in = told.lock().expect("nobody panics").len() - during;
             assert!(let_in <= LOAD, "{let_in} were let in although nothing could be kept");
             std::fs::remove_file(&planted).expect("the fault goes");
             let since = system_instant();
@@ -83,7 +83,7 @@ fn check(fault: &str) {
     });
     assert!(server.log().contains("nothing was written"), "the server says what is wrong");
     // Neither memory nor disk has anybody else in.
-    let told = told.into_inner().unwrap();
+    let told = told.into_inner().expect("nobody panicked");
     server.kill9();
     server.restart();
     let mut peer = server.connect();
@@ -128,7 +128,7 @@ fn a_clock_that_steps_by_an_hour_lifts_no_lock_and_loses_nobody_who_was_told() {
             scope.spawn(move || {
                 while !done.load(Ordering::Acquire) {
                     let token = Peer::connect(address, 0).login(&format!("load-{number}"), PASSWORD).token();
-                    told.lock().unwrap().push(token);
+                    told.lock().expect("nobody panics").push(token);
                 }
             });
         }
@@ -136,14 +136,14 @@ fn a_clock_that_steps_by_an_hour_lifts_no_lock_and_loses_nobody_who_was_told() {
             let mut held = server.connect();
             held.login("ann", PASSWORD).granted();
             set_clock(&faults, hour);
-            let before = told.lock().unwrap().len();
-            until("logins come in", || told.lock().unwrap().len() > before + 2 * LOAD);
+            let before = told.lock().expect("nobody panics").len();
+            until("logins come in", || told.lock().expect("nobody panics").len() > before + 2 * LOAD);
             refused(&server);
             if hour == 3600 {
                 // It proved itself more than half an hour ago, as far as anybody can tell.
                 until("it is no longer taken for authenticated", || held.query().outcome() == "Reject");
             }
-            let told = told.lock().unwrap().clone();
+            let told = told.lock().expect("nobody panics").clone();
             let mut peer = server.connect();
             for token in told.iter().rev().take(50) {
                 peer.restore(token).granted();
@@ -151,7 +151,7 @@ fn a_clock_that_steps_by_an_hour_lifts_no_lock_and_loses_nobody_who_was_told() {
         }
         done.store(true, Ordering::Release);
     });
-    let told = told.into_inner().unwrap();
+    let told = told.into_inner().expect("nobody panicked");
     server.kill9();
     server.restart();
     refused(&server);
