@@ -59,6 +59,9 @@ struct Guesses {
     last: String,
 }
 
+/// How much of a wait may be missing: the server counts in whole milliseconds, and a panel reads another clock.
+const ROUNDED: Duration = Duration::from_millis(5);
+
 impl Guesses {
     fn guess(&mut self, peer: &mut Peer, source: u16, pin: &str) {
         let sent = system_instant();
@@ -82,7 +85,7 @@ impl Guesses {
         for (number, pair) in all.windows(2).enumerate().map(|(number, pair)| (number + 1, pair)) {
             if number >= free && (number - free).is_multiple_of(then) {
                 let apart = pair[1].heard.duration_since(pair[0].sent);
-                assert!(apart >= WAIT, "the {number}th was compared {apart:?} after the one before");
+                assert!(apart + ROUNDED >= WAIT, "the {number}th was compared {apart:?} after the one before");
             }
         }
     }
