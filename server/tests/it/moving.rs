@@ -310,7 +310,7 @@ fn application(home: &Home) {
         .execute_batch(
             "INSERT INTO UserAuthRole (UserAuthId, Role, Permission) VALUES (1, 'Editor', NULL), (1, NULL, 'print'), (2, 'Admin', NULL);
              INSERT INTO ApiKey VALUES ('0123456789abcdefghijABCDEFGHIJ', '1', 'live', 'secret', '2019-08-07 06:05:04', NULL, NULL),
-             ('of-nobody', NULL, 'live', 'secret', NULL, NULL, NULL), ('of-no-one', '', 'live', 'secret', NULL, NULL, NULL);
+             ('of-nobody-of-nobody-1', NULL, 'live', 'secret', NULL, NULL, NULL), ('of-no-one-of-no-one-1', '', 'live', 'secret', NULL, NULL, NULL);
              INSERT INTO UserAuthDetails (UserAuthId, Provider, UserId) VALUES (1, 'github', '42');",
         )
         .expect("rows");
@@ -365,8 +365,12 @@ fn the_people_of_a_servicestack_application_come_with_ids_rights_keys_and_lock_o
         let head = format!("POST /auth/credentials HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}");
         assert_eq!(over_http(&server, &head, &asked), status, "{name}");
     }
-    let keys =
-        [("0123456789abcdefghijABCDEFGHIJ", 200), ("0123456789abcdefghijABCDEFGHIK", 401), ("of-nobody", 409), ("of-no-one", 409)];
+    let keys = [
+        ("0123456789abcdefghijABCDEFGHIJ", 200),
+        ("0123456789abcdefghijABCDEFGHIK", 401),
+        ("of-nobody-of-nobody-1", 409),
+        ("of-no-one-of-no-one-1", 409),
+    ];
     for (key, status) in keys {
         assert_eq!(over_http(&server, &format!("GET /apikeys/live HTTP/1.1\r\nAuthorization: Bearer {key}"), ""), status, "{key}");
     }

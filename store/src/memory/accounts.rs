@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gatepost_identity::account::{Account, NameKey};
-use gatepost_identity::api_key::ApiKey;
+use gatepost_identity::api_key::{ApiKey, Owner};
 use gatepost_identity::store::{Change, NewAccount, Placed, TokenHash};
 
 use super::state::State;
@@ -43,10 +43,11 @@ impl State {
         Placed::Done
     }
 
-    /// Whether one of these is here already, or is among them twice.
+    /// Whether one of these is here already, other than left behind by a removed account, or is among them twice.
     pub(super) fn has_one_of(&self, keys: &[ApiKey]) -> bool {
         let hashes: BTreeSet<TokenHash> = keys.iter().map(|key| key.hash).collect();
-        hashes.len() < keys.len() || hashes.iter().any(|hash| self.api_keys.contains_key(hash))
+        hashes.len() < keys.len()
+            || hashes.iter().any(|hash| self.api_keys.get(hash).is_some_and(|key| !matches!(key.owner, Owner::Removed(_))))
     }
 
     pub(super) fn put_api_key(&mut self, key: ApiKey) {

@@ -145,9 +145,13 @@ pub(super) fn put(connection: &Connection, key: &ApiKey) -> Result<(), Failure> 
     tell(connection, &Change::ApiKeyMade(key.hash))
 }
 
-/// Whether it was put: somebody may have it already. Nobody is told.
+/// Whether it was put: somebody may have it already. One that a removed account left behind may come back. Nobody is told.
 pub(super) fn put_unless_taken(connection: &Connection, key: &ApiKey) -> Result<bool, Failure> {
-    insert(connection, key, " ON CONFLICT DO NOTHING")
+    let comes_back = " ON CONFLICT (hash) DO UPDATE SET prefix = excluded.prefix, account = excluded.account, \
+                      environment = excluded.environment, kind = excluded.kind, created_at = excluded.created_at, \
+                      expires_at = excluded.expires_at, cancelled_at = excluded.cancelled_at, removed_at = NULL \
+                      WHERE removed_at IS NOT NULL";
+    insert(connection, key, comes_back)
 }
 
 fn insert(connection: &Connection, key: &ApiKey, or_else: &str) -> Result<bool, Failure> {
