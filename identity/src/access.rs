@@ -1,8 +1,9 @@
 //! Access and refresh tokens: what we sign for an account, and know again when it is shown.
 //!
 //! A token carries its meaning in its claims, in its gate's spelling, and no record is kept of it: it is good while its account is
-//! in force, was not cut off since, what it rests on stands, and the token was not revoked, by itself or by its number. What is granted is what the account may do now,
-//! whatever the claims say. A cause is named only once the signature has verified. One that was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
+//! in force, was not cut off since, what it rests on stands, and the token was not revoked, by itself or by its number. What is
+//! granted is what the account may do now, whatever the claims say. A cause is named only once the signature has verified. One that
+//! was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out.
 //!
 //! ```text
 //! parts, type, algorithm -> signature -> end -> beginning -> revoked -> account's cut-off -> audience -> account in force -> basis
