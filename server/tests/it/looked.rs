@@ -171,7 +171,8 @@ fn sessions_are_filtered_paged_shown_and_ended() {
 
     let id = all[0]["id"].as_str().expect("an id");
     let shown = server.operator(&["session", "show", id, "--json"], "").json();
-    assert_eq!((&shown["user"], &shown["connections"], &shown["ended_at"]), (&Value::from("bob"), &Value::from(1), &Value::Null));
+    // Two that began within one millisecond may stand in either order, so the list says whose the first is.
+    assert_eq!((&shown["user"], &shown["connections"], &shown["ended_at"]), (&all[0]["user"], &Value::from(1), &Value::Null));
     server.operator(&["session", "end", id], "").ok();
     let shown = server.operator(&["session", "show", id, "--json"], "").json();
     assert!(shown["ended_at"].is_string() && shown["ended_for"].is_string(), "{shown}");
