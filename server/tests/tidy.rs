@@ -115,6 +115,7 @@ fn nothing_is_left_for_later_or_skipped() {
         "scripts",
         ".ci",
         "docs",
+        "contrib",
     ];
     for folder in folders {
         for path in files(&root().join(folder)) {

@@ -151,7 +151,8 @@ impl Front {
         for listener in self.listeners {
             until("the proxy listens", || {
                 if let Some(status) = self.child.try_wait().expect("its status") {
-                    let log = ["proxy.log", "nginx.log"].map(|log| std::fs::read_to_string(self.server.file(log)).unwrap_or_default());
+                    let log =
+                        ["proxy.log", "nginx.log"].map(|log| std::fs::read_to_string(self.server.file(log)).unwrap_or_default());
                     panic!("{:?} ended with {status}: {}", self.proxy, log.concat());
                 }
                 TcpStream::connect(listener).is_ok()
@@ -206,7 +207,8 @@ fn listens(text: &str) -> impl Iterator<Item = &str> {
 fn around(home: &Home) -> String {
     let path = |name: &str| home.file(name).display().to_string();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String = temporary.iter().map(|kind| format!("{kind}_temp_path {};\n", path(&format!("nginx-{kind}")))).collect();
+    let temporary: String =
+        temporary.iter().map(|kind| format!("{kind}_temp_path {};\n", path(&format!("nginx-{kind}")))).collect();
     format!(
         "daemon off;\nmaster_process off;\npid {};\nevents {{ worker_connections 512; }}\nhttp {{\naccess_log off;\n{temporary}include \
          {};\n}}\n",
@@ -239,7 +241,11 @@ fn get(target: &str, fields: &str) -> String {
 
 /// A cookie that an answer sets, as it is sent back.
 fn cookie(response: &Response, name: &str) -> String {
-    let values = response.head.lines().filter_map(|line| line.split_once(": ")).filter(|(field, _)| field.eq_ignore_ascii_case("set-cookie"));
+    let values = response
+        .head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(field, _)| field.eq_ignore_ascii_case("set-cookie"));
     let mut cookies = values.filter_map(|(_, value)| value.split(';').next());
     cookies.find(|cookie| cookie.starts_with(&format!("{name}="))).unwrap_or_else(|| panic!("no {name}: {response:?}")).to_owned()
 }
@@ -293,7 +299,11 @@ fn what_a_client_says_of_where_it_comes_from_does_not_get_through_a_proxy() {
             )
         };
         let mut peer = front.zenith(CLIENT, &forged(1)).expect("a WebSocket");
-        assert_eq!(peer.ask("AuthOwner", trading()).scope(), &json!(["Zenith/Trading"]), "{proxy:?}: nobody makes another insecure");
+        assert_eq!(
+            peer.ask("AuthOwner", trading()).scope(),
+            &json!(["Zenith/Trading"]),
+            "{proxy:?}: nobody makes another insecure"
+        );
         assert_eq!(front.ask(CLIENT, &login(&forged(2))).status, 200);
         assert_eq!(code(&secured_by(&mut front.panel(CLIENT, &forged(3)), "Adm1n-77")), "0 admin");
         for gate in ["zenith", "servicestack", "trueconf"] {
