@@ -337,7 +337,7 @@ impl Walk {
     }
 
     /// Goes on as far as this heading.
-    fn to(&mut self, heading: &str) {
+    fn as_far_as(&mut self, heading: &str) {
         let line = text_of(self.path).lines().position(|line| line == heading);
         let line = line.unwrap_or_else(|| panic!("{} has no {heading:?}", self.path));
         while self.blocks.last().is_some_and(|block| block.line <= line) {
@@ -346,7 +346,7 @@ impl Walk {
     }
 
     /// Goes on to the end.
-    fn to_the_end(&mut self) {
+    fn on_to_the_end(&mut self) {
         while !self.blocks.is_empty() {
             self.on();
         }
@@ -402,7 +402,13 @@ impl Walk {
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
-            ["systemctl", "enable", "--now", "gatepost"] | ["systemctl", "start", "gatepost"] => self.start(),
+            ["systemctl", "enable", "--now", "gatepost" | "gatepost.socket", ..] | ["systemctl", "start", "gatepost"] => {
+                // Where it runs already, systemd has nothing to do.
+                if !self.server.as_ref().is_some_and(Server::is_up) {
+                    self.start();
+                }
+            }
+            ["systemctl", "reload", "gatepost"] => self.server().signal(rustix::process::Signal::HUP),
             ["systemctl", "stop", "gatepost"] => self.server.as_mut().expect("it runs").terminate(),
             // Where it is not there yet, the document took that from another one.
             ["systemctl", "restart", "gatepost"] => {
@@ -479,7 +485,7 @@ impl Walk {
 #[test]
 fn a_newcomer_who_follows_the_first_page_is_in_at_each_gate() {
     let mut walk = Walk::through("README.md");
-    walk.to_the_end();
+    walk.on_to_the_end();
     assert!(walk.typed >= 5, "{}", walk.typed);
     let server = walk.server();
     let mut as_shown = owner("ann", PASSWORD);
@@ -492,13 +498,13 @@ fn a_newcomer_who_follows_the_first_page_is_in_at_each_gate() {
 #[test]
 fn who_installs_runs_backs_up_restores_and_upgrades_as_the_document_says_has_a_server() {
     let mut walk = Walk::through("docs/operating.md");
-    walk.to("## Backup");
+    walk.as_far_as("## Backup");
     let before = walk.home.operator(&["user", "list", "--json"], "").json();
     assert_eq!(before.as_array().map(Vec::len), Some(2), "{before}");
-    walk.to("## Upgrade");
+    walk.as_far_as("## Upgrade");
     let sessions = walk.home.sessions();
     assert_eq!(sessions, Vec::<Value>::new(), "a restore ends them");
-    walk.to_the_end();
+    walk.on_to_the_end();
     assert!(walk.typed > 15, "{}", walk.typed);
     assert_eq!(walk.home.operator(&["user", "list", "--json"], "").json(), before);
 }
@@ -506,7 +512,7 @@ fn who_installs_runs_backs_up_restores_and_upgrades_as_the_document_says_has_a_s
 #[test]
 fn people_come_and_go_as_the_document_says() {
     let mut walk = Walk::through("docs/migrate/users.md");
-    walk.to_the_end();
+    walk.on_to_the_end();
     assert_eq!(walk.typed, 3);
     let out = std::fs::read_to_string(walk.home.file("everybody.jsonl")).expect("it was written");
     assert!(out.contains("\"name\":\"zoe\""), "{out}");
@@ -515,7 +521,7 @@ fn people_come_and_go_as_the_document_says() {
 #[test]
 fn an_application_moves_as_the_document_says() {
     let mut walk = Walk::through("docs/migrate/servicestack.md");
-    walk.to_the_end();
+    walk.on_to_the_end();
     assert!(walk.typed >= 7, "{}", walk.typed);
     let login = json!({"UserName": "yan", "Password": "p@55w,rd:1"}).to_string();
     let head = "POST /auth/credentials.json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
@@ -526,7 +532,7 @@ fn an_application_moves_as_the_document_says() {
 #[test]
 fn zenith_clients_move_as_the_document_says() {
     let mut walk = Walk::through("docs/migrate/zenith.md");
-    walk.to_the_end();
+    walk.on_to_the_end();
     assert!(walk.typed >= 11, "{}", walk.typed);
     let shown = blocks(&text_of("docs/migrate/zenith.md")).into_iter().find(|block| block.language == "json").expect("a login");
     let shown: Value = serde_json::from_str(&shown.text.replace("\"...\"", &format!("{PASSWORD:?}"))).expect("JSON");
@@ -549,7 +555,7 @@ fn a_terminal_gets_a_gate_in_front_and_loses_it_as_the_document_says() {
     assert!(text.contains("ws://10.1.2.3:8765/"), "{text}");
     let block = walk.blocks.iter_mut().find(|block| block.language == "toml").expect("settings");
     block.text = text.replace("ws://10.1.2.3:8765/", &format!("ws://{address}/"));
-    walk.to("## 4. One panel (an hour)");
+    walk.as_far_as("## 4. One panel (an hour)");
     {
         let server = walk.server();
         let shown = server.operator(&["terminal", "show-pin", "default", "user", "--json"], "").json();
@@ -560,7 +566,7 @@ fn a_terminal_gets_a_gate_in_front_and_loses_it_as_the_document_says() {
         assert_eq!(ask(&mut user, json!({"method": "call", "peerId": "bob"}))["result"], true);
         assert_eq!(ask(&mut user, json!({"method": "shutdown"}))["error"], "access denied");
     }
-    walk.to_the_end();
+    walk.on_to_the_end();
     assert!(walk.typed >= 9, "{}", walk.typed);
     // And back: the device itself is as it was, and takes its own PIN.
     let opened = crate::peer::Peer::request(address, 0, &crate::peer::handshake("/", ""));
