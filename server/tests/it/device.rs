@@ -18,7 +18,7 @@ use crate::harness::{CHEAP, Home, Server, until};
 use crate::peer::{Peer, TEXT, frame, handshake};
 
 #[path = "../../../examples/terminal/service.rs"]
-mod service;
+pub(crate) mod service;
 
 const PIN: &str = "K7M2QX";
 

@@ -311,6 +311,11 @@ impl Server {
         running.ready = ready.unwrap_or_else(|| panic!("no ready line but {line:?}"));
     }
 
+    /// Whether it was started and not ended since, by a test.
+    pub(crate) fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// What stood on the ready line.
     pub(crate) fn ready(&self) -> &Value {
         &self.running.as_ref().expect("it runs").ready

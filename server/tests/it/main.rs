@@ -13,6 +13,7 @@ mod crash;
 mod crowd;
 mod device;
 mod doctor;
+mod documents;
 mod echo;
 mod faults;
 mod frames;
@@ -33,6 +34,7 @@ mod persona;
 mod pins;
 mod played;
 mod process;
+mod proxies;
 mod proxy;
 #[path = "../../../examples/keys.rs"]
 mod published;
