@@ -1,7 +1,7 @@
 //! How soon a change by an operator has reached everything: from the moment the command is started until whatever it ends is refused
 //! and every connection is told or closed.
 //!
-//! Each person has an open Zenith socket, and over the ServiceStack gate a session's cookie, an API key and a signed token, all of
+//! Each person has an open Zenith socket that asked to be told who it is, and over the ServiceStack gate a session's cookie, an API key and a signed token, all of
 //! them in use before and looked at again and again after the command began. A terminal has an authorised panel and a token of its
 //! administrator. The command is a process of its own, as operators run it, and its start counts too. So does the pause between two
 //! looks.
@@ -30,6 +30,8 @@ use crate::setup::{
 const EACH: usize = 100;
 /// Terminals, which the settings name, are fewer.
 const TERMINALS: usize = 50;
+/// By this a client asks to be told whenever it is somebody else.
+const SUBSCRIBE: &str = r#"{"Controller":"Auth","Topic":"Identify","Action":"Sub"}"#;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(2);
 /// What must not take longer, or the run ends.
@@ -107,6 +109,8 @@ impl Person {
         let http = server.address;
         let mut socket = Client::connect(source(number), http).await?;
         socket.granted(&text_frame(&auth_owner(number))).await?;
+        socket.send(&text_frame(SUBSCRIBE)).await?;
+        socket.next().await?;
         let mut client = Http::connect(source(number), http).await?;
         let answer = client.ask(&credentials(number)).await?.holding("\"SessionId\"")?;
         let token = answer.text("BearerToken")?;

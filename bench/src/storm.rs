@@ -21,6 +21,8 @@ use crate::{bearer, overload};
 
 const CLIENTS: usize = 10_000;
 const ROUNDS: usize = 7;
+/// Where a provider is named, those are all that there are.
+const PASSWORDS_TOO: &str = "[[provider]]\nname = 'local'\nkind = 'local'\n";
 /// Until the server has noticed that everybody is gone, and is at rest.
 const GONE: Duration = Duration::from_secs(2);
 /// So many log in by passwords at a time, which is not what is measured.
@@ -44,7 +46,8 @@ pub(crate) async fn run() -> Outcome<()> {
     many_descriptors(2 * clients as u64 + 2_000)?;
     let table = Table::begin(&format!("storm: {clients} clients come back at once, {} rounds", rounds(ROUNDS)))?;
 
-    let server = Server::start(bearer::installation(overload::SETTINGS, overload::CLIENTS).await?)?;
+    let besides = format!("{PASSWORDS_TOO}{}", overload::SETTINGS);
+    let server = Server::start(bearer::installation(&besides, overload::CLIENTS).await?)?;
     let tokens = (0..clients).map(|number| Ok(text_frame(&auth_token_of(bearer::PROVIDER, &bearer::token(number)?))));
     let tokens = tokens.collect::<Outcome<Vec<_>>>()?;
     let mut storms = Vec::new();
