@@ -27,7 +27,7 @@ const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
-    let server = Server::start(installation().await?)?;
+    let server = Server::start(installation("", 0).await?)?;
     let mut connections = Vec::new();
     let (mut asked, mut answered) = (0, 0);
     for number in 0..CONNECTIONS {
@@ -44,15 +44,15 @@ pub(crate) async fn run() -> Outcome<()> {
     beside_an_echo(&title, &server.process, connections, (answered, SUCCESS), 0.80).await
 }
 
-/// An installation that knows such tokens.
-pub(crate) async fn installation() -> Outcome<Installation> {
+/// An installation that knows such tokens, with these tables of settings besides and so many accounts.
+pub(crate) async fn installation(besides: &str, accounts: usize) -> Outcome<Installation> {
     let installation = Installation::empty()?;
     let keys = installation.file("keys.json", KEYS)?;
     let settings = format!(
         "[[provider]]\nname = '{PROVIDER}'\nkind = 'token'\n\
-         issuers = [{{ issuer = '{ISSUER}', audience = ['{AUDIENCE}'], keys = {keys:?}, algorithms = ['HS256'] }}]\n"
+         issuers = [{{ issuer = '{ISSUER}', audience = ['{AUDIENCE}'], keys = {keys:?}, algorithms = ['HS256'] }}]\n{besides}"
     );
-    installation.furnish(&settings, 0).await?;
+    installation.furnish(&settings, accounts).await?;
     Ok(installation)
 }
 

@@ -15,6 +15,8 @@ use crate::sockets::Connection;
 
 /// How every answer begins.
 const GOOD: &[u8] = b"HTTP/1.1 200 ";
+/// And how one to somebody who is not known, or is no longer.
+const UNKNOWN: &[u8] = b"HTTP/1.1 401 ";
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 const LENGTH: &str = "content-length";
 /// What is read at a time.
@@ -93,15 +95,27 @@ impl Http {
 
     /// Sends a request and waits for its answer.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Outcome<Answer> {
+        self.known(request).await?.ok_or_else(|| "an answer is 401".into())
+    }
+
+    /// Whether whoever sends this is still known. When not, this connection is not used again.
+    pub(crate) async fn accepted(&mut self, request: &[u8]) -> Outcome<bool> {
+        Ok(self.known(request).await?.is_some())
+    }
+
+    async fn known(&mut self, request: &[u8]) -> Outcome<Option<Answer>> {
         self.stream.write_all(request).await?;
         let mut read = Vec::new();
         loop {
+            if read.starts_with(UNKNOWN) {
+                return Ok(None);
+            }
             if let Some((head, all)) = lengths(&read)?
                 && read.len() >= all
             {
                 let text = String::from_utf8(read)?;
                 let (head, body) = text.split_at(head);
-                return Ok(Answer { head: head.to_owned(), body: body.to_owned() });
+                return Ok(Some(Answer { head: head.to_owned(), body: body.to_owned() }));
             }
             if self.stream.read_buf(&mut read).await? == 0 {
                 return Err("the server closed the connection".into());

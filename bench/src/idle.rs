@@ -1,7 +1,8 @@
 //! What an authenticated connection costs that says nothing: memory of the process, and CPU for the ping every half minute.
 //!
-//! Three times: where each connection has an account and a session of its own, where sixty share a session, as those of one
-//! person would, and again each with its own, over TLS. Passwords are cheap here, since they are not what is measured.
+//! Four times: where each connection has an account and a session of its own, where sixty share a session, as those of one
+//! person would, again each with its own, over TLS, and as many on all gates of one process. Passwords are cheap here, since they are
+//! not what is measured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,11 @@ use tokio_rustls::TlsConnector;
 
 use crate::Outcome;
 use crate::client::{Client, Line, text_frame};
+use crate::http::Http;
 use crate::measure::{Goal, Table, lasting};
 use crate::process::{Process, Server, many_descriptors};
-use crate::setup::{CHEAP_PASSWORDS, Installation, auth_owner, auth_token, source};
+use crate::setup::{CHEAP_PASSWORDS, Installation, ROLES, SERVICESTACK, auth_owner, auth_token, credentials, source};
+use crate::{setup, terminals};
 
 const CONNECTIONS: usize = 15_000;
 /// These come first, so that what the server allocates once is not counted.
@@ -25,6 +28,8 @@ const WARM: usize = 200;
 /// Connections that share a session, the second time.
 const SHARING: usize = 60;
 const AT_ONCE: usize = 32;
+/// People with a session over the ServiceStack gate, where there are all gates.
+const BROWSERS: usize = 1_000;
 /// Until what was put off is written.
 const SETTLE: Duration = Duration::from_secs(8);
 /// Two pings of every connection.
@@ -45,7 +50,46 @@ pub(crate) async fn run() -> Outcome<()> {
     let server = Server::start(Installation::new(CHEAP_PASSWORDS, CONNECTIONS / SHARING).await?)?;
     watch(&table, server, None, CONNECTIONS / SHARING, &format!("{SHARING} to a session")).await?;
     let (server, tls) = secured(CONNECTIONS).await?;
-    watch(&table, server, Some(&tls), CONNECTIONS, "over TLS").await
+    watch(&table, server, Some(&tls), CONNECTIONS, "over TLS").await?;
+    everywhere(&table).await
+}
+
+/// The same number on one process that has all gates: panels of terminals, and Zenith sockets with sessions of their own. Over the
+/// ServiceStack gate nobody stays connected; some people have a session there, which is part of what the process has before.
+async fn everywhere(table: &Table) -> Outcome<()> {
+    let panels = terminals::TERMINALS * ROLES.len();
+    let settings = format!("{CHEAP_PASSWORDS}{SERVICESTACK}{}", setup::terminals(terminals::TERMINALS));
+    let installation = Installation::new(&settings, CONNECTIONS - panels).await?;
+    installation.terminals(terminals::TERMINALS).await?;
+    let server = Server::start(installation)?;
+    for number in 0..BROWSERS {
+        Http::connect(source(number), server.address).await?.ask(&credentials(number)).await?.holding("\"SessionId\"")?;
+    }
+    let mut connected = Connected::new();
+    let mut empty = 0.0;
+    for (sockets, devices) in [(0..WARM, 0..terminals::WARM), (WARM..CONNECTIONS - panels, terminals::WARM..terminals::TERMINALS)] {
+        let server = &server;
+        let mut connecting = iter(sockets.map(async |number| {
+            let mut client = connect(number, server, None).await?;
+            client.granted(&text_frame(&auth_owner(number))).await?;
+            Outcome::Ok(client)
+        }))
+        .buffered(AT_ONCE);
+        while let Some(client) = connecting.next().await {
+            let mut client = client?;
+            connected.spawn(async move { client.next().await });
+        }
+        for (number, (_, role)) in devices.flat_map(|number| ROLES.map(|role| (number, role))) {
+            let mut panel = terminals::connect(server, number, role).await?;
+            connected.spawn(async move { panel.next().await });
+        }
+        if empty == 0.0 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            empty = server.process.resident()?;
+        }
+    }
+    let counted = CONNECTIONS - WARM - terminals::WARM * ROLES.len();
+    at_rest(table, &server.process, connected, (empty, counted), "on all gates", Goal::AtMost(PLAIN)).await
 }
 
 /// A server with a certificate made for this run, and a client's side of TLS that believes it and no other. No handshake is

@@ -50,7 +50,7 @@ struct Import {
 
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
-    let server = Server::start(installation().await?)?;
+    let server = Server::start(installation("", 0).await?)?;
     let mut calm = checked(server.address, || std::thread::sleep(CALM))?;
     let mut checks = Vec::new();
     let (mut lines, mut tables, mut peaks) = (Vec::new(), Vec::new(), Vec::new());

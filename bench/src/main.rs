@@ -10,6 +10,7 @@
 //! ```
 
 mod bearer;
+mod changes;
 mod client;
 mod disk;
 mod formats;
@@ -30,6 +31,8 @@ mod requests;
 mod rolling;
 mod setup;
 mod sockets;
+mod start;
+mod storm;
 mod terminals;
 mod trueconf;
 
@@ -41,7 +44,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const USAGE: &str = "usage: gatepost-bench [--short] [NAME]...   NAME is one of";
 /// All of them.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "login",
     "query",
     "bearer",
@@ -58,6 +61,9 @@ const NAMES: [&str; 16] = [
     "terminals",
     "import",
     "overload",
+    "storm",
+    "changes",
+    "start",
 ];
 
 fn main() -> ExitCode {
@@ -107,6 +113,9 @@ fn run(names: &[&str]) -> Outcome<()> {
             "terminals" => runtime.block_on(terminals::run())?,
             "import" => runtime.block_on(import::run())?,
             "overload" => runtime.block_on(overload::run())?,
+            "storm" => runtime.block_on(storm::run())?,
+            "changes" => runtime.block_on(changes::run())?,
+            "start" => runtime.block_on(start::run())?,
             _ => return Err(format!("{USAGE} {}; without one, all of them, one after the other", NAMES.join(", ")).into()),
         }
     }

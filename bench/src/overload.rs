@@ -16,8 +16,10 @@ use crate::measure::{Goal, Table, duration_at};
 use crate::process::Server;
 use crate::setup::{Installation, auth_owner, auth_token, source};
 
-const SETTINGS: &str = "[password]\nmax_wait = '200ms'\n";
-const CLIENTS: usize = 256;
+/// The settings under which an attempt is turned away soon.
+pub(crate) const SETTINGS: &str = "[password]\nmax_wait = '200ms'\n";
+/// Clients that offer passwords.
+pub(crate) const CLIENTS: usize = 256;
 /// So few that nobody is turned away, and so many that no thread waits.
 const FITTING: usize = 6;
 /// Connections that come back by a token, besides.
@@ -26,13 +28,13 @@ const ROUNDS: usize = 5;
 const LASTING: Duration = Duration::from_secs(5);
 const CALM: Duration = Duration::from_secs(2);
 /// How long a client waits before it tries again: together about ten times what can be hashed.
-const AGAIN: Duration = Duration::from_millis(250);
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 /// How often a connection comes back by its token.
 const RETURN: Duration = Duration::from_millis(20);
 
 /// What a client met with: how long it waited for each word.
 #[derive(Default)]
-struct Met {
+pub(crate) struct Met {
     granted: Vec<Duration>,
     refused: Vec<Duration>,
     refused_at_first: bool,
@@ -96,7 +98,7 @@ pub(crate) async fn run() -> Outcome<()> {
 }
 
 /// Every client offers its password until the time is over, and again after a while whatever it was told.
-async fn offer(clients: &mut [Client], lasting: Duration, again: Duration) -> Outcome<Vec<Met>> {
+pub(crate) async fn offer(clients: &mut [Client], lasting: Duration, again: Duration) -> Outcome<Vec<Met>> {
     let until = system_instant() + lasting;
     let offering = clients.iter_mut().enumerate().map(|(number, client)| {
         let frame = text_frame(&auth_owner(number));

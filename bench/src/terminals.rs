@@ -15,9 +15,10 @@ use crate::measure::{Goal, Table};
 use crate::process::{Server, many_descriptors};
 use crate::setup::{AUTHORISED, CHEAP_PASSWORDS, Installation, ROLES, auth_by_password, source, terminal, terminals};
 
-const TERMINALS: usize = 200;
+/// Terminals of a process.
+pub(crate) const TERMINALS: usize = 200;
 /// These come first.
-const WARM: usize = 20;
+pub(crate) const WARM: usize = 20;
 const AT_ONCE: usize = 32;
 /// What a connection may cost, in kB.
 const PLAIN: f64 = 4.0;
@@ -51,7 +52,8 @@ pub(crate) async fn run() -> Outcome<()> {
     at_rest(&table, &server.process, connected, (empty, counted), "administrators and users", Goal::AtMost(PLAIN)).await
 }
 
-async fn connect(server: &Server, number: usize, role: &str) -> Outcome<Client> {
+/// A connection that is authorised by a password.
+pub(crate) async fn connect(server: &Server, number: usize, role: &str) -> Outcome<Client> {
     let mut client = Client::connect_to_terminal(source(number), server.control(&terminal(number))?).await?;
     client.send(&text_frame(&auth_by_password(role))).await?;
     let answer = client.next().await?;
