@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::Outcome;
 use crate::bearer::{PROVIDER, installation, token};
 use crate::client::{Client, text_frame};
-use crate::measure::{Goal, Table, duration_at};
+use crate::measure::{Goal, Table, count, duration_at, lasting, rounds};
 use crate::process::{Server, beside};
 use crate::setup::{auth_token_of, source};
 
@@ -51,16 +51,17 @@ struct Import {
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
     let server = Server::start(installation("", 0).await?)?;
-    let mut calm = checked(server.address, || std::thread::sleep(CALM))?;
+    let (some, many) = (count(SOME), count(MANY));
+    let mut calm = checked(server.address, || std::thread::sleep(lasting(CALM)))?;
     let mut checks = Vec::new();
     let (mut lines, mut tables, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     let mut first = 0;
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds(ROUNDS) {
         for kind in ["users", "servicestack"] {
             let file = server.installation.directory.join(format!("{kind}-{round}"));
-            write(kind, &file, first, SOME)?;
-            first += SOME;
-            let import = import(&server, kind, &file, SOME)?;
+            write(kind, &file, first, some)?;
+            first += some;
+            let import = import(&server, kind, &file, some)?;
             fs::remove_file(&file)?;
             if round == 0 {
                 continue;
@@ -72,21 +73,23 @@ pub(crate) async fn run() -> Outcome<()> {
     }
     let before = server.process.resident()?;
     let file = server.installation.directory.join("many");
-    write("users", &file, first, MANY)?;
-    let many = import(&server, "users", &file, MANY)?;
+    write("users", &file, first, many)?;
+    let at_once = import(&server, "users", &file, many)?;
     let after = server.process.resident()?;
-    let some = peaks.iter().copied().fold(0.0, f64::max);
+    checks.extend(&at_once.checks);
+    let peak = peaks.iter().copied().fold(0.0, f64::max);
 
     let table = Table::begin(&format!(
-        "import: files of {SOME} accounts each beside the running server, {ROUNDS} rounds; then one of {MANY}; names in no order"
+        "import: files of {some} accounts each beside the running server, {} rounds; then one of {many}; names in no order",
+        rounds(ROUNDS)
     ))?;
     table.figures("accounts a second, lines of JSON with PHC hashes", "", &lines, Goal::AtLeast(50_000.0))?;
     table.figures("accounts a second, ServiceStack's tables", "", &tables, Goal::AtLeast(50_000.0))?;
-    table.figure(&format!("accounts a second, {MANY} in one file"), "", many.per_second, Goal::AtLeast(50_000.0))?;
-    table.figure(&format!("peak memory of the command, {SOME} accounts"), " MB", some / 1e6, Goal::None)?;
-    table.figure(&format!("  {MANY} accounts, as a part of that"), "", many.peak / some, Goal::AtMost(1.2))?;
-    table.figure(&format!("memory of the server before those {MANY}"), " MB", before / 1e6, Goal::None)?;
-    table.figure("  growth, bytes an account", "", (after - before).max(0.0) / MANY as f64, Goal::AtMost(10.0))?;
+    table.figure(&format!("accounts a second, {many} in one file"), "", at_once.per_second, Goal::AtLeast(50_000.0))?;
+    table.figure(&format!("peak memory of the command, {some} accounts"), " MB", peak / 1e6, Goal::None)?;
+    table.figure(&format!("  {many} accounts, as a part of that"), "", at_once.peak / peak, Goal::AtMost(1.2))?;
+    table.figure(&format!("memory of the server before those {many}"), " MB", before / 1e6, Goal::None)?;
+    table.figure("  growth, bytes an account", "", (after - before).max(0.0) / many as f64, Goal::AtMost(10.0))?;
     let millis = |durations: &mut Vec<Duration>, part| duration_at(durations, part).as_secs_f64() * 1e3;
     let (idle, meanwhile) = (millis(&mut calm, 0.99), millis(&mut checks, 0.99));
     table.figure("check of a token, 99 of 100, nothing else going on", " ms", idle, Goal::None)?;

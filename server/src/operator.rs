@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use self::door::{Asking, listen, socket_path};
 use self::facts::{api_key, audit, client, client_with, explain, key, made_api_key, minted, user};
 pub use self::look::{AuditAsk, SessionAsk};
-pub use self::moving::{Moment, MovedKey, UserRow};
+pub use self::moving::{Moment, MovedKey, RowText, UserRow};
 pub use self::standing::Standing;
 use gatepost_identity::Identity;
 use gatepost_identity::account::Status;
@@ -31,7 +31,8 @@ use serde_json::{Value, json};
 
 /// What an operator may ask.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "operation")]
+// The word first and what it is about behind it: many rows are then read as they come, and not kept to be read again.
+#[serde(rename_all = "snake_case", tag = "operation", content = "of")]
 pub enum Operation {
     /// Adds a user.
     UserAdd {
@@ -128,13 +129,12 @@ pub enum Operation {
     },
     /// Takes users from elsewhere; answers for each, in their order: `taken`, `known`, or why it was left.
     UserImport {
-        /// The users.
-        rows: Vec<UserRow>,
+        /// The users, each a [`UserRow`].
+        rows: Vec<RowText>,
         /// Whether only to say what would become of them.
         dry_run: bool,
-        /// When the whole of it began, of which these are a part, in milliseconds since the Unix epoch.
-        #[serde(default)]
-        began: Option<i64>,
+        /// When the whole of it began, of which these are a part, in milliseconds since the Unix epoch. A server knows better.
+        began: i64,
     },
     /// Users with the hashes of their passwords and their API keys, a page at a time.
     UserExport {
@@ -482,7 +482,7 @@ async fn operate(identity: &Identity, operator: Operator, operation: Operation) 
             Ok(client_with(&added, drawn))
         }
         Operation::UserImport { rows, dry_run, began } => {
-            moving::import(identity.clone(), operator, rows, (dry_run, began), std::future::ready(())).await
+            moving::import(identity.clone(), operator, rows, (dry_run, Timestamp::from_millis(began)), std::future::ready(())).await
         }
         Operation::UserExport { after, limit } => moving::export(admin, after.as_deref(), limit).await,
         Operation::ClientList { after, limit } => Ok(admin.clients(after.as_deref(), limit).await?.iter().map(client).collect()),

@@ -101,11 +101,11 @@ impl UserCells {
 }
 
 impl Application {
-    /// Opens a file and finds its tables.
+    /// Opens a file and finds its tables: that of users is called `table`, where one says so.
     ///
     /// # Errors
     /// It is not there, no database, or none of its tables has users. One sentence for people.
-    pub fn open(file: &Path) -> Result<Application, String> {
+    pub fn open(file: &Path, table: Option<&str>) -> Result<Application, String> {
         let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => format!("{} is no SQLite database", file.display()),
             _ => format!("{}: {error}", file.display()),
@@ -123,8 +123,13 @@ impl Application {
         // One snapshot for all of it, whoever else writes.
         connection.execute_batch("BEGIN").map_err(failed)?;
         let tables = tables(&connection).map_err(failed)?;
-        let users = named(&tables, USERS.0, ("users", "UserAuth"))?.ok_or_else(|| {
-            format!("{}: no table has the columns {}, so there are no users in it", file.display(), USERS.0.join(", "))
+        let users = match table {
+            Some(name) => tables.iter().find(|table| table.name.eq_ignore_ascii_case(name) && table.has(USERS.0)),
+            None => named(&tables, USERS.0, ("users", "UserAuth"))?,
+        };
+        let users = users.ok_or_else(|| {
+            let what = table.map_or_else(|| "no table".to_owned(), |name| format!("no table {name}"));
+            format!("{}: {what} has the columns {}, so there are no users in it", file.display(), USERS.0.join(", "))
         })?;
         let roles = named(&tables, ROLES.0, ("roles", "UserAuthRole"))?;
         let keys = named(&tables, KEYS.0, ("API keys", "ApiKey"))?;
@@ -158,15 +163,17 @@ impl Application {
         Ok(Application { roles: roles.is_some(), keys: keys.is_some(), connection, details, no_keys, nobodys })
     }
 
-    /// Users behind this place: none at the end, and otherwise at most `limit`, and no more once they have many bytes.
+    /// Users behind this place, of those with a name of their own or of the others: none at the end, and otherwise at most `limit`, and
+    /// no more once they have many bytes.
     ///
     /// # Errors
     /// The copy cannot be read; one sentence for people.
-    pub fn users(&self, after: i64, limit: usize) -> Result<Vec<UserCells>, String> {
+    pub fn users(&self, (named, after): (bool, i64), limit: usize) -> Result<Vec<UserCells>, String> {
         let failed = |error: rusqlite::Error| format!("the application's database answers: {error}");
-        let sql = "SELECT rowid, * FROM temp.people WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+        let sql = "SELECT rowid, * FROM temp.people WHERE rowid > ?1 AND (ifnull(c_UserName, '') <> '' AND NOT instr(c_UserName, '@')) = ?3 \
+                   ORDER BY rowid LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)]).map_err(failed)?;
+        let mut rows = statement.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX), named]).map_err(failed)?;
         let (mut found, mut size) = (Vec::new(), 0);
         while let Some(row) = rows.next().map_err(failed)? {
             let (place, user) = (row.get(0).map_err(failed)?, cells(row, 1, USERS.1).map_err(failed)?);

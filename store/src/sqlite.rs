@@ -4,7 +4,7 @@
 //! `reads.rs`. A handle is cheap to clone. When the last one is dropped, the workers finish what waits, and end.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +39,9 @@ const READERS: usize = 2;
 /// Statements that a connection keeps ready; there are fewer than this.
 const STATEMENTS: usize = 128;
 
+/// How many rows of one verb are many to the writer.
+const MANY: usize = 200;
+
 /// How long to wait for somebody else's lock. Only an operator's tools can hold one, since the directory is ours.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,8 @@ pub struct Sqlite {
     writer: Sender<Box<dyn Job>>,
     readers: Sender<Box<dyn Job>>,
     commits: Arc<AtomicU64>,
+    /// Set by whoever writes many rows, for the writer to see.
+    many: Arc<AtomicBool>,
 }
 
 /// A blocking loop that wants a thread of its own. It ends when every [`Sqlite`] handle is dropped and what waited is
@@ -92,10 +97,11 @@ impl Sqlite {
         migrations::migrate(&mut connection, found).map_err(failed)?;
 
         let commits = Arc::new(AtomicU64::new(0));
+        let many = Arc::new(AtomicBool::new(false));
         let (to_writer, jobs) = channel();
         let writer = {
-            let (commits, hold) = (Arc::clone(&commits), Arc::clone(&hold));
-            worker("store-writer", connection, hold, move |connection| writer::work(connection, &jobs, &commits))
+            let (commits, many, hold) = (Arc::clone(&commits), Arc::clone(&many), Arc::clone(&hold));
+            worker("store-writer", connection, hold, move |connection| writer::work(connection, &jobs, &commits, &many))
         };
         let mut workers = vec![writer];
 
@@ -107,7 +113,7 @@ impl Sqlite {
             workers
                 .push(worker("store-reader", connection, Arc::clone(&hold), move |connection| readers::work(connection, &queue)));
         }
-        Ok((Sqlite { writer: to_writer, readers: to_readers, commits }, workers))
+        Ok((Sqlite { writer: to_writer, readers: to_readers, commits, many }, workers))
     }
 
     /// How many commits the writer has made since it was opened; for metrics, and for the tests that show that writes
@@ -215,7 +221,14 @@ impl Store for Sqlite {
     }
 
     async fn add_accounts(&self, new: Vec<NewAccount>, audit: AuditEntry) -> Result<Vec<Placed>, StoreError> {
-        self.write(move |connection| writes::add_accounts(connection, &new, audit)).await
+        let many = Arc::clone(&self.many);
+        self.write(move |connection| {
+            if new.len() >= MANY {
+                many.store(true, Ordering::Relaxed);
+            }
+            writes::add_accounts(connection, &new, audit)
+        })
+        .await
     }
 
     async fn change_account(&self, account: Account, end: Option<Reason>, audit: AuditEntry) -> Result<Placed, StoreError> {

@@ -9,12 +9,18 @@
 //!   SQLite drops all of it    (disk full, broken file): all so far are told so, the rest begins a new transaction
 //!   the commit fails          all are told so; the next group begins afresh
 //! ```
+//!
+//! While many rows come in no order, as people do who are imported, it holds more pages and lets more of them gather in the
+//! write-ahead log, so that a page that changes again and again is written to its place once. A moment after the last of them it
+//! gives that room back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
+use gatepost_identity::clock::system_instant;
 use gatepost_identity::store::StoreError;
 use rusqlite::Connection;
 
@@ -24,18 +30,71 @@ use crate::job::Job;
 /// The most jobs of one commit: so many that a sync is well shared, so few that the first of them does not wait long.
 const GROUP: usize = 256;
 
-/// Works until no more jobs can come and all that came are done.
-pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, commits: &Arc<AtomicU64>) {
-    while let Ok(first) = jobs.recv() {
+/// What is held of the database, in KiB, and after how many pages of the log they are written to their places: as SQLite has it, and
+/// while many rows come.
+const USUAL: Room = Room { held: 2_000, log: 1_000 };
+const LARGE: Room = Room { held: 32 * 1024, log: 16_384 };
+/// How long after the last of many rows the room for them is given back.
+const LINGER: Duration = Duration::from_secs(2);
+
+struct Room {
+    held: i64,
+    log: i64,
+}
+
+impl Room {
+    fn take(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection.pragma_update(None, "cache_size", -self.held)?;
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", self.log, |_| Ok(()))
+    }
+}
+
+/// Works until no more jobs can come and all that came are done. A job that writes many rows says so by setting `many`.
+pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, commits: &Arc<AtomicU64>, many: &AtomicBool) {
+    let mut large = None;
+    loop {
+        let next = match large {
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => match until - system_instant() {
+                Duration::ZERO => Err(RecvTimeoutError::Timeout),
+                left => jobs.recv_timeout(left),
+            },
+        };
+        let first = match next {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                large = None;
+                give_room_back(connection);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let mut waiting = VecDeque::from([first]);
         waiting.extend(jobs.try_iter().take(GROUP - 1));
         while !waiting.is_empty() {
             transaction(connection, &mut waiting, commits);
         }
+        if many.swap(false, Ordering::Relaxed) {
+            if large.is_none()
+                && let Err(error) = LARGE.take(connection)
+            {
+                tracing::warn!(%error, "many rows are written in little room: {error}");
+            }
+            large = Some(system_instant() + LINGER);
+        }
     }
     // Readers may still hold the file, and then closing this connection would not do it: the file alone holds everything.
     if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::warn!(%error, "the write-ahead log stays beside the database: {error}");
+    }
+}
+
+fn give_room_back(connection: &Connection) {
+    let given = USUAL.take(connection).and_then(|()| connection.execute_batch("PRAGMA shrink_memory"));
+    // What gathered in the log goes to its place, and the next commits write from its beginning again.
+    let given = given.and_then(|()| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+    if let Err(error) = given {
+        tracing::warn!(%error, "room for many rows could not be given back: {error}");
     }
 }
 
@@ -94,6 +153,9 @@ fn say(connection: &Connection, sql: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel as queue;
+    use std::sync::{Mutex, PoisonError};
+
     use std::future::Future;
     use std::sync::mpsc::channel;
     use std::task::{Context, Waker};
@@ -131,6 +193,48 @@ mod tests {
         let notes: String =
             connection.query_row("SELECT group_concat(text) FROM notes", [], |row| row.get(0)).expect("the notes are read");
         assert_eq!(notes, "one,three");
+    }
+
+    #[test]
+    fn many_rows_have_more_room_while_they_come_and_a_moment_longer() {
+        let connection = Connection::open_in_memory().expect("a database in memory");
+        let (jobs, waiting) = queue();
+        let many = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (flag, kept) = (Arc::clone(&many), Arc::clone(&seen));
+        let send = move |are_many: bool| {
+            let (many, seen) = (Arc::clone(&flag), Arc::clone(&kept));
+            let look = move |connection: &Connection| {
+                many.store(are_many, Ordering::Relaxed);
+                let held: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+                let log: i64 = connection.pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0))?;
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push((-held, log));
+                Ok(())
+            };
+            let mut asked = Box::pin(crate::job::ask(&jobs, look));
+            assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        };
+        std::thread::scope(|scope| {
+            let many = Arc::clone(&many);
+            scope.spawn(move || work(&connection, &waiting, &Arc::new(AtomicU64::new(0)), &many));
+            let answered = |count: usize| {
+                while seen.lock().unwrap_or_else(PoisonError::into_inner).len() < count {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                // The room changes behind the commit.
+                std::thread::sleep(Duration::from_millis(50));
+            };
+            send(true);
+            answered(1);
+            send(false);
+            answered(2);
+            std::thread::sleep(LINGER + Duration::from_millis(200));
+            send(false);
+            answered(3);
+            drop(send);
+        });
+        let (usual, large) = ((USUAL.held, USUAL.log), (LARGE.held, LARGE.log));
+        assert_eq!(*seen.lock().unwrap_or_else(PoisonError::into_inner), [usual, large, usual]);
     }
 
     #[tokio::test]

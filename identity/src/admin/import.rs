@@ -80,17 +80,12 @@ impl Admin<'_> {
     }
 
     /// Takes users from elsewhere, in one transaction: each whole or not at all. With `dry_run` only says what would become of
-    /// them, each by itself. `began` is when the first of these rows was read, where there are many calls: whoever is here since
-    /// then is an earlier row, and not somebody known.
+    /// them, each by itself. `began` is when the whole of it began, of which these rows may be a part: whoever is here since then is
+    /// an earlier row, and not somebody known.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`]: none of them was taken.
-    pub async fn import_users(
-        &self,
-        Prepared(rows): Prepared,
-        dry_run: bool,
-        began: Option<Timestamp>,
-    ) -> Result<Vec<Fate>, Refusal> {
+    pub async fn import_users(&self, Prepared(rows): Prepared, dry_run: bool, began: Timestamp) -> Result<Vec<Fate>, Refusal> {
         let mut fates: Vec<Option<Fate>> = vec![None; rows.len()];
         let mut parsed = Vec::with_capacity(rows.len());
         let mut places = Vec::with_capacity(rows.len());
@@ -125,7 +120,7 @@ impl Admin<'_> {
             fates[at] = Some(match placed {
                 Placed::Done => Fate::Taken,
                 Placed::Taken(field) => match self.known(&subject, &name).await? {
-                    Some(account) if began.is_some_and(|began| account.id.made_at().is_some_and(|made| made >= began)) => {
+                    Some(account) if !dry_run && account.id.made_at().is_some_and(|made| made >= began) => {
                         Fate::Left(vec!["an earlier row has this id and this name".to_owned()])
                     }
                     Some(_) => Fate::Known,

@@ -6,30 +6,29 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use gatepost_identity::account::NameKey;
-use gatepost_identity::clock::{Timestamp, system_instant, system_now};
+use gatepost_identity::clock::{Timestamp, system_now};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
+use super::progress::Progress;
 use super::servicestack::People;
 use super::{PAGE, ask, moment, print, say};
 use crate::config::Config;
-use crate::operator::{Operation, UserRow};
+use crate::operator::{Operation, RowText};
 
 /// The longest row, in bytes of JSON: the largest account that can be has room in it.
 pub(super) const LONGEST_ROW: usize = 256 * 1024;
 /// The most rows of a batch, and the bytes after which no more are added: with one more row it fits into one question to the
 /// server. A login waits for one batch at most.
 const BATCH: (usize, usize) = (2000, 512 * 1024);
-/// How often it is told how far it has come: where somebody watches, and where it goes into a log.
-const TOLD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Import {
@@ -39,6 +38,9 @@ pub(super) enum Import {
     Servicestack {
         #[command(flatten)]
         from: From,
+        /// The table of users, where several look like one
+        #[arg(long, value_name = "NAME")]
+        table: Option<String>,
         /// A scope that each of them gets; may be repeated
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
@@ -73,8 +75,8 @@ impl Import {
                 let rows = Lines::open(&file)?;
                 Importing::open(config, json, dry_run).await?.run(rows).await
             }
-            Import::Servicestack { from: From { file, dry_run }, scopes, signed_since } => {
-                let rows = People::open(&file, scopes, signed_since)?;
+            Import::Servicestack { from: From { file, dry_run }, table, scopes, signed_since } => {
+                let rows = People::open(&file, table.as_deref(), scopes, signed_since)?;
                 Importing::open(config, json, dry_run).await?.run(rows).await
             }
         }
@@ -94,9 +96,7 @@ pub(super) struct Found {
     pub(super) line: Option<u64>,
     /// Its id, where it is known though the row cannot be read.
     pub(super) id: Option<String>,
-    /// About how many bytes it has.
-    pub(super) size: usize,
-    pub(super) row: Result<UserRow, String>,
+    pub(super) row: Result<RowText, String>,
 }
 
 /// Where rows come from.
@@ -109,24 +109,26 @@ pub(super) trait Rows {
 struct Lines {
     file: PathBuf,
     reader: BufReader<File>,
+    /// The line that was read last, and its number.
+    line: Vec<u8>,
     number: u64,
 }
 
 impl Lines {
     fn open(path: &Path) -> Result<Lines, String> {
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Lines { file: path.to_owned(), reader: BufReader::with_capacity(256 * 1024, file), number: 0 })
+        Ok(Lines { file: path.to_owned(), reader: BufReader::with_capacity(256 * 1024, file), line: Vec::new(), number: 0 })
     }
 }
 
 impl Rows for Lines {
     fn next(&mut self) -> Result<Option<Found>, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.file.display());
-        let mut line = Vec::new();
+        let line = &mut self.line;
         loop {
             line.clear();
             let most = u64::try_from(LONGEST_ROW).unwrap_or(u64::MAX) + 1;
-            let read = self.reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(failed)?;
+            let read = self.reader.by_ref().take(most).read_until(b'\n', &mut *line).map_err(failed)?;
             if read == 0 {
                 return Ok(None);
             }
@@ -134,37 +136,19 @@ impl Rows for Lines {
             if !line.ends_with(b"\n") && read > LONGEST_ROW {
                 self.reader.skip_until(b'\n').map_err(failed)?;
                 let fault = format!("the line has more than {LONGEST_ROW} bytes");
-                return Ok(Some(Found { line: Some(self.number), id: None, size: 0, row: Err(fault) }));
+                return Ok(Some(Found { line: Some(self.number), id: None, row: Err(fault) }));
             }
-            let text = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
+            let text = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line[..]) } else { &line[..] };
             if !text.trim_ascii().is_empty() {
-                let row = serde_json::from_slice(text.trim_ascii());
-                let row = row.map_err(|error| format!("no user in JSON: {}", without_values(&error.to_string())));
-                return Ok(Some(Found { line: Some(self.number), id: None, size: text.len(), row }));
+                let row = RowText::parse(text.trim_ascii());
+                return Ok(Some(Found { line: Some(self.number), id: None, row }));
             }
         }
     }
 }
 
-/// A complaint without what it quotes from the file: that may be a hash in the wrong place. What is expected may stay.
-fn without_values(complaint: &str) -> String {
-    let told = complaint.split_once(", expected").map_or(complaint, |(told, _)| told);
-    let quoted = |mark: char| Some((told.find(mark)?, told.rfind(mark)?)).filter(|(begin, end)| begin < end);
-    match quoted('"').or_else(|| quoted('`')) {
-        Some((begin, end)) => format!("{}..{}", &complaint[..=begin], &complaint[end..]),
-        None => complaint.to_owned(),
-    }
-}
-
-/// Rows that were sent together: where each stood and whose it is; in a dry run the rows themselves.
-#[derive(Default)]
-struct Batch {
-    of: Vec<(Option<u64>, Option<String>)>,
-    kept: Vec<UserRow>,
-}
-
-/// A batch, and its rows on their way.
-type Sending = (Batch, Vec<UserRow>);
+/// Rows that were sent together, and where each stood.
+type Batch = Vec<(Option<u64>, RowText)>;
 
 /// An import under way.
 struct Importing {
@@ -182,7 +166,7 @@ impl Importing {
     async fn open(config: Config, json: bool, dry_run: bool) -> Result<Importing, String> {
         let stopped = stop_when_asked()?;
         let asker = ask::Asker::open(config).await?;
-        let report = Report { json, taken: 0, known: 0, left: 0, told: None };
+        let report = Report { json, taken: 0, known: 0, left: 0, progress: Progress::new() };
         Ok(Importing { asker, dry_run, began: system_now(), stopped, report, seen: HashSet::new(), hasher: RandomState::new() })
     }
 
@@ -194,6 +178,7 @@ impl Importing {
             Ok(false) => Some("stopped between two rows; the same command goes on from there".to_owned()),
             Err(complaint) => Some(format!("{complaint}; the same command goes on from there")),
         };
+        self.report.progress.clear();
         self.report.end(self.dry_run, broken.as_deref())?;
         match broken {
             Some(complaint) => Err(complaint),
@@ -218,12 +203,10 @@ impl Importing {
                 }
             };
             let done = next.is_none();
-            let (next, question) = match next {
-                Some((batch, rows)) => {
-                    (Some(batch), Some(Operation::UserImport { rows, dry_run: self.dry_run, began: Some(self.began.millis()) }))
-                }
-                None => (None, None),
-            };
+            let question = next.as_ref().map(|batch| {
+                let rows = batch.iter().map(|(_, row)| row.clone()).collect();
+                Operation::UserImport { rows, dry_run: self.dry_run, began: self.began.millis() }
+            });
             let answer = self.asker.ask_ahead(question, sent.is_some()).await;
             let before = std::mem::replace(&mut sent, next);
             match (answer, before) {
@@ -235,7 +218,7 @@ impl Importing {
                     return Err(complaint);
                 }
             }
-            self.report.tell(done);
+            self.report.tell();
             if done {
                 return Ok(ended);
             }
@@ -243,26 +226,22 @@ impl Importing {
     }
 
     /// The next rows, where there are any, and whether the end was reached.
-    fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<Sending>, bool), String> {
-        let (mut batch, mut found, mut size, mut ended) = (Batch::default(), Vec::new(), 0, false);
-        while found.len() < BATCH.0 && size < BATCH.1 {
-            let Some(Found { line, id, size: bytes, row }) = rows.next()? else {
+    fn next_batch(&mut self, rows: &mut impl Rows) -> Result<(Option<Batch>, bool), String> {
+        let (mut batch, mut size, mut ended) = (Batch::new(), 0, false);
+        while batch.len() < BATCH.0 && size < BATCH.1 {
+            let Some(Found { line, id, row }) = rows.next()? else {
                 ended = true;
                 break;
             };
-            size += bytes;
             match row {
                 Ok(row) => {
-                    batch.of.push((line, row.id.clone().or_else(|| row.name.clone())));
-                    found.push(row);
+                    size += row.size();
+                    batch.push((line, row));
                 }
                 Err(fault) => self.report.left(line, id.as_deref(), &fault)?,
             }
         }
-        if self.dry_run {
-            batch.kept.clone_from(&found);
-        }
-        Ok(((!ended || !found.is_empty()).then_some((batch, found)), ended))
+        Ok(((!ended || !batch.is_empty()).then_some(batch), ended))
     }
 
     /// Waits for the answer to what was sent.
@@ -275,30 +254,40 @@ impl Importing {
     }
 
     /// Counts what became of a batch, and tells what was left of it.
-    fn told(&mut self, Batch { of, kept }: Batch, answer: &Value) -> Result<(), String> {
+    fn told(&mut self, batch: Batch, answer: &Value) -> Result<(), String> {
         let Value::Array(fates) = answer else { return Err("the server answered with something else than fates".to_owned()) };
-        if fates.len() != of.len() {
+        if fates.len() != batch.len() {
             return Err("the server did not answer for each row".to_owned());
         }
-        for (at, (fate, (line, id))) in fates.iter().zip(of).enumerate() {
-            match fate {
-                Value::String(word) if word == "taken" => match kept.get(at).and_then(|row| self.seen_before(row)) {
-                    Some(field) => self.report.left(line, id.as_deref(), &format!("an earlier row has this {field}"))?,
-                    None => self.report.taken += 1,
+        for (fate, (line, row)) in fates.iter().zip(batch) {
+            let why = match fate {
+                Value::String(word) if word == "taken" => match self.seen_before(&row)? {
+                    Some(field) => format!("an earlier row has this {field}"),
+                    None => {
+                        self.report.taken += 1;
+                        continue;
+                    }
                 },
-                Value::String(_) => self.report.known += 1,
+                Value::String(_) => {
+                    self.report.known += 1;
+                    continue;
+                }
                 faults => {
                     let faults: Vec<&str> = faults.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                    self.report.left(line, id.as_deref(), &faults.join("; "))?;
+                    faults.join("; ")
                 }
-            }
+            };
+            self.report.left(line, row.whose().as_deref(), &why)?;
         }
         Ok(())
     }
 
-    /// What an earlier row has of this one. Where it has nothing, this row is remembered.
-    fn seen_before(&mut self, row: &UserRow) -> Option<&'static str> {
-        let mut keys = Vec::new();
+    /// In a dry run, what an earlier row has of this one. Where it has nothing, this row is remembered.
+    fn seen_before(&mut self, row: &RowText) -> Result<Option<&'static str>, String> {
+        if !self.dry_run {
+            return Ok(None);
+        }
+        let (row, mut keys) = (row.row()?, Vec::new());
         if let Some(name) = row.name.as_deref().or(row.id.as_deref()) {
             keys.push(("name", self.hasher.hash_one((0, NameKey::of(name)))));
             keys.push(("id", self.hasher.hash_one((1, row.id.as_deref().unwrap_or(name)))));
@@ -309,7 +298,7 @@ impl Importing {
         if before.is_none() {
             self.seen.extend(keys.into_iter().map(|(_, key)| key));
         }
-        before
+        Ok(before)
     }
 }
 
@@ -319,12 +308,13 @@ struct Report {
     taken: u64,
     known: u64,
     left: u64,
-    told: Option<Instant>,
+    progress: Progress,
 }
 
 impl Report {
     fn left(&mut self, line: Option<u64>, id: Option<&str>, why: &str) -> Result<(), String> {
         self.left += 1;
+        self.progress.clear();
         if self.json {
             let before = if self.left == 1 { "{\"left\":[" } else { "," };
             return say(&format!("{before}{}", json!({ "line": line, "id": id, "why": why })));
@@ -338,18 +328,9 @@ impl Report {
     }
 
     /// How far it has come, for whoever watches.
-    fn tell(&mut self, ended: bool) {
-        let watched = std::io::stderr().is_terminal();
-        let (now, pause) = (system_instant(), if watched { TOLD.0 } else { TOLD.1 });
-        let began = *self.told.get_or_insert(now);
-        if !(ended && watched) && now.saturating_duration_since(began) < pause {
-            return;
-        }
-        self.told = Some(now);
-        let (begin, end) = if watched { ("\r", if ended { "\n" } else { "" }) } else { ("", "\n") };
-        let Report { taken, known, left, .. } = self;
-        let text = format!("{begin}{} rows: {taken} taken, {known} here already, {left} left{end}", *taken + *known + *left);
-        std::io::stderr().lock().write_all(text.as_bytes()).ok();
+    fn tell(&mut self) {
+        let Report { taken, known, left, .. } = *self;
+        self.progress.tell(|| format!("{} rows: {taken} taken, {known} here already, {left} left", taken + known + left));
     }
 
     /// The last line; `broken` says why it is not that of the whole file.
@@ -411,7 +392,10 @@ async fn export(config: Config, path: &Path, json: bool) -> Result<(), String> {
     };
     asker.close().await;
     let written = match result {
-        Ok(written) => std::fs::rename(&unfinished, path).map(|()| written).map_err(failed),
+        // A file that came meanwhile stays.
+        Ok(written) => renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE)
+            .map(|()| written)
+            .map_err(|error| failed(error.into())),
         Err(complaint) => Err(complaint),
     };
     if written.is_err() {

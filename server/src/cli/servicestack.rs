@@ -1,7 +1,8 @@
 //! `gatepost import servicestack`: what the columns of that framework mean, as rows like those of any other file.
 //!
 //! Ids stay, since tokens, keys and the application's own records name people by them. A lock-out stays: whoever was locked out
-//! there is switched off here. API keys of no user come behind the users: here, too, they open nothing, and say so.
+//! there is switched off here. Who has no name of their own has their id for one, and comes behind those who have: nobody's name is
+//! taken by such an id. API keys of no user come last: here, too, they open nothing, and say so.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +15,7 @@ use gatepost_store::{Application, Cells, UserCells};
 
 use super::PAGE;
 use super::moving::{Found, LONGEST_ROW, Rows};
-use crate::operator::{Moment, MovedKey, UserRow};
+use crate::operator::{Moment, MovedKey, RowText, UserRow};
 
 /// How many API keys that are nobody's come as one row.
 const NOBODYS: usize = 100;
@@ -23,7 +24,8 @@ const NOBODYS: usize = 100;
 pub(super) struct People {
     application: Application,
     page: std::vec::IntoIter<UserCells>,
-    after: i64,
+    /// Whether those with a name of their own are read, and the place of the last of them.
+    after: (bool, i64),
     ended: bool,
     /// The place of the last API key that is nobody's; none behind the last one.
     after_key: Option<i64>,
@@ -32,8 +34,8 @@ pub(super) struct People {
 }
 
 impl People {
-    pub(super) fn open(file: &Path, scopes: Vec<String>, signed_since: Option<i64>) -> Result<People, String> {
-        let application = Application::open(file)?;
+    pub(super) fn open(file: &Path, table: Option<&str>, scopes: Vec<String>, signed_since: Option<i64>) -> Result<People, String> {
+        let application = Application::open(file, table)?;
         for (rows, of) in [
             (application.details, "logins by other providers have no place here and"),
             (application.no_keys, "API keys hold no text of 20 letters or more, so that anybody could guess them, and"),
@@ -48,7 +50,7 @@ impl People {
         Ok(People {
             application,
             page: Vec::new().into_iter(),
-            after: i64::MIN,
+            after: (true, i64::MIN),
             ended: false,
             after_key: Some(i64::MIN),
             scopes,
@@ -61,21 +63,23 @@ impl Rows for People {
     fn next(&mut self) -> Result<Option<Found>, String> {
         loop {
             if let Some(cells) = self.page.next() {
-                self.after = cells.place;
+                self.after.1 = cells.place;
                 let id = cells.user.text("Id").ok().flatten();
-                let row = row(&cells, &self.scopes, self.signed_since);
-                let size = row.as_ref().map_or(0, |row| serde_json::to_string(row).map_or(0, |text| text.len()));
-                let row = row.and_then(|row| match size {
-                    0..=LONGEST_ROW => Ok(row),
-                    _ => Err(format!("it has more than {LONGEST_ROW} bytes")),
+                let row = row(&cells, &self.scopes, self.signed_since).and_then(|row| match RowText::of(&row)? {
+                    row if row.size() > LONGEST_ROW => Err(format!("it has more than {LONGEST_ROW} bytes")),
+                    row => Ok(row),
                 });
-                return Ok(Some(Found { line: None, id, size: size.min(LONGEST_ROW), row }));
+                return Ok(Some(Found { line: None, id, row }));
             }
             if self.ended {
                 return self.nobodys();
             }
             let page = self.application.users(self.after, PAGE)?;
-            self.ended = page.is_empty();
+            match (page.is_empty(), self.after.0) {
+                (true, true) => self.after = (false, i64::MIN),
+                (true, false) => self.ended = true,
+                (false, _) => {}
+            }
             self.page = page.into_iter();
         }
     }
@@ -92,9 +96,8 @@ impl People {
         }
         let id = Some("API keys of no user".to_owned());
         let row = keys.iter().map(|(_, cells)| key(cells)).collect::<Result<_, _>>();
-        let row = row.map(|api_keys| UserRow { api_keys, ..UserRow::default() });
-        let size = row.as_ref().map_or(0, |row| serde_json::to_string(row).map_or(0, |text| text.len()));
-        Ok(Some(Found { line: None, id, size, row }))
+        let row = row.and_then(|api_keys| RowText::of(&UserRow { api_keys, ..UserRow::default() }));
+        Ok(Some(Found { line: None, id, row }))
     }
 }
 

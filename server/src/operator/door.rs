@@ -1,21 +1,24 @@
 //! The door itself: the socket in the data directory, who may come in by it, and how questions and answers follow each other.
 //!
 //! Each question is answered before the next one is looked at, but for batches of an import: of those, one is looked at while the
-//! one before it is written. They are written and answered in the order in which they came.
+//! one before it is written. They are written and answered in the order in which they came. One import goes on at a time: what the
+//! server was asked by one whose command died is done before the next one begins, and so was there before it.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatepost_identity::Identity;
 use gatepost_identity::admin::Operator;
+use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::refusal::Refusal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{Answered, Operation, Standing, answer, moving, perform};
@@ -24,6 +27,24 @@ use super::{Answered, Operation, Standing, answer, moving, perform};
 const LONGEST: u64 = 1024 * 1024;
 /// How many batches of an import may be under way for one operator: one that is written, and one that is looked at.
 const BATCHES: usize = 2;
+/// How long an import waits for the one before it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An import that is under way here. No other is, as long as anybody holds it.
+struct Importing {
+    began: Timestamp,
+    _alone: OwnedMutexGuard<()>,
+}
+
+impl Importing {
+    /// Waits for the one before it; none where that takes too long.
+    async fn begin(imports: &Arc<Mutex<()>>) -> Option<Arc<Importing>> {
+        let alone = tokio::time::timeout(PATIENCE, Arc::clone(imports).lock_owned()).await.ok()?;
+        // Ids tell when they were drawn to the millisecond. None of this import may have one of the import before it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Some(Arc::new(Importing { began: system_now(), _alone: alone }))
+    }
+}
 
 /// Where the door is.
 pub fn socket_path(data: &Path) -> PathBuf {
@@ -42,12 +63,13 @@ pub fn listen(data: &Path, identity: Identity, standing: Standing) -> Result<imp
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let standing = Arc::new(standing);
+    let imports = Arc::default();
     Ok(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (identity, standing) = (identity.clone(), Arc::clone(&standing));
-                    tokio::spawn(async move { attend(stream, identity, &standing).await });
+                    let (identity, standing, imports) = (identity.clone(), Arc::clone(&standing), Arc::clone(&imports));
+                    tokio::spawn(async move { attend(stream, identity, &standing, &imports).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an operator could not be let in: {error}");
@@ -58,7 +80,7 @@ pub fn listen(data: &Path, identity: Identity, standing: Standing) -> Result<imp
     })
 }
 
-async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing) {
+async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing, imports: &Arc<Mutex<()>>) {
     let own = rustix::process::geteuid().as_raw();
     let uid = match stream.peer_cred() {
         Ok(credentials) if credentials.uid() == own || credentials.uid() == 0 => credentials.uid(),
@@ -76,6 +98,7 @@ async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing)
     // Batches of an import that are looked at while those before them are written, and answered in their order.
     let mut batches: VecDeque<JoinHandle<Answered>> = VecDeque::new();
     let mut last: Option<oneshot::Receiver<()>> = None;
+    let mut importing: Option<Arc<Importing>> = None;
     loop {
         let line = tokio::select! {
             biased;
@@ -91,7 +114,17 @@ async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing)
         lines.get_mut().get_mut().set_limit(LONGEST);
         let operation = tokio::task::spawn_blocking(move || serde_json::from_str(&line)).await;
         let operator = Operator::Local { uid };
-        if let Ok(Ok(Operation::UserImport { rows, dry_run, began })) = operation {
+        if let Ok(Ok(Operation::UserImport { rows, dry_run, .. })) = operation {
+            if importing.is_none() {
+                importing = Importing::begin(imports).await;
+            }
+            let Some(import) = importing.clone() else {
+                let message = "another import is under way, and has been for long".to_owned();
+                if tell(&mut write, &Answered::Error { word: "busy".to_owned(), message }).await.is_err() {
+                    return;
+                }
+                continue;
+            };
             let (done, next) = oneshot::channel();
             let before = last.replace(next);
             let identity = identity.clone();
@@ -101,7 +134,8 @@ async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing)
                         before.await.ok();
                     }
                 };
-                let answered = answer(moving::import(identity, operator, rows, (dry_run, began), turn).await);
+                let answered = answer(moving::import(identity, operator, rows, (dry_run, import.began), turn).await);
+                drop(import);
                 done.send(()).ok();
                 answered
             }));

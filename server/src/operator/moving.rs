@@ -11,6 +11,7 @@ use gatepost_identity::api_key::ApiKey;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// One user, as a line of JSON. What is not there is empty. One with neither a name nor an id is API keys that are nobody's.
@@ -73,6 +74,71 @@ impl std::fmt::Debug for UserRow {
     }
 }
 
+/// The text of a row: JSON, of which nobody has looked yet whether it is a [`UserRow`]. So it goes as it stands in its file from whoever
+/// reads that to whoever takes it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RowText(Box<RawValue>);
+
+impl std::fmt::Debug for RowText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RowText(..)")
+    }
+}
+
+impl RowText {
+    /// Takes a text that is one value of JSON.
+    ///
+    /// # Errors
+    /// It is none. One sentence for people.
+    pub fn parse(text: &[u8]) -> Result<RowText, String> {
+        serde_json::from_slice(text).map(RowText).map_err(|error| no_user(&error))
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// One of its moments is in no calendar. One sentence for people.
+    pub fn of(row: &UserRow) -> Result<RowText, String> {
+        serde_json::value::to_raw_value(row).map(RowText).map_err(|error| error.to_string())
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self) -> usize {
+        self.0.get().len()
+    }
+
+    /// Its row.
+    ///
+    /// # Errors
+    /// It is none. One sentence for people.
+    pub fn row(&self) -> Result<UserRow, String> {
+        serde_json::from_str(self.0.get()).map_err(|error| no_user(&error))
+    }
+
+    /// The id in it, or else the name.
+    pub fn whose(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Whose {
+            id: Option<String>,
+            name: Option<String>,
+        }
+        let Whose { id, name } = serde_json::from_str(self.0.get()).ok()?;
+        id.or(name)
+    }
+}
+
+/// Why a text is no row, without what the complaint quotes from it: that may be a hash in the wrong place. What is expected may stay.
+fn no_user(error: &serde_json::Error) -> String {
+    let complaint = error.to_string();
+    let told = complaint.split_once(", expected").map_or(complaint.as_str(), |(told, _)| told);
+    let quoted = |mark: char| Some((told.find(mark)?, told.rfind(mark)?)).filter(|(begin, end)| begin < end);
+    match quoted('"').or_else(|| quoted('`')) {
+        Some((begin, end)) => format!("no user in JSON: {}..{}", &complaint[..=begin], &complaint[end..]),
+        None => format!("no user in JSON: {complaint}"),
+    }
+}
+
 /// An API key in a row.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,8 +186,8 @@ impl<'de> Deserialize<'de> for Moment {
 pub(super) async fn import(
     identity: Identity,
     operator: Operator,
-    rows: Vec<UserRow>,
-    (dry_run, began): (bool, Option<i64>),
+    rows: Vec<RowText>,
+    (dry_run, began): (bool, Timestamp),
     turn: impl Future<Output = ()>,
 ) -> Result<Value, Refusal> {
     // So many rows take milliseconds, in which a thread that serves peers would serve nobody.
@@ -131,7 +197,14 @@ pub(super) async fn import(
         let mut users = Vec::with_capacity(rows.len());
         let mut places = Vec::with_capacity(rows.len());
         let mut of_nobody = Vec::new();
-        for (at, row) in rows.into_iter().enumerate() {
+        for (at, text) in rows.into_iter().enumerate() {
+            let row = match text.row() {
+                Ok(row) => row,
+                Err(fault) => {
+                    fates[at] = json!([fault]);
+                    continue;
+                }
+            };
             if let Some(keys) = nobodys(&row) {
                 match keys.into_iter().map(imported_key).collect::<Result<Vec<_>, _>>() {
                     Ok(keys) => of_nobody.push((at, keys)),
@@ -152,7 +225,7 @@ pub(super) async fn import(
     let (mut fates, of_nobody, places, prepared) = looked_at.await.map_err(|_| Refusal::Unavailable)?;
     turn.await;
     let admin = identity.admin(operator);
-    let placed = admin.import_users(prepared, dry_run, began.map(Timestamp::from_millis)).await?;
+    let placed = admin.import_users(prepared, dry_run, began).await?;
     for (at, fate) in places.into_iter().zip(placed) {
         fates[at] = told(fate);
     }
@@ -172,9 +245,12 @@ fn told(fate: Fate) -> Value {
 
 /// The keys of a row that holds nothing else.
 fn nobodys(row: &UserRow) -> Option<Vec<MovedKey>> {
+    if row.name.is_some() || row.id.is_some() || row.api_keys.is_empty() {
+        return None;
+    }
     let keys = row.api_keys.clone();
     let only_keys = *row == UserRow { api_keys: keys.clone(), ..UserRow::default() };
-    Some(keys).filter(|keys| only_keys && !keys.is_empty())
+    only_keys.then_some(keys)
 }
 
 fn imported(row: UserRow) -> Result<ImportedUser, String> {

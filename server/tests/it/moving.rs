@@ -431,4 +431,12 @@ fn what_is_no_application_s_database_is_told_so() {
         .execute_batch("CREATE TABLE A (Id, UserName, PasswordHash, Salt); CREATE TABLE B (Id, UserName, PasswordHash, Salt)")
         .expect("tables");
     assert!(import().contains("A and B both look like users"), "{}", import());
+    let of = |table: &str| home.operator(&["import", "servicestack", "app.sqlite", "--table", table], "");
+    assert_eq!((of("b").code, of("b").out.as_str()), (Some(0), "0 taken, 0 here already, 0 left\n"));
+    assert!(of("UserAuth").complaint().contains("no table UserAuth has the columns"));
+    // Who has no name of their own does not take another's, though they come first.
+    other.execute_batch("INSERT INTO B VALUES (7, NULL, NULL, NULL), (10, '7', NULL, NULL)").expect("rows");
+    other.execute_batch("ALTER TABLE B ADD COLUMN Email; UPDATE B SET Email = 'seven@example.org' WHERE Id = 7").expect("a column");
+    let told = of("B").out;
+    assert!(told.starts_with("id 7: left: ") && told.ends_with("1 taken, 0 here already, 1 left\n"), "{told}");
 }

@@ -310,15 +310,6 @@ fn an_import_that_is_killed_anywhere_leaves_whole_rows_and_a_second_run_complete
         let (before, whole) = standing(home, &prefix);
         assert_eq!(before, whole, "{what}: half of somebody stands there");
         halfway += usize::from(0 < before && before < MANY as u64);
-        if beside == 0 {
-            // What a server had been asked when the command died, it does to the end. A second run in the middle of that would find
-            // rows there that were not when it began, and take them for its own.
-            let mut last = u64::MAX;
-            while last != standing(home, &prefix).0 {
-                last = standing(home, &prefix).0;
-                std::thread::sleep(Duration::from_millis(300));
-            }
-        }
         let (well, report) = import(home, kind, &file);
         let (taken, known, left) = counts(&report);
         // What a server had been asked when the command died, it may have done since.
