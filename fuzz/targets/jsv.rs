@@ -93,7 +93,7 @@ fn granted() -> Reply {
     let principal = scripted::principal("ann", &[], 0, None).expect("of the cast");
     let kind = TokenKind::Cookie { remember: false };
     let tokens = vec![IssuedToken { kind, secret: Secret::new(SESSION), expires_at: None }];
-    Reply::of(Ok(Answer::Granted(Granted { principal, tokens })))
+    Reply::of(Ok(Answer::Granted(Granted { principal: principal.into(), tokens })))
 }
 
 fn text_of(response: &Response) -> String {

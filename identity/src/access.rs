@@ -425,7 +425,7 @@ impl Core {
         if request.binding.replaces_cookie() {
             self.end_cookies(presented, "replace", context).await?;
         }
-        Ok(Granted { principal, tokens })
+        Ok(Granted { principal: Arc::new(principal), tokens })
     }
 
     /// Signs tokens about somebody. No refresh token is had for an access token or an API key: it would outlive by far what can be

@@ -192,7 +192,7 @@ struct Waiting {
 /// What lines are alike in that are written as one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Alike {
-    gate: String,
+    gate: &'static str,
     action: &'static str,
     outcome: &'static str,
     name: Option<String>,
@@ -212,25 +212,42 @@ impl Audit {
 
     /// Queues a line of what a peer can have without end although it is looked at: a success that costs nothing, a refusal that
     /// nobody counts. The first in a minute is a line at once; how often it was repeated is one more after it.
-    pub fn repeated(&self, now: Timestamp, context: &Context, entry: AuditEntry, refusal: Option<&Refusal>) {
+    ///
+    /// `entry` makes the line of a name, where there is to be one: most are only counted.
+    pub fn repeated(
+        &self,
+        now: Timestamp,
+        context: &Context,
+        (action, outcome): (&'static str, &'static str),
+        name: Option<String>,
+        entry: impl FnOnce(Option<String>) -> AuditEntry,
+    ) {
+        let alike = Alike { gate: context.gate, action, outcome, name, source: Some(context.peer.address) };
         let mut waiting = self.waiting();
-        if let Some(refusal) = refusal.filter(|refusal| is_unbounded(refusal)) {
-            waiting.count(now, turned_away(context, refusal));
-            return;
-        }
-        let entry = AuditEntry { outcome: refusal.map_or(entry.outcome, Refusal::word), ..entry };
-        let alike = Alike {
-            gate: entry.gate.clone(),
-            action: entry.action,
-            outcome: entry.outcome,
-            name: entry.name.clone(),
-            source: Some(context.peer.address),
-        };
-        if waiting.knows(&alike) || waiting.counted.len() >= MOST_SOURCES {
+        if let Some((_, count)) = waiting.counted.get_mut(&alike) {
+            *count = count.saturating_add(1);
+        } else if waiting.counted.len() >= MOST_SOURCES {
             waiting.count(now, alike);
         } else {
+            let entry = AuditEntry { outcome, ..entry(alike.name.clone()) };
             waiting.counted.insert(alike, (now, 0));
             waiting.push(entry);
+        }
+    }
+
+    /// As [`Audit::repeated`], of a refusal that nobody counts.
+    pub fn repeated_refusal(
+        &self,
+        now: Timestamp,
+        context: &Context,
+        (action, refusal): (&'static str, &Refusal),
+        name: Option<String>,
+        entry: impl FnOnce(Option<String>) -> AuditEntry,
+    ) {
+        if is_unbounded(refusal) {
+            self.waiting().count(now, turned_away(context, refusal));
+        } else {
+            self.repeated(now, context, (action, refusal.word()), name, entry);
         }
     }
 
@@ -306,7 +323,7 @@ impl Alike {
 /// What was turned away unlooked at is counted whatever it was.
 fn turned_away(context: &Context, refusal: &Refusal) -> Alike {
     let source = Some(context.peer.address);
-    Alike { gate: context.gate.to_owned(), action: "turned_away", outcome: refusal.word(), name: None, source }
+    Alike { gate: context.gate, action: "turned_away", outcome: refusal.word(), name: None, source }
 }
 
 /// Whether a peer can have as many of these as it likes: they cost it nothing, or are not throttled.

@@ -16,7 +16,7 @@ use crate::jwt::{Claims, Issuer, verify};
 use crate::live::Lent;
 use crate::refusal::Refusal;
 use crate::reply::{Granted, IssuedToken, Method, Principal, TokenKind};
-use crate::scope::{ScopeRequest, Scopes, meant, resolve};
+use crate::scope::{ScopeRequest, meant, resolve};
 use crate::secret::Secret;
 use crate::session::Session;
 use crate::store::Token;
@@ -45,9 +45,9 @@ impl Core {
         if now >= token.expires_at {
             return Err(Refusal::Expired);
         }
-        let all: Scopes = self.settings.scopes.iter().map(|line| line.scope.clone()).collect();
-        let scopes = resolve(&self.settings.scopes, &ScopeRequest::Maximum, &lent.scopes, &all, self.carries(context))?;
-        let principal = Principal {
+        // There is no client of ours that could narrow them.
+        let scopes = resolve(&self.settings.scopes, &ScopeRequest::Maximum, &lent.scopes, &lent.scopes, self.carries(context))?;
+        let principal = Arc::new(Principal {
             session: Some(session.id),
             account: Some(Arc::clone(&lent.person)),
             client: Some(session.client.clone()),
@@ -59,7 +59,7 @@ impl Core {
             method: Method::Token,
             spelling: request.spelling.unwrap_or(session.spelling),
             expires_at: Some(self.settings.sessions.connection_ends(now, Some(token.expires_at), None)),
-        };
+        });
         let held = context.connection.is_some_and(|connection| self.live.prolong(connection, &token.hash, &principal));
         let (attachment, principal) = match held {
             // Nothing is new but the end, and the audit has its line.

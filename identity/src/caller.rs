@@ -45,7 +45,8 @@ impl Core {
             Ok(Recognised { caller, .. }) => caller,
             Err((caller, refusal)) => return Outcome::told(caller, Err(refusal)),
         };
-        let result = Core::somebody(&caller, presented).map(|principal| Granted { principal, tokens: Vec::new() });
+        let result =
+            Core::somebody(&caller, presented).map(|principal| Granted { principal: Arc::new(principal), tokens: Vec::new() });
         Outcome::told(caller, result.map(Answer::Granted))
     }
 
@@ -207,7 +208,8 @@ impl Core {
         }
         if presented.is_empty() {
             let now = self.clock.now();
-            caller.principal = context.connection.and_then(|connection| self.live.principal_of(connection, now));
+            let held = context.connection.and_then(|connection| self.live.principal_of(connection, now));
+            caller.principal = held.map(Arc::unwrap_or_clone);
         }
         Ok(Recognised { caller, behind })
     }

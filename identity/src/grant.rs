@@ -40,7 +40,7 @@ pub(crate) struct Grant {
 impl Grant {
     /// Facts about whoever is good for one request.
     pub(crate) fn for_once(principal: Principal) -> Grant {
-        Grant::without_session(Granted { principal, tokens: Vec::new() })
+        Grant::without_session(Granted { principal: Arc::new(principal), tokens: Vec::new() })
     }
 
     /// What rests on no session: there is nothing to attach, and nothing to take back.
@@ -128,8 +128,8 @@ impl Core {
         }
         let told = issued.as_ref().map(|(_, token, _)| token.hash);
         let (attachment, principal) = match (told, context.connection) {
-            (Some(cookie), None) => (None, self.as_begun(&cookie, principal, context)?),
-            _ => self.attach(principal, told, versions, context)?,
+            (Some(cookie), None) => (None, Arc::new(self.as_begun(&cookie, principal, context)?)),
+            _ => self.attach(Arc::new(principal), told, versions, context)?,
         };
         held.replaced = replaced.filter(|old| old.account == session.account && old.client == session.client).map(|old| old.id);
         if let Some(account) = session.account {
@@ -216,7 +216,7 @@ impl Core {
         principal.spelling = request.spelling.unwrap_or(session.spelling);
         let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
         let versions = (account.map(|account| account.version), client.version);
-        let (attachment, principal) = match self.attach(principal, told, versions, context) {
+        let (attachment, principal) = match self.attach(Arc::new(principal), told, versions, context) {
             Ok(attached) => attached,
             Err(refusal) => {
                 told.iter().for_each(|told| self.live.let_loose(told));
@@ -375,11 +375,11 @@ impl Core {
 
     pub(crate) fn attach(
         &self,
-        principal: Principal,
+        principal: Arc<Principal>,
         told: Option<TokenHash>,
         (account_version, client_version): (Option<u64>, u64),
         context: &Context,
-    ) -> Result<(Option<Attachment>, Principal), Refusal> {
+    ) -> Result<(Option<Attachment>, Arc<Principal>), Refusal> {
         let Some(connection) = context.connection else { return Ok((None, principal)) };
         let Some(session) = principal.session else { return Ok((None, principal)) };
         let secure = self.carries(context);
@@ -596,6 +596,12 @@ impl HeldEvents {
     /// Whether there is nothing to learn, and nothing to take back.
     pub fn is_nothing(&self) -> bool {
         self.core.is_none() && self.terminal.is_none()
+    }
+
+    /// Whether others learn something from it, or what becomes of it is for others. Nothing may overtake that. What is only taken
+    /// back if it is never told, concerns nobody else.
+    pub fn concerns_others(&self) -> bool {
+        self.core.is_some() || self.terminal.as_ref().is_some_and(|terminal| !terminal.untold.is_nothing())
     }
 
     /// The answer has been handed over.

@@ -373,7 +373,7 @@ impl Core {
                 let ends = [proof.account.as_ref().and_then(|account| account.expires_at), proof.client.expires_at];
                 let mut grant = self.start(proof, presented, request, context, about).await?;
                 // They rest on what was proved, and not on the session beside them, which may end long before.
-                let proved = Principal { expires_at: ends.into_iter().flatten().min(), ..grant.granted.principal.clone() };
+                let proved = Principal { expires_at: ends.into_iter().flatten().min(), ..(*grant.granted.principal).clone() };
                 // Where these cannot be had, the grant is dropped, and so the session is taken back.
                 let tokens = self.issue_tokens(&proved, &Behind::default(), PAIR.into(), context).await?;
                 grant.granted.tokens.extend(tokens);

@@ -12,6 +12,7 @@
 //! It refuses to decide who may come in; whoever does hands the result in.
 
 mod attachment;
+mod few;
 mod known;
 mod marks;
 pub(crate) mod served;
@@ -70,7 +71,7 @@ pub(crate) struct Attach {
     pub(crate) session: SessionId,
     pub(crate) connection: ConnectionId,
     pub(crate) secure: bool,
-    pub(crate) principal: Principal,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) told: Option<TokenHash>,
     pub(crate) account_version: Option<u64>,
     pub(crate) client_version: u64,
@@ -138,7 +139,7 @@ impl Live {
     pub(crate) fn borrow(&self, session: Session, lent: Lent, token: Token) {
         let mut tables = self.tables();
         let live = LiveSession::of(session.started_at, session, Some(Arc::new(lent)));
-        tables.sessions.insert(live.session.id, live);
+        tables.sessions.insert(live.session.id, Box::new(live));
         tables.keep_token(token);
     }
 
@@ -155,7 +156,7 @@ impl Live {
     pub(crate) fn borrowed(&self) -> Vec<(Arc<Session>, Arc<Lent>, usize)> {
         let tables = self.tables();
         let lent = |live: &LiveSession| Some((Arc::clone(&live.session), Arc::clone(live.lent.as_ref()?), live.attached.len()));
-        tables.sessions.values().filter_map(lent).collect()
+        tables.sessions.values().filter_map(|live| lent(live)).collect()
     }
 
     /// One borrowed session, as [`Live::borrowed`] has it.
@@ -171,8 +172,8 @@ impl Live {
         let live = tables.sessions.get(&session)?;
         let signed = live.lent.as_ref()?.signed;
         let ends = live.tokens.iter().filter_map(|hash| tables.tokens.get(hash)).map(|live| live.token.expires_at).max()?;
-        let rests = |live: &&LiveSession| live.lent.as_ref().is_some_and(|lent| lent.signed == signed);
-        Some((signed, ends, tables.sessions.values().filter(rests).map(|live| live.session.id).collect()))
+        let rests = |live: &LiveSession| live.lent.as_ref().is_some_and(|lent| lent.signed == signed);
+        Some((signed, ends, tables.sessions.values().filter(|live| rests(live)).map(|live| live.session.id).collect()))
     }
 
     /// Forgets a session that was not written after all, or is no longer in force.
@@ -243,7 +244,7 @@ impl Live {
     /// How many other connections hold this session.
     pub(crate) fn connections(&self, session: SessionId, but: Option<ConnectionId>) -> usize {
         let tables = self.tables();
-        tables.sessions.get(&session).map_or(0, |live| live.attached.iter().filter(|&&id| Some(id) != but).count())
+        tables.sessions.get(&session).map_or(0, |live| live.attached.iter().filter(|id| Some(**id) != but).count())
     }
 
     /// The session that this connection is attached to now.
@@ -254,12 +255,12 @@ impl Live {
     }
 
     /// What this connection is at `now`; none, where it holds nothing or its time is over. Its session's life is left as it is.
-    pub(crate) fn principal_of(&self, connection: ConnectionId, now: Timestamp) -> Option<Principal> {
+    pub(crate) fn principal_of(&self, connection: ConnectionId, now: Timestamp) -> Option<Arc<Principal>> {
         let tables = self.tables();
         let entry = tables.attachments.get(&connection).filter(|entry| entry.attached)?;
         // What ends it comes around every so often; its time may be over a moment before.
         let stands = entry.principal.expires_at.is_none_or(|end| now < end);
-        stands.then(|| entry.principal.clone())
+        stands.then(|| Arc::clone(&entry.principal))
     }
 
     /// Ties a connection to a session, in the place of whatever it held. Expiry comes as an event. Answers what the connection
@@ -268,7 +269,7 @@ impl Live {
     /// # Errors
     /// [`Refusal::Revoked`] where the session, the token told or the right to come in has ended meanwhile;
     /// [`Refusal::TooManySessions`].
-    pub(crate) fn attach(self: &Arc<Live>, attach: Attach, anew: &Anew<'_>) -> Result<(Attachment, Principal), Refusal> {
+    pub(crate) fn attach(self: &Arc<Live>, attach: Attach, anew: &Anew<'_>) -> Result<(Attachment, Arc<Principal>), Refusal> {
         let mut tables = self.tables();
         let Attach { session, connection, secure, mut principal, told, account_version, client_version } = attach;
         let Some(live) = tables.sessions.get(&session) else { return Err(Refusal::Revoked) };
@@ -281,7 +282,7 @@ impl Live {
             let Some((client, _)) = tables.clients.get(&live.session.client) else { return Err(Refusal::Revoked) };
             if account.map(|account| account.version) != account_version || client.version != client_version {
                 let account = account.map(|account| &**account);
-                principal = anew(&live.session, account, client, secure, &principal).ok_or(Refusal::Revoked)?;
+                principal = Arc::new(anew(&live.session, account, client, secure, &principal).ok_or(Refusal::Revoked)?);
             }
         }
         tables.remove_entry(connection);
@@ -291,8 +292,8 @@ impl Live {
         if let Some(end) = principal.expires_at {
             tables.expiries.insert((end, connection));
         }
-        let entry =
-            Entry { number, session, secure, principal: principal.clone(), told, attached: true, mailbox: Arc::clone(&mailbox) };
+        let (kept, mailed) = (Arc::clone(&principal), Arc::clone(&mailbox));
+        let entry = Entry { number, session, secure, principal: kept, told, attached: true, mailbox: mailed };
         tables.attachments.insert(connection, Box::new(entry));
         if let Some(told) = told {
             tables.hold(&told, Some(connection));
@@ -305,19 +306,16 @@ impl Live {
 
     /// Moves the end of a connection that holds this very session by this very token, and is the same in all else. `false`: it
     /// does not, and nothing has changed.
-    pub(crate) fn prolong(&self, connection: ConnectionId, told: &TokenHash, principal: &Principal) -> bool {
+    pub(crate) fn prolong(&self, connection: ConnectionId, told: &TokenHash, principal: &Arc<Principal>) -> bool {
         let mut tables = self.tables();
         let Some(entry) = tables.attachments.get_mut(&connection) else { return false };
-        let same = |held: &Principal| *principal == Principal { expires_at: principal.expires_at, ..held.clone() };
-        if !entry.attached || entry.told != Some(*told) || !same(&entry.principal) {
+        if !entry.attached || entry.told != Some(*told) || !entry.principal.is_but_for_its_end(principal) {
             return false;
         }
-        let before = std::mem::replace(&mut entry.principal.expires_at, principal.expires_at);
-        if let Some(before) = before {
-            tables.expiries.remove(&(before, connection));
-        }
-        if let Some(end) = principal.expires_at {
-            tables.expiries.insert((end, connection));
+        let before = std::mem::replace(&mut entry.principal, Arc::clone(principal)).expires_at;
+        if before != principal.expires_at {
+            before.map(|end| tables.expiries.remove(&(end, connection)));
+            tables.expiries.extend(principal.expires_at.map(|end| (end, connection)));
         }
         true
     }
@@ -442,8 +440,8 @@ impl Live {
             tables.drop_token(&hash);
         }
         // A borrowed session whose token has ended rests on nothing.
-        let bare = |live: &&LiveSession| live.lent.is_some() && live.tokens.is_empty() && live.attached.is_empty();
-        let bare: Vec<SessionId> = tables.sessions.values().filter(bare).map(|live| live.session.id).collect();
+        let bare = |live: &LiveSession| live.lent.is_some() && live.tokens.is_empty() && live.attached.is_empty();
+        let bare: Vec<SessionId> = tables.sessions.values().filter(|live| bare(live)).map(|live| live.session.id).collect();
         for session in bare {
             tables.forget(session);
         }

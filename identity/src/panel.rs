@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::Core;
 use crate::account::Rights;
-use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::command::{Context, Target};
 use crate::credential::{About, Credential};
@@ -23,14 +22,14 @@ use crate::terminal::chain::{Chain, Change, TerminalMethod};
 use crate::terminal::sessions::{ChainId, Origin};
 use crate::terminal::{
     Candidate, Comparison, Facts, Guard, NewProtection, NewTerminalToken, Next, Obtained, Protections, Reading, Shown, Terminal,
-    TerminalRole, TerminalToken, draw_pin, pin_matches,
+    TerminalName, TerminalRole, TerminalToken, draw_pin, pin_matches,
 };
 use crate::throttle::Key;
-use crate::token::{hash, issue};
+use crate::token::hash;
 use crate::unasked::{Late, Writing};
 
 /// The tokens that go with a role.
-const EACH: [TerminalToken; 3] = [TerminalToken::Connection, TerminalToken::Http, TerminalToken::Overlay];
+const EACH: [TerminalToken; 3] = TerminalToken::ALL;
 
 /// What a string, or none, has come to.
 struct Found {
@@ -75,30 +74,31 @@ impl Core {
         asked: Option<TerminalRole>,
         context: &Context,
     ) -> Result<Found, Refusal> {
-        let now = self.clock.now();
-        let (terminal, version) = served.view();
-        let (shown, text, back) = match credential {
-            Credential::Terminal { text, token_shaped } => {
-                let found = token_shaped.then(|| served.state().sessions.find(&hash(text), &[TerminalToken::Connection], now));
-                let reading = match found {
-                    None => Reading::Unshaped,
-                    Some(None) => Reading::Refused,
-                    Some(Some((_, chain))) => Reading::Stands(chain.role),
-                };
-                (Shown::Text(reading), Some(text), found.flatten().map(|_| hash(text)))
-            }
-            _ => (Shown::Unsecured, None, None),
+        let (shown, text) = match credential {
+            Credential::Terminal { text, token_shaped: true } => return self.obtain_by_token(served, text, asked),
+            Credential::Terminal { text, token_shaped: false } => (Shown::Text(Reading::Unshaped), Some(text)),
+            _ => (Shown::Unsecured, None),
         };
-        let obtained = match (facts(&terminal)?.consider(shown, asked)?, text) {
+        let (terminal, version) = served.view();
+        let obtained = match (facts(terminal.facts(), &terminal.name)?.consider(shown, asked)?, text) {
             (Next::Obtained(obtained), _) => obtained,
             (Next::Compare(comparison), Some(text)) => self.compare(&terminal, comparison, text, context).await?,
             (Next::Compare(_), None) => return Err(Refusal::InvalidCredentials),
         };
-        let origin = match (TerminalMethod::of(obtained.grounds), back) {
-            (Some(method), _) => Origin::Anew(method),
-            (None, back) => Origin::Back(back.ok_or(Refusal::InvalidCredentials)?),
-        };
-        Ok(Found { obtained, origin, version })
+        let method = TerminalMethod::of(obtained.grounds).ok_or(Refusal::InvalidCredentials)?;
+        Ok(Found { obtained, origin: Origin::Anew(method), version })
+    }
+
+    /// As [`Core::obtain`], by what is shaped like a token: it is looked up, and compared with nothing.
+    fn obtain_by_token(&self, served: &Served, text: &Secret, asked: Option<TerminalRole>) -> Result<Found, Refusal> {
+        let (hash, now) = (hash(text), self.clock.now());
+        let state = served.state();
+        let found = state.sessions.find(&hash, &[TerminalToken::Connection], now);
+        let reading = found.map_or(Reading::Refused, |(_, chain)| Reading::Stands(chain.role));
+        match facts(served.facts(&state), served.name())?.consider(Shown::Text(reading), asked)? {
+            Next::Obtained(obtained) => Ok(Found { obtained, origin: Origin::Back(hash), version: state.kept.version }),
+            Next::Compare(_) => Err(Refusal::InvalidCredentials),
+        }
     }
 
     /// Compares a string with what it may be: charged before, and settled after. What takes too long goes on and tells nobody
@@ -183,9 +183,8 @@ impl Core {
     pub(crate) fn narrow(&self, to: TerminalRole, context: &Context) -> Outcome {
         let result = self.terminal(context).and_then(|served| {
             let now = self.clock.now();
-            let (terminal, _) = served.view();
             let mut state = served.state();
-            facts(&terminal)?.narrow(state.role(context.connection, now), to)?;
+            facts(served.facts(&state), served.name())?.narrow(state.role(context.connection, now), to)?;
             let narrowed = context.connection.and_then(|connection| state.sessions.narrow(connection, now));
             let (id, told) = narrowed.ok_or(Refusal::LoginRequired)?;
             let untold = state.untold(told);
@@ -313,7 +312,7 @@ impl Core {
         is_bounded: bool,
     ) -> Result<Protecting, Refusal> {
         let administrators_pin = self.settings.terminals.administrators_pin;
-        let protections = facts(terminal)?.change(by, of, to.protection(), administrators_pin)?;
+        let protections = facts(terminal.facts(), &terminal.name)?.change(by, of, to.protection(), administrators_pin)?;
         let user_reset = of == TerminalRole::Administrator && lost_by(&kept, protections);
         let (guard, new_pin) = match to {
             NewProtection::Unsecured => (Guard::Unsecured, None),
@@ -365,15 +364,16 @@ impl Core {
         now: Timestamp,
     ) -> Result<(Granted, Vec<TokenHash>), Refusal> {
         let chain = state.sessions.chain(id, now).ok_or(Refusal::LoginRequired)?;
-        let mut granted = Granted { principal: principal(chain, by_token), tokens: Vec::with_capacity(kinds.len()) };
+        let mut granted = Granted { principal: Arc::new(principal(chain, by_token)), tokens: Vec::with_capacity(kinds.len()) };
         let mut hashes = Vec::with_capacity(kinds.len());
-        for kind in kinds.iter().copied() {
+        // The source of chance is asked once for all of them.
+        let mut chance = zeroize::Zeroizing::new(vec![[0; 32]; kinds.len()]);
+        self.entropy.fill(chance.as_flattened_mut());
+        for (kind, random) in kinds.iter().copied().zip(chance.iter()) {
             let expires_at = chain.token_ends(kind, now, &self.settings.terminals.lives);
-            let (secret, hash) = issue(
-                |random| NewToken::Terminal(NewTerminalToken { kind, random, issued_at: now, expires_at }),
-                |token| self.spell(context.gate, token),
-                &*self.entropy,
-            )?;
+            let token = NewToken::Terminal(NewTerminalToken { kind, random, issued_at: now, expires_at });
+            let secret = self.spell(context.gate, &token)?.text()?;
+            let hash = hash(&secret);
             state.sessions.issue(id, kind, hash, now);
             granted.tokens.push(IssuedToken { kind: TokenKind::Terminal(kind), secret, expires_at });
             hashes.push(hash);
@@ -384,25 +384,23 @@ impl Core {
     /// Writes down what became of it.
     fn noted(&self, action: &'static str, context: &Context, result: Result<Outcome, Refusal>) -> Outcome {
         let now = self.clock.now();
-        let entry = |role| -> AuditEntry {
-            let about = self.terminal(context).map(|served| about(served, role)).unwrap_or_default();
-            self.entry(now, action, context, &about)
-        };
+        let name = |role| self.terminal(context).ok().map(|served| named(served, role));
+        let entry = |name| self.entry(now, action, context, &About { name, ..About::default() });
         match result {
             Ok(outcome) => {
                 let role = match &outcome.reply.result {
                     Ok(Answer::Granted(granted)) => granted.principal.terminal,
                     _ => None,
                 };
-                self.audit.repeated(now, context, entry(role), None);
+                self.audit.repeated(now, context, (action, "ok"), name(role), entry);
                 outcome
             }
             Err(refusal) => {
                 // What the throttle counts cannot be had without end; everything else at a terminal can.
                 if action == "login" && refusal == Refusal::InvalidCredentials {
-                    self.audit.refused(now, context, entry(None), &refusal);
+                    self.audit.refused(now, context, entry(name(None)), &refusal);
                 } else {
-                    self.audit.repeated(now, context, entry(None), Some(&refusal));
+                    self.audit.repeated_refusal(now, context, (action, &refusal), name(None), entry);
                 }
                 Outcome::only(Err(refusal))
             }
@@ -416,9 +414,9 @@ fn lost_by(kept: &StoredTerminal, protections: Protections) -> bool {
 }
 
 /// What decisions rest on.
-fn facts(terminal: &Terminal) -> Result<Facts, Refusal> {
-    terminal.facts().ok_or_else(|| {
-        let name = terminal.name.as_str();
+fn facts(facts: Option<Facts>, name: &TerminalName) -> Result<Facts, Refusal> {
+    facts.ok_or_else(|| {
+        let name = name.as_str();
         tracing::error!(terminal = name, "what is kept of the terminal {name} contradicts itself: its user alone is secured");
         Refusal::Unavailable
     })
@@ -431,9 +429,13 @@ fn stale() -> Refusal {
 }
 
 fn about(served: &Served, role: Option<TerminalRole>) -> About {
+    About { name: Some(named(served, role)), ..About::default() }
+}
+
+/// What the audit calls a role of a terminal, or the terminal itself.
+fn named(served: &Served, role: Option<TerminalRole>) -> String {
     let name = served.name().as_str();
-    let name = role.map_or_else(|| name.to_owned(), |role| format!("{name}/{}", role.word()));
-    About { name: Some(name), ..About::default() }
+    role.map_or_else(|| name.to_owned(), |role| [name, "/", role.word()].concat())
 }
 
 fn terminals(kind: &TokenKind) -> Result<TerminalToken, Refusal> {

@@ -90,6 +90,16 @@ pub struct Principal {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Principal {
+    /// Whether both are the same in all but when they end.
+    pub(crate) fn is_but_for_its_end(&self, other: &Principal) -> bool {
+        let Principal { session, account, client, scopes, rights, terminal, provider, method, spelling, expires_at: _ } = self;
+        (session, account, client, scopes) == (&other.session, &other.account, &other.client, &other.scopes)
+            && (rights, terminal, provider) == (&other.rights, &other.terminal, &other.provider)
+            && (method, spelling) == (&other.method, &other.spelling)
+    }
+}
+
 /// How somebody proved who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -288,8 +298,8 @@ pub enum Answer {
 /// A grant: facts, and tokens to tell.
 #[derive(Debug)]
 pub struct Granted {
-    /// Who the connection now is.
-    pub principal: Principal,
+    /// Who the connection now is. Shared, since gate and core each keep it for as long as the connection lives.
+    pub principal: Arc<Principal>,
     /// What is told once.
     pub tokens: Vec<IssuedToken>,
 }
@@ -362,7 +372,7 @@ fn unexpected() -> Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The grant stands, with other facts.
-    Changed(Principal),
+    Changed(Arc<Principal>),
     /// The core no longer holds this connection as authenticated. What the socket does is the gate's choice.
     Detached(Reason),
     /// The terminal's plan is now this one; the grant stands.

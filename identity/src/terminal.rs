@@ -135,8 +135,7 @@ impl Terminal {
 
     /// What decisions rest on. `None`: what is kept contradicts itself, and nobody may come in by it.
     pub fn facts(&self) -> Option<Facts> {
-        let protections = Protections::new(self.administrator.protection(), self.user.protection())?;
-        Some(Facts { plan: self.plan, protections, command_line_pin: self.command_line_pin.is_some() })
+        Facts::of(self.plan, (&self.administrator, &self.user), self.command_line_pin.is_some())
     }
 
     /// What whoever asks is shown of its protection: a PIN only to an administrator, that of the command line to nobody.
@@ -258,6 +257,13 @@ pub struct Comparison {
 }
 
 impl Facts {
+    /// Of a terminal with this plan, these guards of administrator and user, and a PIN of the command line or none. `None`: the
+    /// guards contradict each other.
+    pub fn of(plan: Plan, (administrator, user): (&Guard, &Guard), command_line_pin: bool) -> Option<Facts> {
+        let protections = Protections::new(administrator.protection(), user.protection())?;
+        Some(Facts { plan, protections, command_line_pin })
+    }
+
     /// Whether a role exists.
     fn exists(self, role: TerminalRole) -> bool {
         role == TerminalRole::Administrator || self.plan == Plan::Pro
@@ -442,6 +448,11 @@ pub enum TerminalToken {
     Http,
     /// To draw over pictures.
     Overlay,
+}
+
+impl TerminalToken {
+    /// Every kind.
+    pub const ALL: [TerminalToken; 3] = [TerminalToken::Connection, TerminalToken::Http, TerminalToken::Overlay];
 }
 
 /// A token of a terminal that a gate is about to spell.

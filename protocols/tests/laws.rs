@@ -309,7 +309,7 @@ impl Between {
             }
             Turn::Changed(who, names) => {
                 let principal = self.hold(who, names);
-                self.talk.notify(self.now, Event::Changed(principal), &mut out);
+                self.talk.notify(self.now, Event::Changed(principal.into()), &mut out);
             }
             Turn::Passes(seconds) => {
                 self.now = self.now.after(Duration::from_secs(*seconds));

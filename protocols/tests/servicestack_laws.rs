@@ -193,14 +193,14 @@ fn send(mounts: &[Mount], drawn: &Drawn, says: &Says) -> Came {
             (began, recognised) = (true, true);
             let issue = |kind| IssuedToken { kind, secret: Secret::new(SESSION), expires_at: None };
             let tokens = kinds.into_iter().map(issue).collect();
-            Ok(Answer::Granted(Granted { principal: principal(false), tokens }))
+            Ok(Answer::Granted(Granted { principal: principal(false).into(), tokens }))
         }
         (Says::Yes { once }, Verb::Issue { kinds, .. }) => {
             recognised = true;
             let issue = |kind| IssuedToken { kind, secret: Secret::new(SESSION), expires_at: None };
             began = true;
             let tokens = kinds.into_iter().map(issue).collect();
-            Ok(Answer::Granted(Granted { principal: principal(*once), tokens }))
+            Ok(Answer::Granted(Granted { principal: principal(*once).into(), tokens }))
         }
         (Says::Yes { .. }, Verb::ApiKeys { .. }) => Ok(Answer::ApiKeys(Vec::new())),
         (Says::Yes { .. }, Verb::ChangeRights { add, .. }) => Ok(Answer::Rights(add)),
@@ -210,7 +210,7 @@ fn send(mounts: &[Mount], drawn: &Drawn, says: &Says) -> Came {
         }
         (Says::Yes { once }, Verb::WhoAmI) => {
             recognised = true;
-            Ok(Answer::Granted(Granted { principal: principal(*once), tokens: Vec::new() }))
+            Ok(Answer::Granted(Granted { principal: principal(*once).into(), tokens: Vec::new() }))
         }
         (_, verb) => panic!("the core is not asked this: {verb:?}"),
     };

@@ -189,7 +189,10 @@ impl Codec {
                         let (principal, _) = who(says, None)?;
                         let kind = TokenKind::Cookie { remember: false };
                         let token = IssuedToken { secret: self.draw(&kind), kind, expires_at: None };
-                        Some(Granted { principal: Principal { account: Some(account.clone()), ..principal }, tokens: vec![token] })
+                        Some(Granted {
+                            principal: Principal { account: Some(account.clone()), ..principal }.into(),
+                            tokens: vec![token],
+                        })
                     }
                 };
                 Ok(Answer::Registered { account, granted })
@@ -202,21 +205,24 @@ impl Codec {
                 let tokens = kinds.into_iter().map(|kind| self.signed(kind)).collect();
                 let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
                 let caller = Caller { principal: Some(principal.clone()), failed, renewed };
-                return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens })) });
+                return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal: principal.into(), tokens })) });
             }
             (Verb::WhoAmI, says) => {
                 let renews = matches!(says, Says::Yes { renews: true, .. });
                 let principal = by(who(says, None)?.0);
                 let renewed = renews.then(|| self.signed(TokenKind::Access)).into_iter().collect();
                 let caller = Caller { principal: Some(principal.clone()), failed, renewed };
-                return Ok(Reply { caller, result: Ok(Answer::Granted(Granted { principal, tokens: Vec::new() })) });
+                return Ok(Reply {
+                    caller,
+                    result: Ok(Answer::Granted(Granted { principal: principal.into(), tokens: Vec::new() })),
+                });
             }
             (Verb::Authenticate { request, .. }, says) => {
                 let (principal, token) = who(says, request.spelling)?;
                 if request.binding == Binding::TokenCookies {
                     let tokens = [TokenKind::Access, TokenKind::Refresh].map(|kind| self.signed(kind)).into();
                     let principal = Principal { session: None, ..principal };
-                    return Ok(Reply::of(Ok(Answer::Granted(Granted { principal, tokens }))));
+                    return Ok(Reply::of(Ok(Answer::Granted(Granted { principal: principal.into(), tokens }))));
                 }
                 let kind = match request.binding {
                     Binding::Cookie { remember } | Binding::Tokens { remember } => TokenKind::Cookie { remember },
@@ -228,7 +234,7 @@ impl Codec {
                 if matches!(request.binding, Binding::Tokens { .. }) {
                     tokens.extend([TokenKind::Access, TokenKind::Refresh].map(|kind| self.signed(kind)));
                 }
-                Ok(Answer::Granted(Granted { principal, tokens }))
+                Ok(Answer::Granted(Granted { principal: principal.into(), tokens }))
             }
             (verb, _) => return Err(format!("{verb:?} was asked, and that is no answer")),
         };
@@ -390,7 +396,7 @@ impl Codec {
         let event = match what {
             ["changed", who, scopes @ ..] => {
                 let end = Some(self.now.after(scripted::LIFE));
-                Event::Changed(scripted::principal(who, scopes, 0, end).ok_or(format!("{who} is not of the cast"))?)
+                Event::Changed(scripted::principal(who, scopes, 0, end).ok_or(format!("{who} is not of the cast"))?.into())
             }
             [reason] => Event::Detached(Reason::parse(reason).ok_or(format!("{reason:?} is no event"))?),
             _ => return Err(format!("{what:?} is no event")),

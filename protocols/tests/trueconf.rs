@@ -137,7 +137,7 @@ fn granted(role: TerminalRole, expires_at: Option<Timestamp>, tokens: Vec<Issued
         spelling: 0,
         expires_at,
     };
-    Answer::Granted(Granted { principal, tokens })
+    Answer::Granted(Granted { principal: principal.into(), tokens })
 }
 
 fn role_named(name: &str) -> Option<TerminalRole> {

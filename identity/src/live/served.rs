@@ -128,7 +128,7 @@ impl Served {
 
     /// Whether a connection holds a role.
     pub(super) fn is_held_by(&self, connection: ConnectionId) -> bool {
-        self.state().sessions.connections().contains(&connection)
+        self.state().sessions.is_held_by(connection)
     }
 
     /// How many connections hold a role.
@@ -144,8 +144,10 @@ impl Served {
         }
     }
 
-    fn facts(&self, state: &State) -> Option<Facts> {
-        state.kept.with(self.command_line_pin.clone()).facts()
+    /// What decisions about it rest on.
+    pub(crate) fn facts(&self, state: &State) -> Option<Facts> {
+        let StoredTerminal { plan, administrator, user, .. } = &state.kept;
+        Facts::of(*plan, (administrator, user), self.command_line_pin.is_some())
     }
 }
 

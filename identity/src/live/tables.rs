@@ -3,10 +3,11 @@
 //! Keeps one promise: a session, its tokens, and the account and client behind it come and go together. Decides nothing; the
 //! lock and the order of things are `live.rs`'s.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::attachment::Mailbox;
+use super::few::Few;
 use super::known::KnownTable;
 use super::marks::Marks;
 use super::{Anew, Found, Lent};
@@ -20,7 +21,7 @@ use crate::store::{Token, TokenHash};
 /// Entries are boxed: a table is half empty most of the time, and an empty place should be small.
 #[derive(Default)]
 pub(super) struct Tables {
-    pub(super) sessions: HashMap<SessionId, LiveSession>,
+    pub(super) sessions: HashMap<SessionId, Box<LiveSession>>,
     pub(super) tokens: HashMap<TokenHash, Box<LiveToken>>,
     /// Each with how many of the others rest on it.
     pub(super) accounts: HashMap<AccountId, (Arc<Account>, usize)>,
@@ -43,12 +44,12 @@ pub(super) struct LiveSession {
     pub(super) used_at: Timestamp,
     /// When it was last looked at here; the longest ago is let go first.
     pub(super) touched: Timestamp,
-    pub(super) tokens: HashSet<TokenHash>,
+    pub(super) tokens: Few<TokenHash>,
     /// Of those, the ones that were never presented and that no connection holds, oldest first.
-    pub(super) loose: BTreeSet<(Timestamp, TokenHash)>,
+    pub(super) loose: Few<(Timestamp, TokenHash)>,
     /// How many were never presented and are held.
     pub(super) held: usize,
-    pub(super) attached: HashSet<ConnectionId>,
+    pub(super) attached: Few<ConnectionId>,
 }
 
 impl LiveSession {
@@ -58,10 +59,10 @@ impl LiveSession {
             touched: now,
             session: Arc::new(session),
             lent,
-            tokens: HashSet::new(),
-            loose: BTreeSet::new(),
+            tokens: Few::default(),
+            loose: Few::default(),
             held: 0,
-            attached: HashSet::new(),
+            attached: Few::default(),
         }
     }
 }
@@ -76,7 +77,7 @@ pub(super) struct Entry {
     pub(super) number: u64,
     pub(super) session: SessionId,
     pub(super) secure: bool,
-    pub(super) principal: Principal,
+    pub(super) principal: Arc<Principal>,
     /// The token that this connection was told last.
     pub(super) told: Option<TokenHash>,
     pub(super) attached: bool,
@@ -109,7 +110,7 @@ impl Tables {
             *known = client;
         }
         let live = LiveSession::of(now, session, None);
-        self.sessions.insert(live.session.id, live);
+        self.sessions.insert(live.session.id, Box::new(live));
     }
 
     /// Holds the account behind something that comes in; the newer of two is kept.
@@ -240,24 +241,24 @@ impl Tables {
         for live in self.sessions.values().filter(|live| live.lent.is_none() && chosen(&live.session)) {
             let account = live.session.account.and_then(|id| self.accounts.get(&id));
             let Some((client, _)) = self.clients.get(&live.session.client) else { continue };
-            for connection in &live.attached {
+            for connection in live.attached.iter() {
                 let Some(entry) = self.attachments.get(connection) else { continue };
                 let account = account.map(|(account, _)| &**account);
                 let principal = anew(&live.session, account, client, entry.secure, &entry.principal);
-                if principal.as_ref() != Some(&entry.principal) {
+                if principal.as_ref() != Some(&*entry.principal) {
                     changed.push((*connection, principal));
                 }
             }
         }
         for (connection, principal) in changed {
             match principal {
-                Some(principal) => self.change(connection, principal),
+                Some(principal) => self.change(connection, Arc::new(principal)),
                 None => self.detach(connection, Reason::Revoked),
             }
         }
     }
 
-    pub(super) fn change(&mut self, connection: ConnectionId, principal: Principal) {
+    pub(super) fn change(&mut self, connection: ConnectionId, principal: Arc<Principal>) {
         let Some(entry) = self.attachments.get_mut(&connection) else { return };
         if let Some(end) = entry.principal.expires_at {
             self.expiries.remove(&(end, connection));
@@ -265,7 +266,7 @@ impl Tables {
         if let Some(end) = principal.expires_at {
             self.expiries.insert((end, connection));
         }
-        entry.principal = principal.clone();
+        entry.principal = Arc::clone(&principal);
         entry.mailbox.put(Event::Changed(principal));
     }
 

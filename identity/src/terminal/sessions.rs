@@ -9,7 +9,7 @@
 //! chain: begun ──► held by a connection ◄──► not held, and a token leads back ──► over
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::chain::{Chain, Change, Held, TerminalLives, TerminalMethod, displaced};
 use super::{Protection, TerminalRole, TerminalToken};
@@ -64,12 +64,16 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Live {
     chain: Chain,
-    /// Its tokens, in order.
-    tokens: Vec<Place>,
+    tokens: Tokens,
 }
 
-/// A token's place in its chain: those of a kind stand together, and first of them the one that is pushed out first.
-type Place = (TerminalToken, Returned, u64, TokenHash);
+/// The tokens of a chain, those of each kind in order. One comes near one end of them and goes at the other, so that nearly
+/// nothing is moved for it.
+#[derive(Debug, Default)]
+struct Tokens([VecDeque<Place>; TerminalToken::ALL.len()]);
+
+/// A token's place among those of its kind: first stands the one that is pushed out first.
+type Place = (Returned, u64, TokenHash);
 
 /// Which of all returns was the last by a token; 0: none.
 type Returned = u64;
@@ -86,28 +90,37 @@ struct Token {
 
 impl Token {
     fn place(&self, hash: TokenHash) -> Place {
-        (self.kind, self.returned, self.number, hash)
+        (self.returned, self.number, hash)
     }
 }
 
-impl Live {
-    fn enter(&mut self, place: Place) {
-        let at = self.tokens.partition_point(|other| *other < place);
-        self.tokens.insert(at, place);
+impl Tokens {
+    fn enter(&mut self, kind: TerminalToken, place: Place) {
+        let tokens = &mut self.0[kind as usize];
+        let at = tokens.partition_point(|other| *other < place);
+        tokens.insert(at, place);
     }
 
-    fn take_out(&mut self, place: &Place) {
-        if let Ok(at) = self.tokens.binary_search(place) {
-            self.tokens.remove(at);
+    fn take_out(&mut self, kind: TerminalToken, place: &Place) {
+        let tokens = &mut self.0[kind as usize];
+        if let Ok(at) = tokens.binary_search(place) {
+            tokens.remove(at);
         }
     }
 
     /// The token of a kind that is over if another one comes.
     fn surplus(&self, kind: TerminalToken) -> Option<TokenHash> {
-        let first = self.tokens.partition_point(|(other, ..)| *other < kind);
-        let end = self.tokens.partition_point(|(other, ..)| *other <= kind);
-        let (_, _, _, hash) = self.tokens.get(first)?;
-        (end - first >= MOST_TOKENS).then_some(*hash)
+        let tokens = &self.0[kind as usize];
+        let (.., hash) = tokens.front()?;
+        (tokens.len() >= MOST_TOKENS).then_some(*hash)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (TerminalToken, TokenHash)> {
+        TerminalToken::ALL.into_iter().flat_map(|kind| self.0[kind as usize].iter().map(move |(.., hash)| (kind, *hash)))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(VecDeque::is_empty)
     }
 }
 
@@ -175,8 +188,8 @@ impl Sessions {
                 let was = returned.place(token);
                 returned.returned = self.returns;
                 if let Some(live) = self.chains.get_mut(&id) {
-                    live.take_out(&was);
-                    live.enter(returned.place(token));
+                    live.tokens.take_out(returned.kind, &was);
+                    live.tokens.enter(returned.kind, returned.place(token));
                 }
                 id
             }
@@ -200,11 +213,11 @@ impl Sessions {
     pub fn issue(&mut self, id: ChainId, kind: TerminalToken, hash: TokenHash, now: Timestamp) -> Option<Option<Timestamp>> {
         let live = self.chains.get_mut(&id).filter(|live| !is_over(live.chain.ends_at, now))?;
         let ends_at = live.chain.token_ends(kind, now, &self.lives);
-        let surplus = live.surplus(kind);
+        let surplus = live.tokens.surplus(kind);
         // The new one is entered first, so that the chain is never without any.
         self.issued += 1;
         let token = Token { chain: id, kind, ends_at, returned: 0, number: self.issued };
-        live.enter(token.place(hash));
+        live.tokens.enter(kind, token.place(hash));
         self.tokens.insert(hash, token);
         self.ends.extend(ends_at.map(|end| (end, Ending::Token(hash))));
         self.drop_tokens(surplus.as_slice());
@@ -274,6 +287,11 @@ impl Sessions {
         self.ends.first().map(|(end, _)| *end)
     }
 
+    /// Whether a connection holds a role.
+    pub fn is_held_by(&self, connection: ConnectionId) -> bool {
+        self.holders.iter().any(|(holder, _)| *holder == connection)
+    }
+
     /// The connections that hold a role.
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.holders.iter().map(|(holder, _)| *holder).collect()
@@ -302,13 +320,16 @@ impl Sessions {
         }
         self.last += 1;
         let id = ChainId(self.last);
-        self.chains.insert(id, Live { chain, tokens: Vec::new() });
+        self.chains.insert(id, Live { chain, tokens: Tokens::default() });
         self.ends.extend(chain.ends_at.map(|end| (end, Ending::Chain(id))));
         id
     }
 
     /// Lets a connection hold a chain, in the place of whatever it held, which is over, and of whoever holds that role.
     fn hold(&mut self, connection: ConnectionId, id: ChainId) -> Told {
+        if self.holders.contains(&(connection, id)) {
+            return Told::new();
+        }
         let Some(role) = self.chains.get(&id).map(|live| live.chain.role) else { return Told::new() };
         let role_of = |id: &ChainId| self.chains.get(id).map(|live| live.chain.role);
         let holders: Vec<(ConnectionId, TerminalRole)> =
@@ -351,8 +372,8 @@ impl Sessions {
     fn befall(&mut self, id: ChainId, change: Change) {
         let Some(live) = self.chains.get(&id) else { return };
         let held = Held { chain: live.chain, own: true };
-        let ended = live.tokens.iter().filter(|(kind, ..)| change.ends(*kind, &held));
-        let over: Vec<TokenHash> = ended.map(|(.., hash)| *hash).collect();
+        let ended = live.tokens.iter().filter(|(kind, _)| change.ends(*kind, &held));
+        let over: Vec<TokenHash> = ended.map(|(_, hash)| hash).collect();
         self.drop_tokens(&over);
         self.forget_if_unreachable(id);
     }
@@ -363,8 +384,8 @@ impl Sessions {
         if let Some(end) = live.chain.ends_at {
             self.ends.remove(&(end, Ending::Chain(id)));
         }
-        for (.., hash) in &live.tokens {
-            self.drop_token(hash);
+        for (_, hash) in live.tokens.iter() {
+            self.drop_token(&hash);
         }
     }
 
@@ -381,7 +402,7 @@ impl Sessions {
         for hash in over {
             let Some(token) = self.drop_token(hash) else { continue };
             if let Some(live) = self.chains.get_mut(&token.chain) {
-                live.take_out(&token.place(*hash));
+                live.tokens.take_out(token.kind, &token.place(*hash));
             }
             self.forget_if_unreachable(token.chain);
         }

@@ -61,8 +61,8 @@ pub(super) fn registered(
         ..AuthenticateResponse::default()
     };
     if let Some(Granted { principal, tokens }) = granted {
-        dto.roles = Some(principal.rights.roles);
-        dto.permissions = Some(principal.rights.permissions);
+        dto.roles = Some(principal.rights.roles.clone());
+        dto.permissions = Some(principal.rights.permissions.clone());
         dto.session_id = begin(&tokens, login.remember, &account.subject, &mut envelope);
         hand_over(now, tokens, login.in_cookies, &mut dto, &mut envelope);
     }

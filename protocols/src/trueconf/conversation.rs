@@ -510,7 +510,7 @@ pub(super) fn granted(role: TerminalRole, expires_at: Option<Timestamp>, tokens:
         spelling: 0,
         expires_at,
     };
-    Granted { principal, tokens }
+    Granted { principal: Arc::new(principal), tokens }
 }
 
 #[cfg(test)]

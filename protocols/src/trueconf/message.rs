@@ -97,6 +97,8 @@ pub(super) fn text_of(members: &Members<'_>, name: &str) -> Member<String> {
     }
 }
 
+/// Room for an answer that tells three tokens, in bytes: it is written where it stays.
+const LIKELY_LENGTH: usize = 512;
 /// Nothing, as a `requestId` says it.
 const EMPTY: &str = "\"\"";
 
@@ -115,7 +117,20 @@ fn quoted(raw: &RawValue) -> String {
 
 /// A text as JSON.
 pub(super) fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut json = String::with_capacity(text.len() + 2);
+    push_json(text, &mut json);
+    json
+}
+
+/// Writes a text as JSON behind what stands there. Nearly all are written as they are.
+fn push_json(text: &str, json: &mut String) {
+    if text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        json.push_str(&serde_json::Value::from(text).to_string());
+        return;
+    }
+    json.push('"');
+    json.push_str(text);
+    json.push('"');
 }
 
 /// An answer that is being written: `method` and `requestId` stand, data follow, and `result` comes last.
@@ -125,23 +140,33 @@ pub(super) struct Answer(String);
 impl Answer {
     /// The answer to a method, with a `requestId` as JSON.
     pub(super) fn to(method: &str, request_id: &str) -> Answer {
-        Answer(format!("{{\"method\":{},\"requestId\":{request_id}", json(method)))
+        let mut answer = String::with_capacity(LIKELY_LENGTH);
+        answer.push_str("{\"method\":");
+        push_json(method, &mut answer);
+        answer.push_str(",\"requestId\":");
+        answer.push_str(request_id);
+        Answer(answer)
     }
 
     /// With a member whose value is JSON already.
     pub(super) fn with(mut self, name: &str, value: &str) -> Answer {
-        self.0.push_str(",\"");
-        self.0.push_str(name);
-        self.0.push_str("\":");
+        self.name(name);
         self.0.push_str(value);
         self
     }
 
+    fn name(&mut self, name: &str) {
+        self.0.push_str(",\"");
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
     /// With a secret that is told here.
-    pub(super) fn telling(self, name: &str, secret: &Secret) -> Answer {
+    pub(super) fn telling(mut self, name: &str, secret: &Secret) -> Answer {
         // Tokens and PINs are letters, digits and asterisks.
-        let text = json(secret.expose_text().unwrap_or_default());
-        self.with(name, &text)
+        self.name(name);
+        push_json(secret.expose_text().unwrap_or_default(), &mut self.0);
+        self
     }
 
     /// It was done.

@@ -16,6 +16,10 @@ use gatepost_identity::terminal::{NewTerminalToken, Protection, TerminalRole, Te
 
 /// The alphabet of the second field.
 const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// Each digit's own letter in hexadecimal.
+const DIGITS: [&str; 16] = ["30", "31", "32", "33", "34", "35", "36", "37", "38", "39", "41", "42", "43", "44", "45", "46"];
+/// How many texts of eight letters there are.
+const EIGHT_LETTERS: u128 = 62_u128.pow(8);
 /// The end that a token without one shows, after its issue: clients seen show such dates, and read them nowhere.
 const A_YEAR_SECONDS: i64 = 365 * 24 * 60 * 60;
 /// The last second that ten digits can say.
@@ -45,23 +49,37 @@ fn spelled(token: &NewTerminalToken<'_>) -> Secret {
     let (first, last) = token.random.split_at(16);
     let mut chance = [0; 16];
     chance.copy_from_slice(first);
-    let mut chance = u128::from_le_bytes(chance);
+    let chance = u128::from_le_bytes(chance);
     // Large enough from the start: a text that grows leaves copies behind, which nobody wipes.
     let mut text = String::with_capacity(94);
     text.push(kind);
     text.push('*');
-    for _ in 0..16 {
-        text.push(char::from(LETTERS[(chance % 62) as usize]));
-        chance /= 62;
+    // Eight letters at a time, since a processor divides 64 bits by itself and 128 it does not.
+    for eight in [chance % EIGHT_LETTERS, chance / EIGHT_LETTERS % EIGHT_LETTERS] {
+        let mut eight = eight as u64;
+        for _ in 0..8 {
+            text.push(char::from(LETTERS[(eight % 62) as usize]));
+            eight /= 62;
+        }
     }
-    text.push_str(&format!("*{:010}*", end.clamp(0, LAST_SECOND)));
+    text.push('*');
+    push_seconds(end.clamp(0, LAST_SECOND), &mut text);
+    text.push('*');
     for byte in last {
         for digit in [byte >> 4, byte & 15] {
-            // A digit's own letter in hexadecimal: 30 to 39 for the first ten, 41 to 46 for the rest.
-            text.push_str(&format!("{:02X}", if digit < 10 { b'0' + digit } else { b'A' + digit - 10 }));
+            text.push_str(DIGITS[usize::from(digit)]);
         }
     }
     Secret::new(text)
+}
+
+/// Ten digits.
+fn push_seconds(seconds: i64, text: &mut String) {
+    let mut place = 1_000_000_000;
+    while place > 0 {
+        text.push(char::from(b'0' + (seconds / place % 10) as u8));
+        place /= 10;
+    }
 }
 
 /// Whether a text is written as a token is.

@@ -50,7 +50,7 @@ const NO_RESULT: &str = "Operation.NoResult";
 pub(super) struct Connection {
     settings: Arc<Settings>,
     /// Who the core last said is here.
-    principal: Option<Principal>,
+    principal: Option<Arc<Principal>>,
     version: Version,
     auth: Timeouts,
     zenith: Timeouts,
@@ -81,7 +81,7 @@ const LONGEST_REMAINDER_SECONDS: u64 = 24 * 60 * 60;
 
 impl Connection {
     /// A connection just opened, held by `principal` where the handshake proved one.
-    pub(super) fn new(settings: Arc<Settings>, version: Version, principal: Option<Principal>) -> Connection {
+    pub(super) fn new(settings: Arc<Settings>, version: Version, principal: Option<Arc<Principal>>) -> Connection {
         Connection {
             settings,
             principal,
@@ -124,7 +124,7 @@ impl Connection {
     /// Hands a message to whoever stands before the service, who is made for the first that could leave anything behind: of
     /// nobody's here, there is nothing to remember but timeouts.
     fn pass_on(&mut self, now: Timestamp, target: Target, envelope: &Envelope<'_>, out: &mut Outbox) -> Result<(), &'static str> {
-        let standing = self.principal.as_ref().filter(|principal| stands(principal, now));
+        let standing = self.principal.as_deref().filter(|principal| stands(principal, now));
         let Some(routes) = &self.settings.routes else { return Err(UNKNOWN) };
         if self.relay.is_none() && matches!(target, Target::Topic(_)) && standing.is_none() {
             if envelope.action() != Action::Unsub {
@@ -142,7 +142,7 @@ impl Connection {
     /// Lets a change of who is here take effect on what is asked of the service: the one place that does.
     fn settle(&mut self, now: Timestamp, out: &mut Outbox) {
         if let Some(relay) = &mut self.relay {
-            relay.settle(now, self.principal.as_ref().filter(|principal| stands(principal, now)), out);
+            relay.settle(now, self.principal.as_deref().filter(|principal| stands(principal, now)), out);
         }
     }
 
@@ -257,7 +257,7 @@ impl Connection {
 
     /// Who is here now.
     fn standing(&self, now: Timestamp) -> Option<&Principal> {
-        self.principal.as_ref().filter(|principal| stands(principal, now))
+        self.principal.as_deref().filter(|principal| stands(principal, now))
     }
 
     /// The topic of an answer to a login.

@@ -72,7 +72,7 @@ struct Handshake {
 }
 
 impl Handshake {
-    fn welcome(&self, Opening { version, subprotocol }: Opening, principal: Option<Principal>) -> Response {
+    fn welcome(&self, Opening { version, subprotocol }: Opening, principal: Option<Arc<Principal>>) -> Response {
         let connection = Connection::new(Arc::clone(&self.settings), version, principal);
         let service = self.settings.routes.as_ref().map(|routes| routes.upstream(version));
         Response::upgrade(subprotocol, self.settings.max_message, connection).before(service)

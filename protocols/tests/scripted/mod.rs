@@ -64,7 +64,7 @@ fn rights(who: &str) -> Rights {
 pub fn granted(principal: Principal, token: Option<&[u8]>) -> Reply {
     let expires_at = principal.expires_at;
     let issue = |token: &[u8]| IssuedToken { kind: TokenKind::Restore, secret: Secret::new(token), expires_at };
-    Reply::of(Ok(Answer::Granted(Granted { principal, tokens: token.map(issue).into_iter().collect() })))
+    Reply::of(Ok(Answer::Granted(Granted { principal: principal.into(), tokens: token.map(issue).into_iter().collect() })))
 }
 
 /// A reply that refuses.

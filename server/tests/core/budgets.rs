@@ -93,7 +93,7 @@ async fn a_service_speaks_for_itself_with_its_secret_and_a_public_client_cannot(
         async move { identity.handle(command(Vec::new(), credential, "local"), &context).await.reply.result }
     };
     let Ok(Answer::Granted(granted)) = attempt("svc", Some("s3")).await else { panic!("granted") };
-    assert_eq!((granted.principal.account, granted.principal.client), (None, ClientId::parse("svc").ok()));
+    assert_eq!((&granted.principal.account, &granted.principal.client), (&None, &ClientId::parse("svc").ok()));
     for (id, secret) in [("svc", Some("x")), ("svc", None), ("app", None), ("app", Some("s3")), ("nobody", Some("s3"))] {
         assert_eq!(attempt(id, secret).await.err(), Some(Refusal::InvalidClient), "{id} {secret:?}");
     }

@@ -52,7 +52,7 @@ async fn whoever_signs_up_has_an_account_and_is_logged_in_where_they_ask() {
     let answered = core.register(vec![through("app"), cookie("anonymous")], by_address, asked).await;
     let (account, granted) = answered.result.and_then(Answer::registered).unwrap();
     let granted = granted.expect("logged in");
-    assert_eq!(granted.principal.account.map(|account| account.subject.clone()), Some(account.subject.clone()));
+    assert_eq!(granted.principal.account.as_ref().map(|account| account.subject.clone()), Some(account.subject.clone()));
     core.who(vec![cookie(granted.tokens[0].secret.expose_text().unwrap())]).await.granted();
     assert_eq!(core.sessions().await, 1);
     let lines = core.admin().audit_before(None, 100).await.unwrap();
