@@ -17,7 +17,7 @@ use crate::caller::Recognised;
 use crate::clock::{Entropy, Timestamp, draw};
 use crate::command::{Context, ProviderName};
 use crate::credential::Credential;
-use crate::live::{Known, MOST_MARKS};
+use crate::live::{Kind, Known, MOST_MARKS};
 use crate::policy::{may_enter, may_try_password};
 use crate::provider::ProviderKind;
 use crate::refusal::Refusal;
@@ -196,7 +196,7 @@ impl Core {
         if let Some((Known::ApiKey(key), account)) = self.live.known(hash) {
             return Ok(Some((key, Some(account))));
         }
-        if !self.may_be_api_key(hash).await? {
+        if !self.may_be(Kind::ApiKey, hash).await? {
             return Ok(None);
         }
         loop {
@@ -217,17 +217,21 @@ impl Core {
         }
     }
 
-    /// Whether there may be such a key, as far as memory can tell: whoever tries texts that nobody made costs no look at the store.
-    async fn may_be_api_key(&self, hash: &TokenHash) -> Result<bool, Refusal> {
-        if let Some(may_be) = self.live.may_be_api_key(hash) {
+    /// Whether there may be such a key, or such a revocation, as far as memory can tell: what nobody made costs no look at the store.
+    pub(crate) async fn may_be(&self, kind: Kind, hash: &TokenHash) -> Result<bool, Refusal> {
+        if let Some(may_be) = self.live.may_be(kind, hash) {
             return Ok(may_be);
         }
-        // A key that is made meanwhile is told by the feed, which stands until this was taken in.
+        // What is made meanwhile is told by the feed, which stands until this was taken in.
         let _feed = self.feed.lock().await;
-        if self.live.may_be_api_key(hash).is_none() {
-            self.live.know_marks(self.store.api_key_marks(MOST_MARKS + 1).await?);
+        if self.live.may_be(kind, hash).is_none() {
+            let marks = match kind {
+                Kind::ApiKey => self.store.api_key_marks(MOST_MARKS + 1).await?,
+                Kind::Revoked => self.store.revoked_marks(MOST_MARKS + 1).await?,
+            };
+            self.live.know_marks(kind, marks);
         }
-        Ok(self.live.may_be_api_key(hash).unwrap_or(true))
+        Ok(self.live.may_be(kind, hash).unwrap_or(true))
     }
 
     /// The keys of whoever speaks; or others in their place.

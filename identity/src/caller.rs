@@ -59,7 +59,8 @@ impl Core {
     ) -> Result<Recognised, (Caller, Refusal)> {
         let Recognised { caller, behind } = &mut recognised;
         if let Some(principal) = caller.principal.as_ref().filter(|principal| principal.method == Method::Refresh) {
-            match self.issue_tokens(principal, behind, vec![TokenKind::Access, TokenKind::Refresh], context).await {
+            let kinds = vec![TokenKind::Access, TokenKind::Refresh];
+            match Box::pin(self.issue_tokens(principal, behind, kinds, context)).await {
                 Ok(renewed) => caller.renewed = renewed,
                 Err(refusal) => return Err((recognised.caller, refusal)),
             }
@@ -142,11 +143,13 @@ impl Core {
                 Credential::Cookie(_) | Credential::Refresh(_) | Credential::Kept { .. } if known => continue,
                 Credential::Cookie(cookie) => self.recognise_cookie(cookie, context).await.map(with_nothing),
                 Credential::Password { .. } => {
-                    let proof = self.prove(None, presented, shown, context, &mut about);
-                    match self.by(context, proof).await {
-                        Ok(proof) => self.once(proof, &FOR_ONCE, "request", context, &mut about).await.map(with_nothing),
-                        Err(refusal) => Err(refusal),
-                    }
+                    // Boxed: it is larger by far than what else may be presented.
+                    let once = Box::pin(async {
+                        let proof = self.prove(None, presented, shown, context, &mut about);
+                        let proof = self.by(context, proof).await?;
+                        self.once(proof, &FOR_ONCE, "request", context, &mut about).await
+                    });
+                    once.await.map(with_nothing)
                 }
                 Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of).map(with_nothing),
                 Credential::OperatorSecret(_) if !self.has_operator_secret() => continue,

@@ -252,27 +252,30 @@ impl Identity {
     pub async fn handle(&self, command: Command, context: &Context) -> Outcome {
         let core = &self.core;
         let Command { presented, verb } = command;
+        // Boxed but for what comes with every request: a future is as large as the largest of its parts, and is moved as a whole.
         match verb {
             Verb::Authenticate {
                 credential: credential @ (Credential::Terminal { .. } | Credential::Unsecured), request, ..
-            } => core.authorise(&credential, request.role, context).await,
+            } => Box::pin(core.authorise(&credential, request.role, context)).await,
             Verb::Authenticate { provider, credential, request } => {
-                core.authenticate(provider.as_ref(), &presented, &credential, &request, context).await
+                Box::pin(core.authenticate(provider.as_ref(), &presented, &credential, &request, context)).await
             }
             Verb::Issue { kinds, .. } if presented.is_empty() => {
                 Outcome::only(core.issue_to_holder(kinds, context).map(Answer::Granted))
             }
-            Verb::Issue { kinds, request } => core.issue_to_caller(&presented, kinds, &request, context).await,
+            Verb::Issue { kinds, request } => Box::pin(core.issue_to_caller(&presented, kinds, &request, context)).await,
             Verb::Narrow(to) => core.narrow(to, context),
             Verb::Revoke(target) => core.revoke(target, context),
             Verb::Protection => Outcome::only(core.protection(context)),
-            Verb::SetProtection { of, to } => core.set_protection(of, to, context).await,
+            Verb::SetProtection { of, to } => Box::pin(core.set_protection(of, to, context)).await,
             Verb::WhoAmI => core.who_am_i(&presented, context).await,
-            Verb::Logout => core.log_out(&presented, context).await,
-            Verb::ApiKeys { environment, renew } => core.api_keys_of_caller(&presented, &environment, renew, context).await,
-            Verb::Register { profile, request } => core.register(&presented, *profile, request.as_ref(), context).await,
+            Verb::Logout => Box::pin(core.log_out(&presented, context)).await,
+            Verb::ApiKeys { environment, renew } => {
+                Box::pin(core.api_keys_of_caller(&presented, &environment, renew, context)).await
+            }
+            Verb::Register { profile, request } => Box::pin(core.register(&presented, *profile, request.as_ref(), context)).await,
             Verb::ChangeRights { account, add, remove, right } => {
-                core.change_rights(&presented, &account, (&add, &remove), &right, context).await
+                Box::pin(core.change_rights(&presented, &account, (&add, &remove), &right, context)).await
             }
             Verb::PublicKeys => Outcome::only(Ok(Answer::PublicKeys(core.keyring().public_keys(core.clock.now())))),
         }

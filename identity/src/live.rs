@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use self::attachment::Attachment;
 use self::attachment::{Mailbox, Place};
 pub(crate) use self::known::Known;
-pub(crate) use self::marks::MOST_MARKS;
+pub(crate) use self::marks::{Kind, MOST_MARKS};
 use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
@@ -373,9 +373,7 @@ impl Live {
         let mut tables = self.tables();
         match account {
             Some(account) => {
-                if let Some((known, _)) = tables.accounts.get_mut(&id) {
-                    *known = without_password(account);
-                }
+                tables.change_account(without_password(account));
                 tables.reconsider(|session| session.account == Some(id), anew);
             }
             None => {
@@ -410,7 +408,7 @@ impl Live {
         tables.lose(|_| true);
         tables.unknow_of(|_| true);
         tables.kept_clients.clear();
-        tables.marks = marks::Marks::Unread;
+        (tables.api_keys, tables.revoked) = (marks::Marks::Unread, marks::Marks::Unread);
     }
 
     /// Detaches what has expired.

@@ -374,10 +374,12 @@ pub trait Store: Send + Sync + 'static {
     /// account's cut-off has moved. Answers how many there were.
     async fn end_sessions(&self, which: Which, reason: Reason, at: Timestamp, audit: AuditEntry) -> Result<usize, StoreError>;
     /// Says that a token of somebody else's is no longer good here, until it ends by itself at `until`. Appends
-    /// `Change::SessionEnded` for the borrowed session that rests on it.
+    /// `Change::Revoked`, and `Change::SessionEnded` for the borrowed session that rests on it.
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError>;
     /// Whether [`Store::revoke`] was said of this token.
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError>;
+    /// The first four bytes of everything that [`Store::is_revoked`] says yes to, in any order; at most `limit`.
+    async fn revoked_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError>;
     /// As [`Store::revoke`], of what rests on no session: of a token of ours, by itself or by its number. Appends `Change::Revoked`.
     async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError>;
     /// Keeps a new family, or, with `was`, its next state in the place of the one whose present token has that number. Where the

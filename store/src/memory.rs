@@ -315,6 +315,7 @@ impl Store for Memory {
     async fn revoke(&self, token: TokenHash, until: Timestamp, session: SessionId, audit: AuditEntry) -> Result<(), StoreError> {
         let mut state = self.state();
         state.revoked.entry(token).or_insert(until);
+        state.tell(Change::Revoked(token));
         state.tell(Change::SessionEnded(session, Reason::Revoked));
         state.append(audit);
         Ok(())
@@ -322,6 +323,10 @@ impl Store for Memory {
 
     async fn is_revoked(&self, token: &TokenHash) -> Result<bool, StoreError> {
         Ok(self.state().revoked.contains_key(token))
+    }
+
+    async fn revoked_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
+        Ok(self.state().revoked.keys().take(limit).map(mark).collect())
     }
 
     async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
@@ -415,7 +420,6 @@ impl Store for Memory {
     }
 
     async fn api_key_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
-        let mark = |[a, b, c, d, ..]: &TokenHash| [*a, *b, *c, *d];
         Ok(self.state().api_keys.keys().take(limit).map(mark).collect())
     }
 
@@ -521,4 +525,8 @@ impl Store for Memory {
         }
         Ok(())
     }
+}
+
+fn mark([a, b, c, d, ..]: &TokenHash) -> [u8; 4] {
+    [*a, *b, *c, *d]
 }

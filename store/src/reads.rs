@@ -21,6 +21,10 @@ pub(crate) fn is_revoked(connection: &Connection, token: &TokenHash) -> Result<b
     Ok(connection.prepare_cached("SELECT 1 FROM revoked WHERE hash = ?1")?.exists([token])?)
 }
 
+pub(crate) fn revoked_marks(connection: &Connection, limit: usize) -> Result<Vec<[u8; 4]>, Failure> {
+    all(connection, "SELECT substr(hash, 1, 4) FROM revoked LIMIT ?1", [rows::limit(limit)], |row| Ok(row.get(0)?))
+}
+
 pub(crate) fn secret(connection: &Connection, name: &str) -> Result<Option<[u8; 32]>, Failure> {
     Ok(connection.prepare_cached("SELECT bytes FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
 }

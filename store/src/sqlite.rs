@@ -315,6 +315,10 @@ impl Store for Sqlite {
         self.read(move |connection| reads::is_revoked(connection, &token)).await
     }
 
+    async fn revoked_marks(&self, limit: usize) -> Result<Vec<[u8; 4]>, StoreError> {
+        self.read(move |connection| reads::revoked_marks(connection, limit)).await
+    }
+
     async fn revoke_signed(&self, token: TokenHash, until: Timestamp, audit: AuditEntry) -> Result<(), StoreError> {
         self.write(move |connection| writes::keys::revoke_signed(connection, &token, until, &audit)).await
     }

@@ -448,6 +448,7 @@ pub(crate) fn revoke(
 ) -> Result<(), Failure> {
     let sql = "INSERT INTO revoked (hash, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     run(connection, sql, params![token, until.millis()])?;
+    tell(connection, &Change::Revoked(*token))?;
     tell(connection, &Change::SessionEnded(session, Reason::Revoked))?;
     append(connection, std::slice::from_ref(audit))
 }

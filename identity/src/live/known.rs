@@ -47,6 +47,13 @@ impl Live {
         Some((entry.known.clone(), Arc::clone(account)))
     }
 
+    /// The account with this public id, if anything here rests on it.
+    pub(crate) fn account_known_as(&self, subject: &str) -> Option<Arc<Account>> {
+        let tables = self.tables();
+        let (account, _) = tables.accounts.get(tables.subjects.get(subject)?)?;
+        Some(Arc::clone(account))
+    }
+
     /// Takes in what was read and verified. To be called while the feed stands still where it stood before the reading began.
     pub(crate) fn know(&self, shown: TokenHash, revocations: Vec<TokenHash>, known: Known, account: Arc<Account>) {
         let mut tables = self.tables();
@@ -81,6 +88,7 @@ impl Live {
     /// Follows the feed: this is no longer good.
     pub(crate) fn revoked(&self, revocation: &TokenHash) {
         let mut tables = self.tables();
+        tables.revoked.add(revocation);
         let these = (*revocation, [0; 32])..=(*revocation, [255; 32]);
         let shown: Vec<TokenHash> = tables.known.by_revocation.range(these).map(|(_, shown)| *shown).collect();
         for shown in shown {

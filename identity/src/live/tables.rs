@@ -25,10 +25,14 @@ pub(super) struct Tables {
     pub(super) tokens: HashMap<TokenHash, Box<LiveToken>>,
     /// Each with how many of the others rest on it.
     pub(super) accounts: HashMap<AccountId, (Arc<Account>, usize)>,
+    /// The same accounts by their public ids.
+    pub(super) subjects: HashMap<String, AccountId>,
     /// What speaks for accounts without a session.
     pub(super) known: KnownTable,
     /// Which texts may be API keys.
-    pub(super) marks: Marks,
+    pub(super) api_keys: Marks,
+    /// What may be revoked.
+    pub(super) revoked: Marks,
     pub(super) clients: HashMap<ClientId, (Arc<Client>, usize)>,
     /// The clients that signed tokens come through, with or without a session.
     pub(super) kept_clients: HashMap<ClientId, Arc<Client>>,
@@ -118,8 +122,28 @@ impl Tables {
         let (known, users) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
         *users += 1;
         // A cut-off moves without a version.
-        if (known.version, known.cut_off) < (account.version, account.cut_off) {
-            *known = account;
+        let is_newer = (known.version, known.cut_off) < (account.version, account.cut_off);
+        if *users == 1 {
+            self.subjects.insert(account.subject.clone(), account.id);
+        } else if is_newer {
+            self.change_account(account);
+        }
+    }
+
+    /// An account that is held is like this now.
+    pub(super) fn change_account(&mut self, account: Arc<Account>) {
+        let Some((known, _)) = self.accounts.get_mut(&account.id) else { return };
+        let before = std::mem::replace(known, Arc::clone(&account));
+        if before.subject != account.subject {
+            self.release_subject(&before);
+            self.subjects.insert(account.subject.clone(), account.id);
+        }
+    }
+
+    /// An account is no longer known by its public id, unless that is another's by now.
+    fn release_subject(&mut self, account: &Account) {
+        if self.subjects.get(&account.subject) == Some(&account.id) {
+            self.subjects.remove(&account.subject);
         }
     }
 
@@ -127,8 +151,10 @@ impl Tables {
     pub(super) fn release_account(&mut self, id: AccountId) {
         if let Some((_, users)) = self.accounts.get_mut(&id) {
             *users -= 1;
-            if *users == 0 {
-                self.accounts.remove(&id);
+            if *users == 0
+                && let Some((account, _)) = self.accounts.remove(&id)
+            {
+                self.release_subject(&account);
             }
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Login {
 /// Somebody has logged in.
 pub(super) fn began(now: Timestamp, granted: Granted, login: Login, mut envelope: Envelope) -> Response {
     let Granted { principal, tokens } = granted;
-    let mut dto = described(&principal);
+    let mut dto = described(principal);
     let user = dto.user_id.clone().unwrap_or_default();
     dto.session_id = begin(&tokens, login.remember, &user, &mut envelope);
     hand_over(now, tokens, login.in_cookies, &mut dto, &mut envelope);
@@ -86,10 +86,10 @@ pub(super) struct Speaks {
 /// Somebody speaks who is logged in already, or proves it with this request.
 pub(super) fn speaks(now: Timestamp, granted: Granted, speaks: Speaks, mut envelope: Envelope) -> Response {
     let Granted { principal, tokens } = granted;
-    let mut dto = described(&principal);
     // What is good for one request is told an id that opens nothing.
     let session = speaks.shown.filter(|_| principal.session.is_some());
-    dto.session_id = Some(Secret::new(session.unwrap_or_else(|| envelope.jar.empty_session().to_owned())));
+    let mut dto = described(principal);
+    dto.session_id = Some(Secret::new(session.unwrap_or_else(|| envelope.jar.empty_session())));
     if speaks.earns {
         if speaks.in_cookies && !tokens.is_empty() {
             envelope.jar.part_from_tokens();
@@ -203,7 +203,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// What an answer says of somebody.
-fn described(principal: &Principal) -> AuthenticateResponse {
+fn described(principal: Principal) -> AuthenticateResponse {
     let account = principal.account.as_deref();
     if principal.method == Method::OperatorSecret {
         let (nobody, name) = OPERATOR;
@@ -212,8 +212,8 @@ fn described(principal: &Principal) -> AuthenticateResponse {
             user_name: Some(name.to_owned()),
             display_name: Some(name.to_owned()),
             profile_url: Some(NOBODYS_PICTURE.to_owned()),
-            roles: Some(principal.rights.roles.clone()),
-            permissions: Some(principal.rights.permissions.clone()),
+            roles: Some(principal.rights.roles),
+            permissions: Some(principal.rights.permissions),
             ..AuthenticateResponse::default()
         };
     }
@@ -229,8 +229,8 @@ fn described(principal: &Principal) -> AuthenticateResponse {
             account.display_name.clone().or_else(name).or_else(|| full_name(&account.first_name, &account.last_name))
         }),
         profile_url: Some(account.and_then(|account| account.profile_url.clone()).unwrap_or_else(|| NOBODYS_PICTURE.to_owned())),
-        roles: Some(principal.rights.roles.clone()),
-        permissions: Some(principal.rights.permissions.clone()),
+        roles: Some(principal.rights.roles),
+        permissions: Some(principal.rights.permissions),
         ..AuthenticateResponse::default()
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gatepost_identity::reply::TokenKind;
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::servicestack::escape::escaped;
 use crate::servicestack::spelling::EmptyIds;
@@ -24,6 +24,11 @@ const OPTIONS: &str = "ss-opt";
 const USER: &str = "X-UAId";
 const ACCESS: &str = "ss-tok";
 const REFRESH: &str = "ss-reftok";
+
+/// The fields that stand for the first three.
+const TEMPORARY_FIELD: HeaderName = HeaderName::from_static("x-ss-id");
+const PERMANENT_FIELD: HeaderName = HeaderName::from_static("x-ss-pid");
+const OPTIONS_FIELD: HeaderName = HeaderName::from_static("x-ss-opt");
 
 /// Every cookie of the gate's: no service sees or sets one.
 pub(super) const NAMES: [&str; 6] = [TEMPORARY, PERMANENT, OPTIONS, USER, ACCESS, REFRESH];
@@ -52,27 +57,26 @@ impl Brought {
     /// Reads the header fields, and the cookies where `cookies` says that they are to be believed. A field of its own goes over the
     /// cookie of its name.
     pub(super) fn read(headers: &HeaderMap, cookies: bool) -> Brought {
-        let field = |name: &str| {
+        let names = [TEMPORARY, PERMANENT, OPTIONS, ACCESS, REFRESH];
+        let [temporary, permanent, options, access, refresh] = if cookies { self::cookies(headers, names) } else { [None; 5] };
+        let field = |name: HeaderName| {
             let value = headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
             value.filter(|value| !value.is_empty())
         };
-        let find = |name: &str, cookie: &str| {
-            let value = field(name).or_else(|| self::cookie(headers, cookie).filter(|_| cookies));
-            value.filter(|value| value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
-        };
-        let token = |name: &str| {
-            let value = self::cookie(headers, name).filter(|_| cookies).filter(|value| value.len() <= LONGEST_TOKEN);
-            value.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic())).map(str::to_owned)
-        };
-        let options = find("X-ss-opt", OPTIONS).unwrap_or_default();
+        let legible = |value: &&str, longest: usize| value.len() <= longest && value.bytes().all(|byte| byte.is_ascii_graphic());
+        let id =
+            |field: Option<&str>, cookie: Option<&str>| field.or(cookie).filter(|value| legible(value, LONGEST)).map(str::to_owned);
+        let token = |cookie: Option<&str>| cookie.filter(|value| legible(value, LONGEST_TOKEN)).map(str::to_owned);
+        let (own_temporary, own_permanent) = (field(TEMPORARY_FIELD), field(PERMANENT_FIELD));
+        let options = field(OPTIONS_FIELD).or(options).filter(|value| legible(value, LONGEST)).unwrap_or_default();
         let remembered = options.split(',').any(|option| option == "perm");
         Brought {
-            temporary: find("X-ss-id", TEMPORARY),
-            permanent: find("X-ss-pid", PERMANENT),
+            temporary: id(own_temporary, temporary),
+            permanent: id(own_permanent, permanent),
             remembered,
-            claimed: field(if remembered { "X-ss-pid" } else { "X-ss-id" }).is_some(),
-            access: token(ACCESS),
-            refresh: token(REFRESH),
+            claimed: if remembered { own_permanent.is_some() } else { own_temporary.is_some() },
+            access: token(access),
+            refresh: token(refresh),
         }
     }
 
@@ -108,11 +112,17 @@ impl Brought {
     }
 }
 
-/// The value of a cookie, the first of its name. An empty one is as good as none: it was deleted.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// The values of cookies, of each name the first. An empty one is as good as none: it was deleted.
+fn cookies<'h, const N: usize>(headers: &'h HeaderMap, names: [&str; N]) -> [Option<&'h str>; N] {
+    let mut found = [None; N];
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| std::str::from_utf8(line.as_bytes()).ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(own, value)| own.trim() == name && !value.trim().is_empty()).map(|(_, value)| value.trim())
+    for (name, value) in lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('=')) {
+        let (name, value) = (name.trim(), value.trim());
+        if let Some(place) = names.iter().position(|own| *own == name).filter(|_| !value.is_empty()) {
+            found[place].get_or_insert(value);
+        }
+    }
+    found
 }
 
 /// What may come out of a jar.
@@ -161,17 +171,17 @@ impl Jar {
         let brought_tokens = tokens.filter(|(_, token)| token.is_some()).map(|(name, _)| name).collect();
         let mut jar = Jar { secure, lid, set: Vec::new(), brought: brought_tokens, empty };
         if brought.temporary.is_none() {
-            jar.put(TEMPORARY, Kept::UntilItEnds(jar.empty.temporary.clone()));
+            jar.put(TEMPORARY, Kept::UntilItEnds(jar.empty.temporary()));
         }
         if brought.permanent.is_none() {
-            jar.put(PERMANENT, Kept::Long(jar.empty.permanent.clone()));
+            jar.put(PERMANENT, Kept::Long(jar.empty.permanent()));
         }
         jar
     }
 
     /// The id that stands for the session of a request that brought none.
-    pub(super) fn empty_session(&self) -> &str {
-        &self.empty.temporary
+    pub(super) fn empty_session(&self) -> String {
+        self.empty.temporary()
     }
 
     /// Somebody is given something of their own to keep: the tokens that the request brought may be another's, and would go over it.
@@ -185,8 +195,8 @@ impl Jar {
     /// A session begins. Both ids are new, whichever of them counts from now on, and no token stays that goes before them.
     pub(super) fn begin(&mut self, session: &str, remember: bool, user: &str) {
         let (temporary, permanent) = match remember {
-            true => (self.empty.temporary.clone(), session.to_owned()),
-            false => (session.to_owned(), self.empty.permanent.clone()),
+            true => (self.empty.temporary(), session.to_owned()),
+            false => (session.to_owned(), self.empty.permanent()),
         };
         self.put(TEMPORARY, Kept::UntilItEnds(temporary));
         self.put(PERMANENT, Kept::Long(permanent));
@@ -197,7 +207,7 @@ impl Jar {
 
     /// No session begins, but its place is taken: the ids are new and open nothing.
     pub(super) fn begin_nothing(&mut self, remember: bool, user: &str) {
-        let empty = if remember { self.empty.permanent.clone() } else { self.empty.temporary.clone() };
+        let empty = if remember { self.empty.permanent() } else { self.empty.temporary() };
         self.begin(&empty, remember, user);
     }
 
@@ -341,7 +351,7 @@ mod tests {
     }
 
     fn jar(brought: &Brought, lid: Lid, secure: bool) -> Jar {
-        Jar::new(brought, EmptyIds { temporary: "t".to_owned(), permanent: "p".to_owned() }, lid, secure)
+        Jar::new(brought, EmptyIds([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), lid, secure)
     }
 
     #[test]
@@ -362,7 +372,10 @@ mod tests {
     #[test]
     fn a_browser_without_ids_is_given_some() {
         let nothing = Brought::default();
-        let expected = ["ss-id=t; path=/; samesite=lax; httponly", "ss-pid=p; max-age=630720000; path=/; samesite=lax; httponly"];
+        let expected = [
+            "ss-id=00000000000; path=/; samesite=lax; httponly",
+            "ss-pid=00000000001; max-age=630720000; path=/; samesite=lax; httponly",
+        ];
         assert_eq!(written(&jar(&nothing, Lid::Open, false)), expected);
         let both = Brought { temporary: Some("a".to_owned()), permanent: Some("b".to_owned()), ..Brought::default() };
         assert!(written(&jar(&both, Lid::Open, false)).is_empty());
@@ -374,7 +387,7 @@ mod tests {
         let mut jar = jar(&Brought::default(), Lid::Open, true);
         jar.begin("s", true, "u 7;x");
         let expected = [
-            "ss-id=t; path=/; secure; samesite=lax; httponly",
+            "ss-id=00000000000; path=/; secure; samesite=lax; httponly",
             "ss-pid=s; max-age=630720000; path=/; secure; samesite=lax; httponly",
             "ss-opt=perm; max-age=630720000; path=/; secure; samesite=lax; httponly",
             "X-UAId=u+7%3bx; max-age=630720000; path=/; secure; samesite=lax; httponly",
@@ -382,7 +395,7 @@ mod tests {
         assert_eq!(written(&jar), expected);
         jar.begin("s", false, "7");
         assert!(written(&jar)[0].starts_with("ss-id=s; path=/;"));
-        assert!(written(&jar)[1].starts_with("ss-pid=p; max-age=630720000;"));
+        assert!(written(&jar)[1].starts_with("ss-pid=00000000001; max-age=630720000;"));
         assert!(written(&jar)[2].starts_with("ss-opt=temp;"));
         jar.end();
         let names = ["ss-id=;", "ss-pid=;", "ss-opt=temp;", "X-UAId=;"];

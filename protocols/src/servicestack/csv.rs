@@ -3,10 +3,20 @@
 //! That is the framework's own rule, and it makes CSV of little use here: the answer to a login is its roles on one line, and
 //! a "no" has no body at all. What it says is in the status and the cookies.
 
+use std::cell::RefCell;
+
+use csv_core::{ReadFieldResult, Reader};
+
 use crate::servicestack::dto::{Data, Dto};
 use crate::servicestack::jsv;
 use crate::servicestack::style::push_shortest;
 use crate::servicestack::value::{Budget, Fields, Unreadable, Value};
+
+thread_local! {
+    /// Made once for a thread, since its tables take longer to make than a request takes to read. A copy would not do: what the
+    /// library copies of a reader emits nothing.
+    static READER: RefCell<Reader> = RefCell::new(Reader::new());
+}
 
 /// Reads the first line of values below the names. An empty cell says nothing; lists and maps are JSV in their cell.
 ///
@@ -25,21 +35,19 @@ pub(super) fn read_all(text: &str) -> Result<Vec<Value<'static>>, Unreadable> {
 }
 
 fn rows(text: &str, most: usize) -> Result<Vec<Value<'static>>, Unreadable> {
-    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let mut budget = Budget::new();
-    let mut line = || -> Result<Vec<String>, Unreadable> {
-        let mut record = ::csv::StringRecord::new();
-        reader.read_record(&mut record).map_err(|_| Unreadable::Grammar)?;
-        record.iter().map(|cell| budget.spend().map(|()| cell.to_owned())).collect()
-    };
-    let names = line()?;
+    READER.with_borrow_mut(|reader| rows_by(reader, text, most))
+}
+
+fn rows_by(reader: &mut Reader, text: &str, most: usize) -> Result<Vec<Value<'static>>, Unreadable> {
+    let mut lines = Lines::of(reader, text);
+    let names = lines.line()?;
     let mut rows = Vec::new();
     while rows.len() < most {
-        let values = line()?;
+        let values = lines.line()?;
         if values.len() > names.len() {
             return Err(Unreadable::Shape);
         }
-        // No record at all has no cell either, an empty one has one.
+        // No line at all has no cell either, an empty one has one.
         if values.is_empty() {
             break;
         }
@@ -47,6 +55,48 @@ fn rows(text: &str, most: usize) -> Result<Vec<Value<'static>>, Unreadable> {
         rows.push(Value::Map(names.iter().cloned().map(Into::into).zip(values.into_iter().map(value)).collect()));
     }
     Ok(rows)
+}
+
+/// A text, line by line.
+struct Lines<'a> {
+    reader: &'a mut Reader,
+    budget: Budget,
+    rest: &'a [u8],
+    /// Room for any cell, and for one more byte: no cell fills it.
+    cell: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(reader: &'a mut Reader, text: &'a str) -> Lines<'a> {
+        reader.reset();
+        Lines { reader, budget: Budget::new(), rest: text.as_bytes(), cell: vec![0; text.len() + 1] }
+    }
+
+    /// The cells of the next line; none at the end of the text.
+    fn line(&mut self) -> Result<Vec<String>, Unreadable> {
+        let mut cells = Vec::new();
+        let mut length = 0;
+        loop {
+            let (result, read, written) = self.reader.read_field(self.rest, &mut self.cell[length..]);
+            self.rest = &self.rest[read..];
+            length += written;
+            match result {
+                ReadFieldResult::Field { record_end } => {
+                    self.budget.spend()?;
+                    let cell = std::str::from_utf8(&self.cell[..length]).map_err(|_| Unreadable::Encoding)?;
+                    cells.push(cell.to_owned());
+                    length = 0;
+                    if record_end {
+                        return Ok(cells);
+                    }
+                }
+                // Nothing is left, which the reader learns when it is asked once more.
+                ReadFieldResult::InputEmpty => {}
+                ReadFieldResult::OutputFull => return Err(Unreadable::TooMany),
+                ReadFieldResult::End => return Ok(cells),
+            }
+        }
+    }
 }
 
 /// Writes the first list that an answer has; nothing where it has none, or none that holds anything.

@@ -33,6 +33,10 @@ fn push_hex(out: &mut String, byte: u8) {
 
 /// A part of a path without its escapes; `+` is a blank here too. A broken escape stands for itself.
 pub(super) fn unescaped(part: &str) -> String {
+    // Most parts have none.
+    if !part.contains(['+', '%']) {
+        return part.to_owned();
+    }
     let blanks = part.replace('+', " ");
     let mut pieces = blanks.split('%');
     let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();

@@ -158,6 +158,9 @@ impl Services {
     /// The service that a path belongs to, behind `base`, which stands before every path of the gate: the one with the longest
     /// beginning of it. The name of a format at its end counts as if it were not there.
     pub(super) fn find(&self, base: &str, path: &str) -> Option<Place> {
+        if self.0.is_empty() {
+            return None;
+        }
         let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(unescaped).collect();
         let read = || self.0.iter().map(|service| (service, reading(&parts, &service.parts)));
         let fits = read().filter(|(_, reading)| matches!(reading, Reading::Whole | Reading::WithoutFormat));

@@ -7,12 +7,15 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, HOST, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http::Response;
 use crate::servicestack::return_url::is_origin;
 use crate::servicestack::settings::{Origins, Settings};
 use crate::servicestack::value::same;
+
+/// How a browser says what sent a request.
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What scripts of the request's origin may see of the answer.
 pub(super) struct Sharing {
@@ -78,7 +81,7 @@ pub(super) fn is_from_elsewhere(settings: &Settings, headers: &HeaderMap) -> boo
     if origin.is_some_and(|origin| settings.origins.names(origin)) {
         return false;
     }
-    let site = headers.get("Sec-Fetch-Site").map(HeaderValue::as_bytes).unwrap_or_default();
+    let site = headers.get(SITE).map(HeaderValue::as_bytes).unwrap_or_default();
     match site {
         b"cross-site" => true,
         b"same-origin" | b"none" => false,

@@ -31,19 +31,20 @@ pub(super) fn spell(token: &NewToken<'_>) -> Spelled {
     }
 }
 
-/// Ids for a browser that has none. They open nothing: only what the core has drawn does.
-pub(super) struct EmptyIds {
-    /// In the place of a session for now.
-    pub(super) temporary: String,
-    /// In the place of a session that is remembered.
-    pub(super) permanent: String,
-}
+/// Ids for a browser that has none, made of the chance that came with the request once they are needed. They open nothing: only
+/// what the core has drawn does.
+#[derive(Clone, Copy)]
+pub(super) struct EmptyIds(pub(super) Seed);
 
 impl EmptyIds {
-    /// Of the chance that came with the request.
-    pub(super) fn of(seed: Seed) -> EmptyIds {
-        let (one, other) = seed.split_at(seed.len() / 2);
-        EmptyIds { temporary: digits(one), permanent: digits(other) }
+    /// In the place of a session for now.
+    pub(super) fn temporary(&self) -> String {
+        digits(&self.0[..8])
+    }
+
+    /// In the place of a session that is remembered.
+    pub(super) fn permanent(&self) -> String {
+        digits(&self.0[8..])
     }
 }
 
@@ -90,7 +91,8 @@ mod tests {
 
     #[test]
     fn empty_ids_differ_and_need_no_escape() {
-        let EmptyIds { temporary, permanent } = EmptyIds::of([7, 1, 2, 3, 4, 5, 6, 7, 255, 255, 255, 255, 255, 255, 255, 255]);
+        let ids = EmptyIds([7, 1, 2, 3, 4, 5, 6, 7, 255, 255, 255, 255, 255, 255, 255, 255]);
+        let (temporary, permanent) = (ids.temporary(), ids.permanent());
         assert_ne!(temporary, permanent);
         assert_eq!((temporary.len(), permanent.len()), (11, 11));
         assert!(permanent.bytes().all(|byte| byte.is_ascii_alphanumeric()));

@@ -208,13 +208,13 @@ async fn respond<S: Wire>(
         Ok(body) => body,
         Err(status) => return last(plain(Response::empty(status))),
     };
-    let path = request.uri().path();
+    let accept = is_upgrade(&request).then(|| accept_key(&request));
     let parsed = Request {
         method: request.method().clone(),
-        path: path.to_owned(),
+        path: request.uri().path().to_owned(),
         query: request.uri().query().map(str::to_owned),
-        headers: request.headers().clone(),
-        upgrade: is_upgrade(&request),
+        headers: std::mem::take(request.headers_mut()),
+        upgrade: accept.is_some(),
         secure: peer.secure,
         body,
     };
@@ -223,9 +223,9 @@ async fn respond<S: Wire>(
     let Some(Turn { response, attachment, connection }) = turn else {
         return plain(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     };
-    let (body, accept) = match (response.body, is_upgrade(&request)) {
-        (Body::Upgrade(upgrade), true) => (upgrade, accept_key(&request)),
-        (Body::Upgrade(_), false) => {
+    let (body, accept) = match (response.body, accept) {
+        (Body::Upgrade(upgrade), Some(accept)) => (upgrade, accept),
+        (Body::Upgrade(_), None) => {
             let response = Response::empty(StatusCode::UPGRADE_REQUIRED);
             return plain(response.with(UPGRADE, HeaderValue::from_static("websocket")));
         }

@@ -350,13 +350,17 @@ pub(super) async fn a_token_of_somebody_elses_is_revoked_until_it_ends(store: &d
     store.revoke(hash(1), at(100), session_id(7), entry("ended")).await?;
     store.revoke(hash(1), at(200), session_id(8), entry("ended")).await?;
     store.revoke(hash(2), at(50), session_id(9), entry("ended")).await?;
-    let ended = |number| Change::SessionEnded(session_id(number), Reason::Revoked);
-    assert_eq!(changes(store).await?, [ended(7), ended(8), ended(9)]);
+    let told = |(token, number)| [Change::Revoked(hash(token)), Change::SessionEnded(session_id(number), Reason::Revoked)];
+    assert_eq!(changes(store).await?, [(1, 7), (1, 8), (2, 9)].map(told).concat());
+    let mut marks = store.revoked_marks(10).await?;
+    marks.sort_unstable();
+    assert_eq!((marks, store.revoked_marks(1).await?.len()), (vec![[1; 4], [2; 4]], 1));
     assert_eq!(actions(store).await?, ["ended"; 3]);
     store.forget(past(51, 0), 1000).await?;
     assert!(store.is_revoked(&hash(1)).await? && !store.is_revoked(&hash(2)).await?);
     store.forget(past(101, 0), 1000).await?;
     assert!(!store.is_revoked(&hash(1)).await?, "it has ended by itself");
+    assert_eq!(store.revoked_marks(10).await?, [[0; 4]; 0]);
     Ok(())
 }
 

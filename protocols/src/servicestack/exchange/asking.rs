@@ -40,7 +40,7 @@ fn ask(command: Command, asked: Asked, envelope: Envelope) -> Step<Pending> {
 }
 
 impl Service {
-    pub(super) fn authenticate(&self, login: Authenticate, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+    pub(super) fn authenticate(&self, login: Authenticate, call: Call, mut envelope: Envelope) -> Step<Pending> {
         let named = login.provider.as_deref();
         if named.is_some_and(|name| same(name, "logout")) {
             return self.log_out(login.return_url, call, envelope);
@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// `must`: whoever speaks is let through, and nobody else is.
-    fn who_speaks(&self, call: Call<'_>, must: bool, wished: Speaks, envelope: Envelope) -> Step<Pending> {
+    fn who_speaks(&self, call: Call, must: bool, wished: Speaks, envelope: Envelope) -> Step<Pending> {
         let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
         if broken && must {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
@@ -112,7 +112,7 @@ impl Service {
         ask(Command { presented: credentials, verb }, Asked::Session(speaks, Guarded { proofs, must }), envelope)
     }
 
-    pub(super) fn convert(&self, convert: &ConvertSessionToToken, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+    pub(super) fn convert(&self, convert: &ConvertSessionToToken, call: Call, mut envelope: Envelope) -> Step<Pending> {
         // Tokens go into cookies, so that there is nothing to be shown on a page.
         if envelope.chosen.format == Format::Html {
             envelope.chosen = Format::Json.into();
@@ -128,7 +128,7 @@ impl Service {
         ask(command, Asked::Tokens(Guarded { proofs: shown.proofs, must: true }, came), envelope)
     }
 
-    pub(super) fn refresh(&self, get: &GetAccessToken, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+    pub(super) fn refresh(&self, get: &GetAccessToken, call: Call, envelope: Envelope) -> Step<Pending> {
         let from_cookie = call.carried.refresh_token.is_none();
         let is_kept = |token: &Secret| call.brought.refresh().is_some_and(|kept| token.matches(kept.as_bytes()));
         let of_another = call.carried.refresh_token.as_ref().is_some_and(|token| !is_kept(token));
@@ -145,7 +145,7 @@ impl Service {
         ask(command, Asked::AccessToken { in_cookie, from_cookie, of_another }, envelope)
     }
 
-    pub(super) fn keys(&self, keys: ApiKeys, renew: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+    pub(super) fn keys(&self, keys: ApiKeys, renew: bool, call: Call, envelope: Envelope) -> Step<Pending> {
         let (Shown { proofs, credentials }, broken) = call.shown(&self.settings);
         if broken {
             return ControlFlow::Break(envelope.refuse(&Failure::WrongPassword));
@@ -158,7 +158,7 @@ impl Service {
         ask(command, Asked::Keys { renew, guarded: Guarded { proofs, must: true } }, envelope)
     }
 
-    pub(super) fn register(&self, register: Register, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+    pub(super) fn register(&self, register: Register, call: Call, mut envelope: Envelope) -> Step<Pending> {
         if self.aim(&mut envelope, call.target.as_deref()).is_err() {
             return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
         }
@@ -186,7 +186,7 @@ impl Service {
         ask(command, Asked::Register(login), envelope)
     }
 
-    pub(super) fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call<'_>, envelope: Envelope) -> Step<Pending> {
+    pub(super) fn change_roles(&self, change: ChangeRoles, unassigned: bool, call: Call, envelope: Envelope) -> Step<Pending> {
         let rights = Rights::parse(change.roles, change.permissions)
             .map_err(|what| Failure::Invalid(vec![FieldError::new("ArgumentException", "Roles", what.to_string())]));
         let found = match (change.user_name, rights) {
@@ -218,7 +218,7 @@ impl Service {
     }
 
     /// `said`: where the DTO says that a page goes afterwards.
-    pub(super) fn log_out(&self, said: Option<String>, call: Call<'_>, mut envelope: Envelope) -> Step<Pending> {
+    pub(super) fn log_out(&self, said: Option<String>, call: Call, mut envelope: Envelope) -> Step<Pending> {
         if self.aim(&mut envelope, call.target.or(said).as_deref()).is_err() {
             return ControlFlow::Break(envelope.refuse(&Failure::ExternalRedirect));
         }

@@ -130,8 +130,7 @@ enum Asked {
 }
 
 /// A request taken apart, before it is known what its members mean.
-struct Call<'r> {
-    fields: Fields<'r>,
+struct Call {
     /// Where the browser is to go by query or form; not checked.
     target: Option<String>,
     /// Whether it may change nothing.
@@ -220,7 +219,7 @@ impl Exchange for Service {
             chosen: chosen(&route, &query, &request.headers),
             style: query.peek("jsconfig").map_or(style, |wishes| style.wished(wishes)),
             debug: wishes_debug(&query),
-            jar: Jar::new(&brought, EmptyIds::of(seed), Lid::of(elsewhere, only_reads), request.secure),
+            jar: Jar::new(&brought, EmptyIds(seed), Lid::of(elsewhere, only_reads), request.secure),
             sharing,
             browser: self.browser(&request, &query, &method),
         };
@@ -262,33 +261,33 @@ impl Exchange for Service {
         };
         let authorization = Authorization::read(&request.headers);
         let unbidden = elsewhere && !is_clicked(&request.headers);
-        let call = Call { fields, target, reads, unbidden, brought, authorization, carried };
+        let call = Call { target, reads, unbidden, brought, authorization, carried };
         let why = match operation {
-            Operation::Authenticate => match Authenticate::read(call.fields.clone()) {
+            Operation::Authenticate => match Authenticate::read(fields) {
                 Ok(login) => return self.authenticate(login, call, envelope),
                 Err(why) => why,
             },
-            Operation::AuthenticateLogout => match AuthenticateLogout::read(call.fields.clone()) {
+            Operation::AuthenticateLogout => match AuthenticateLogout::read(fields) {
                 Ok(logout) => return self.log_out(logout.return_url, call, envelope),
                 Err(why) => why,
             },
-            Operation::GetAccessToken => match GetAccessToken::read(call.fields.clone()) {
+            Operation::GetAccessToken => match GetAccessToken::read(fields) {
                 Ok(get) => return self.refresh(&get, call, envelope),
                 Err(why) => why,
             },
-            Operation::ConvertSessionToToken => match ConvertSessionToToken::read(call.fields.clone()) {
+            Operation::ConvertSessionToToken => match ConvertSessionToToken::read(fields) {
                 Ok(convert) => return self.convert(&convert, call, envelope),
                 Err(why) => why,
             },
-            Operation::GetApiKeys | Operation::RegenerateApiKeys => match ApiKeys::read(call.fields.clone()) {
+            Operation::GetApiKeys | Operation::RegenerateApiKeys => match ApiKeys::read(fields) {
                 Ok(keys) => return self.keys(keys, operation == Operation::RegenerateApiKeys, call, envelope),
                 Err(why) => why,
             },
-            Operation::Register => match Register::read(call.fields.clone()) {
+            Operation::Register => match Register::read(fields) {
                 Ok(register) => return self.register(register, call, envelope),
                 Err(why) => why,
             },
-            Operation::AssignRoles | Operation::UnAssignRoles => match ChangeRoles::read(call.fields.clone()) {
+            Operation::AssignRoles | Operation::UnAssignRoles => match ChangeRoles::read(fields) {
                 Ok(change) => return self.change_roles(change, operation == Operation::UnAssignRoles, call, envelope),
                 Err(why) => why,
             },
@@ -420,7 +419,7 @@ impl Service {
     }
 }
 
-impl Call<'_> {
+impl Call {
     fn shown(&self, settings: &Settings) -> (Shown, bool) {
         Shown::of(settings, &self.authorization, &self.carried, &self.brought)
     }

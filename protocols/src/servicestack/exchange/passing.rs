@@ -94,7 +94,7 @@ impl Service {
             chosen: chosen(&route, &query, &request.headers),
             style: query.peek("jsconfig").map_or(style, |wishes| style.wished(wishes)),
             debug: wishes_debug(&query),
-            jar: Jar::new(&brought, EmptyIds::of(seed), Lid::of(elsewhere, only_reads), request.secure),
+            jar: Jar::new(&brought, EmptyIds(seed), Lid::of(elsewhere, only_reads), request.secure),
             sharing,
             browser: self.browser(request, &query, &verb),
         };
