@@ -118,7 +118,8 @@ async fn welcome(
     let mut peer = Peer { address, secure: false };
     let within = site.bounds.limits.head_within;
     if site.proxies.introduces(address) {
-        peer = site.in_time(within, peer::introduced(&mut stream, peer)).await??;
+        let introduced = tokio::time::timeout(within, peer::introduced(&mut stream, peer));
+        peer = introduced.await.inspect_err(|_| site.bounds.was_slow())??;
         if let Err((room, no_room)) = site.seats(&mut seat, peer.address) {
             site.turn_away(stream, peer.address, (&room, no_room), certificates.is_some());
             return Ok(());
@@ -130,7 +131,8 @@ async fn welcome(
     let acceptor = TlsAcceptor::from(certificates.current());
     let accepting = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MOST_UNSENT)));
     // Boxed, so that the handshake's room is given back before the connection goes on.
-    let stream = Box::pin(site.in_time(within, accepting)).await??;
+    let accepted = Box::pin(tokio::time::timeout(within, accepting)).await;
+    let stream = accepted.inspect_err(|_| site.bounds.was_slow())??;
     Ok(Box::pin(http_on(stream, Peer { secure: true, ..peer }, site, seat)).await?)
 }
 
@@ -186,11 +188,6 @@ impl Site {
         let admitted = self.bounds.admit_request(source);
         let now = self.world.clock.instant();
         admitted.map(Some).inspect_err(|no_room| self.bounds.room().turned_away(&self.name, source, *no_room, now))
-    }
-
-    /// What comes of this, if it comes in time.
-    async fn in_time<T>(&self, within: Duration, coming: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
-        tokio::time::timeout(within, coming).await.inspect_err(|_| self.bounds.was_slow())
     }
 }
 

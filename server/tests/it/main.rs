@@ -20,6 +20,7 @@ mod grants;
 mod guesses;
 mod harness;
 mod keys;
+mod limits;
 mod lineage;
 mod looked;
 mod mirror;
