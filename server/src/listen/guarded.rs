@@ -36,18 +36,18 @@ pub struct Seat {
 /// One connection that speaks HTTP, as whoever answers its requests and whoever carries its bytes know it together.
 #[derive(Debug)]
 pub(super) struct Guest {
-    seat: Mutex<Option<Seat>>,
+    seat: Mutex<Option<Box<Seat>>>,
     /// How long an answer may stand unread, in milliseconds.
     unsent_for: AtomicU64,
 }
 
 impl Guest {
-    pub(super) fn new(seat: Seat) -> Arc<Guest> {
+    pub(super) fn new(seat: Box<Seat>) -> Arc<Guest> {
         Arc::new(Guest { seat: Mutex::new(Some(seat)), unsent_for: AtomicU64::new(0) })
     }
 
     /// Its places go elsewhere.
-    pub(super) fn gives_up_seat(&self) -> Option<Seat> {
+    pub(super) fn gives_up_seat(&self) -> Option<Box<Seat>> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

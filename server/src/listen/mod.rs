@@ -96,7 +96,7 @@ pub async fn accept(listener: TcpListener, site: Arc<Site>, certificates: Option
 struct Come {
     stream: TcpStream,
     address: IpAddr,
-    seat: Seat,
+    seat: Box<Seat>,
 }
 
 /// One connection, until it ends or becomes a socket, which has a task of its own.
@@ -118,8 +118,9 @@ async fn welcome(
     let mut peer = Peer { address, secure: false };
     let within = site.bounds.limits.head_within;
     if site.proxies.introduces(address) {
-        let introduced = tokio::time::timeout(within, peer::introduced(&mut stream, peer));
-        peer = introduced.await.inspect_err(|_| site.bounds.was_slow())??;
+        // Boxed, since most connections begin without.
+        let introduced = Box::pin(tokio::time::timeout(within, peer::introduced(&mut stream, peer))).await;
+        peer = introduced.inspect_err(|_| site.bounds.was_slow())??;
         if let Err((room, no_room)) = site.seats(&mut seat, peer.address) {
             site.turn_away(stream, peer.address, (&room, no_room), certificates.is_some());
             return Ok(());
@@ -152,7 +153,7 @@ impl Site {
                 return None;
             }
         };
-        let mut seat = Seat { place, stranger: None };
+        let mut seat = Box::new(Seat { place, stranger: None });
         if !self.proxies.introduces(address)
             && let Err((room, no_room)) = self.seats(&mut seat, address)
         {
@@ -192,7 +193,7 @@ impl Site {
 }
 
 /// HTTP on one connection.
-fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl Future<Output = hyper::Result<()>> + Send {
+fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Box<Seat>) -> impl Future<Output = hyper::Result<()>> + Send {
     let guest = Guest::new(seat);
     let limits = site.bounds.limits;
     let stream = Guarded::new(stream, Arc::clone(&guest), Arc::clone(&site.bounds));
@@ -320,7 +321,6 @@ async fn respond<S: Wire>(
         (None, None) => Behind::Nothing,
     };
     let talk = conversation;
-    let seat = Box::new(seat);
     let socket = Socket { world, gate, terminal, peer, connection, attachment, seat, max_message, talk, behind, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {

@@ -63,7 +63,7 @@ fn x19_at_256_files_operators_are_served_while_peers_take_the_rest_and_the_next_
 
 #[test]
 fn the_limit_of_files_is_raised_as_far_as_it_goes() {
-    let server = Server::limited(Home::new(CHEAP), "ulimit -Hn 600 && ulimit -Sn 100");
+    let server = Server::limited(Home::new(CHEAP), "ulimit -Sn 100 && ulimit -Hn 600");
     assert!(server.log().contains("600 files may be open, raised from 100"), "{}", server.log());
 }
 

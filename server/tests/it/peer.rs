@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ fn dial(http: SocketAddr, source: u16) -> std::io::Result<Line> {
 /// A connection with nothing around it.
 pub(crate) fn dial_plain(http: SocketAddr, source: u16) -> std::io::Result<TcpStream> {
     let SocketAddr::V4(http) = http else { panic!("{http} is not where tests listen") };
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(loopback(source), 0))?;
     rustix::net::connect(&socket, &http)?;
     let stream = TcpStream::from(socket);
