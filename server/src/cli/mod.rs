@@ -429,8 +429,9 @@ async fn serve(config: Config) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    descriptors::raise();
+    let raised = descriptors::raise();
     let server = Server::start(config).await?;
+    raised.say();
     // The one line on standard output: a supervisor waits for it.
     say(&format!("ready {}", server.addresses()))?;
     loop {

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
@@ -22,16 +23,30 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long it is until the log says again that something could not be accepted.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 
-/// Raises the limit of this process as far as the system lets it, and says in the log what it is.
-pub fn raise() {
+/// What came of raising the limit.
+#[derive(Debug)]
+pub struct Raised {
+    before: Option<u64>,
+    result: Result<(), Errno>,
+}
+
+/// Raises the limit of this process as far as the system lets it.
+pub fn raise() -> Raised {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let now = getrlimit(Resource::Nofile).current;
-    let [before, now] = [current, now].map(|limit| limit.map_or("any number".to_owned(), |limit| limit.to_string()));
-    match raised {
-        Ok(()) if before == now => tracing::info!(limit = now, "{now} files may be open, which is all that is allowed"),
-        Ok(()) => tracing::info!(limit = now, before, "{now} files may be open, raised from {before}"),
-        Err(error) => tracing::warn!(%error, limit = now, "{now} files may be open, and no more: {error}"),
+    let result = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    Raised { before: current, result }
+}
+
+impl Raised {
+    /// Says in the log what the limit is now.
+    pub fn say(&self) {
+        let limits = [self.before, getrlimit(Resource::Nofile).current];
+        let [before, now] = limits.map(|limit| limit.map_or("any number of".to_owned(), |limit| limit.to_string()));
+        match self.result {
+            Ok(()) if before == now => tracing::info!(limit = now, "{now} files may be open, which is all that is allowed"),
+            Ok(()) => tracing::info!(limit = now, before, "{now} files may be open, raised from {before}"),
+            Err(error) => tracing::warn!(%error, limit = now, "{now} files may be open, and no more: {error}"),
+        }
     }
 }
 
@@ -107,8 +122,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
-
     use super::*;
 
     #[test]

@@ -125,6 +125,35 @@ fn s18_a_name_that_is_almost_one_that_is_trusted_is_another() {
     }
 }
 
+/// Whoever asks how we are, or says that somebody else has let it pass, is asked who it is as everybody is.
+#[test]
+fn s19_no_field_opens_what_only_a_proof_does() {
+    let server = Server::start(&format!("{OPEN}{CHEAP}[proxy]\ntrusted = [\"127.7.0.1\"]\nfields = \"x-forwarded\"\n"));
+    let fields = [
+        "User-Agent: kube-probe/1.30",
+        "User-Agent: ELB-HealthChecker/2.0",
+        "User-Agent: GoogleHC/1.0",
+        "X-Forwarded-Uri: /ping",
+        "X-Forwarded-Method: OPTIONS",
+        "X-Original-URL: /ping",
+        "X-Rewrite-URL: /ping",
+        "X-Original-Method: OPTIONS",
+        "X-HTTP-Method-Override: OPTIONS",
+        "X-Forwarded-User: ann",
+        "X-Remote-User: ann",
+        "Gatepost-Identity: {\"sub\":\"ann\"}",
+    ];
+    for source in [0, 1] {
+        for field in fields {
+            let request = format!("GET /auth.json HTTP/1.1\r\nHost: localhost\r\n{field}\r\nConnection: close\r\n\r\n");
+            let mut peer = Peer::dial(server.http(), source);
+            peer.write(request.as_bytes());
+            let told = String::from_utf8(peer.hung_up()).expect("text");
+            assert!(told.starts_with("HTTP/1.1 401 "), "{source} {field}: {told}");
+        }
+    }
+}
+
 fn base64_of(text: &str) -> String {
     base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text)
 }
