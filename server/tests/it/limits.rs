@@ -261,3 +261,38 @@ fn five_thousand_connections_that_drip_keep_no_login_waiting() {
     });
     assert!(came_again.into_inner() > 2 * DRIPPING, "whoever drips is given up, and comes again");
 }
+
+/// How many come back at once, and how many flood meanwhile.
+const RETURNING: u16 = 400;
+const FLOODING: u16 = 8;
+
+#[test]
+fn z21_whoever_drops_comes_back_by_token_while_passwords_are_flooded() {
+    allow_descriptors(3000);
+    let server = Server::of(Home::with_ann("[session]\nunpresented = 1000\n"));
+    let login = |number| server.connect_from(100 + number).login("ann", PASSWORD).token();
+    let tokens: Vec<String> = (0..RETURNING).map(login).collect();
+    let (over, guesses) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (server, over, guesses) = (&server, &over, &guesses);
+        for flooding in 0..FLOODING {
+            scope.spawn(move || {
+                // Each guess comes from elsewhere and for somebody else, so that each is one to be hashed.
+                for guess in (0..1000).take_while(|_| !over.load(Ordering::Acquire)) {
+                    let mut peer = server.connect_from(1000 + 1000 * flooding + guess);
+                    assert_ne!(peer.login(&format!("nobody-{flooding}-{guess}"), "wrong").outcome(), "Success");
+                    guesses.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        until("the flood is there", || guesses.load(Ordering::Relaxed) > 50);
+        let restore = |(number, token): (u16, &String)| {
+            let asked = system_instant();
+            server.connect_from(100 + number).restore(token).granted();
+            asked.elapsed()
+        };
+        let slowest = (0..).zip(&tokens).map(restore).max().unwrap_or_default();
+        over.store(true, Ordering::Release);
+        assert!(slowest < Duration::from_secs(2), "a token took {slowest:?}");
+    });
+}
