@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use gatepost::clock::RealClock;
 use gatepost::forward::Ways;
+use gatepost::listen::bounds::{self, Bounds};
 use gatepost::listen::peer::Proxies;
 use gatepost::listen::{Site, accept, bind};
 use gatepost::wheel::Wheel;
@@ -72,7 +73,8 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
     let (here, name) = (Arc::clone(&world), "echo".to_owned());
     let proxies = Proxies::default();
-    let site = Arc::new(Site { world: here, mounts, terminal: None, shared: None, proxies, name, strangers: None });
+    let bounds = Bounds::new(bounds::Limits::default());
+    let site = Arc::new(Site { world: here, mounts, terminal: None, shared: None, proxies, name, strangers: None, bounds });
     let turning = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

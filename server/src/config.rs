@@ -6,6 +6,7 @@
 
 mod begun;
 mod behind;
+mod limits;
 mod origins;
 mod password;
 mod providers;
@@ -31,10 +32,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use crate::config::begun::Begun;
+use crate::config::limits::WrittenLimits;
 use crate::config::origins::Origins;
 use crate::config::password::Password;
 use crate::config::providers::WrittenProvider;
 use crate::config::retention::WrittenRetention;
+use crate::listen::bounds::Limits;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files};
 
@@ -54,6 +57,8 @@ pub struct Config {
     pub https: Option<(SocketAddr, Files)>,
     /// Who is believed about where a peer comes from.
     pub proxies: Proxies,
+    /// How many connections there may be, and how long a peer may take.
+    pub limits: Limits,
     /// Threads that hash passwords.
     pub password_threads: usize,
     /// What is logged, in the words of `tracing`'s filters: `info`, `gatepost=debug,warn`.
@@ -92,6 +97,7 @@ struct Written {
     public_url: Option<PublicUrl>,
     tls: Option<Tls>,
     proxy: Proxy,
+    limits: WrittenLimits,
     log: String,
     drain_timeout: Span,
     require_secure: bool,
@@ -112,6 +118,7 @@ impl Default for Written {
             public_url: None,
             tls: None,
             proxy: Proxy::default(),
+            limits: WrittenLimits::default(),
             log: "info".to_owned(),
             drain_timeout: Span(Duration::from_secs(30)),
             require_secure: true,
@@ -377,6 +384,7 @@ impl Config {
             http: written.http,
             https: written.https(origins)?,
             proxies: written.proxies(origins)?,
+            limits: written.limits.read(origins)?,
             password_threads: written.password.threads,
             log: written.log,
             drain_timeout: written.drain_timeout.0,
@@ -573,6 +581,9 @@ mod tests {
         refused("log = 'gatepost=nonsense=x'", &[], "gatepost.toml:1: log: ");
         refused("[retention]\n\naudit = '6d'", &[], "gatepost.toml:3: retention.audit: must be 7d");
         refused("[session]\nkeep_ended = '7d'", &[], "gatepost.toml:2: session.keep_ended: there is no such setting");
+        refused("[limits]\nconnections_of_source = 0", &[], "gatepost.toml:2: limits.connections_of_source: must be 1 to ");
+        refused("[limits]\nhead_within = '999ms'", &[], "gatepost.toml:2: limits.head_within: must be 1s to 1h");
+        refused("", &[("GATEPOST_LIMITS_CONNECTIONS", "x")], "GATEPOST_LIMITS_CONNECTIONS: limits.connections: ");
         refused("[throttle]\nforget_after = '0s'", &[], "gatepost.toml:2: throttle.forget_after: ");
         refused(
             "[[provider]]\nname = 'a'\nkind = 'local'\n[[provider]]\nname = 'A'\nkind = 'local'",

@@ -36,8 +36,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use crate::behind::Behind;
-use crate::listen::Wire;
-use crate::listen::strangers::Stranger;
+use crate::listen::{Seat, Wire};
 use crate::relay::{Came, Via};
 use crate::world::{Asked, World};
 
@@ -125,8 +124,8 @@ pub(crate) struct Socket {
     pub connection: ConnectionId,
     /// What it is attached to already.
     pub attachment: Option<Attachment>,
-    /// Its place among those that were never let in, where these are counted.
-    pub stranger: Option<Box<Stranger>>,
+    /// The places that it holds.
+    pub seat: Box<Seat>,
     /// The longest message, in bytes.
     pub max_message: usize,
     /// What talks on it.
@@ -171,7 +170,7 @@ impl Socket {
             stream,
             talk: self.talk,
             attachment: self.attachment,
-            stranger: self.stranger,
+            seat: self.seat,
             pending: None,
             held: Vec::new(),
             outbox: Outbox::default(),
@@ -210,7 +209,7 @@ struct Talking<S: Wire> {
     stream: WebSocketStream<S>,
     talk: Box<dyn Talk>,
     attachment: Option<Attachment>,
-    stranger: Option<Box<Stranger>>,
+    seat: Box<Seat>,
     pending: Option<oneshot::Receiver<Outcome>>,
     /// What others learn once the frames that wait are out; dropped with the socket, it takes back what nobody was told.
     held: Vec<HeldEvents>,
@@ -333,7 +332,7 @@ impl<S: Wire> Talking<S> {
         }
         if attachment.is_some() {
             self.attachment = attachment;
-            self.stranger = None;
+            self.seat.stranger = None;
         }
         self.talk.answer(now, reply, &mut self.outbox);
         if !held.is_nothing() {

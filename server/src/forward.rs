@@ -45,6 +45,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
 use crate::drive::Open;
+use crate::patience::Patience;
 use crate::world::World;
 
 /// What the token says, readable as it is, for services that trust the network they are reached over.
@@ -55,8 +56,6 @@ pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// How long a peer may be silent in the middle of a body.
 const UPLOAD_SILENCE: Duration = Duration::from_secs(30);
-/// What a peer must send or take on average while it is waited for, in bytes a second: less than the worst mobile network does.
-const SLOWEST: u32 = 1024;
 /// How long it is until the log says again that a service has as many requests as it may.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// How long a connection without a request is kept: less than the five seconds after which widespread servers close theirs, since a
@@ -304,27 +303,6 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// How long a peer is waited for: it grows shorter while that is so, and longer by what moves, up to where it began.
-struct Patience {
-    most: Duration,
-    left: Duration,
-}
-
-impl Patience {
-    const fn of(most: Duration) -> Patience {
-        Patience { most, left: most }
-    }
-
-    fn waited(&mut self, time: Duration) {
-        self.left = self.left.saturating_sub(time);
-    }
-
-    fn moved(&mut self, bytes: usize) {
-        let earned = Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX)) / SLOWEST;
-        self.left = self.left.saturating_add(earned).min(self.most);
-    }
-}
-
 /// How far a request has come on its way.
 struct Sending {
     to: Arc<Backend>,
@@ -396,7 +374,7 @@ impl Body for Upload {
             let now = self.sending.clock.instant();
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(waking) else {
                 self.sending.state().waits_for_peer = true;
-                let left = self.patience.left;
+                let left = self.patience.left();
                 let (_, silence) = self.silence.get_or_insert_with(|| (now, Box::pin(tokio::time::sleep(left))));
                 return match silence.as_mut().poll(waking) {
                     Poll::Ready(()) => self.broken(NoAnswer::PeerSlow, "the peer has stopped"),
@@ -486,7 +464,7 @@ impl Passing {
         loop {
             let left = {
                 let mut state = self.state();
-                let limit = if state.waits_for_peer { state.patience.left } else { idle };
+                let limit = if state.waits_for_peer { state.patience.left() } else { idle };
                 let left = (state.since + limit).saturating_duration_since(self.clock.instant());
                 if left.is_zero() {
                     state.coming = None;
@@ -572,28 +550,5 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.hint
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_ends_with_whoever_moves_too_little() {
-        let seconds = Duration::from_secs;
-        let mut patience = Patience::of(seconds(30));
-        patience.moved(1 << 30);
-        assert_eq!(patience.left, seconds(30), "nobody saves up");
-        patience.waited(seconds(22));
-        patience.moved(1);
-        assert!(patience.left < seconds(9), "a byte is worth next to nothing: {:?}", patience.left);
-        patience.waited(seconds(4));
-        patience.moved(8 * 1024);
-        assert!(patience.left >= seconds(12), "{:?}", patience.left);
-        patience.waited(seconds(60));
-        assert_eq!(patience.left, Duration::ZERO);
-        patience.moved(usize::MAX);
-        assert_eq!(patience.left, seconds(30));
     }
 }

@@ -12,6 +12,7 @@ pub mod drive;
 pub mod forward;
 pub mod listen;
 pub mod operator;
+mod patience;
 mod relay;
 pub mod serve;
 pub mod shared;

@@ -42,6 +42,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Utf8Bytes};
 
 use crate::drive::{BATCH, Open, PONG_HEADER};
 use crate::forward::{FORWARDED_FOR, FORWARDED_PROTO, vouch};
+use crate::listen::descriptors;
 use crate::world::{Asked, World};
 
 /// How long the core may take to say who is there.
@@ -494,7 +495,12 @@ impl NotOpened {
 /// Opens a connection in the name of whoever the token is about.
 async fn open(service: Arc<Upstream>, token: Secret, peer: Peer) -> Result<WebSocketStream<TcpStream>, NotOpened> {
     let request = request(&service, &token, peer).map_err(NotOpened::lost)?;
-    dial(request, service.max_message).await
+    let stream = dial(request, service.max_message).await?;
+    // Each peer may have one of these, so they are no more for the reserve than peers are.
+    if descriptors::is_reserved(stream.get_ref()) {
+        return Err(NotOpened::lost("the files that may be open are taken"));
+    }
+    Ok(stream)
 }
 
 /// The beginning of a handshake at an address.

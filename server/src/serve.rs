@@ -13,7 +13,7 @@ use gatepost_identity::Identity;
 use gatepost_identity::clock::{Clock, SystemEntropy};
 use gatepost_identity::store::OneNode;
 use gatepost_protocols::GATES;
-use gatepost_protocols::listener::{Listener, Own, Place};
+use gatepost_protocols::listener::{Listener, MostStrangers, Own, Place};
 use gatepost_store::{OpenError, Sqlite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle as Task;
@@ -21,7 +21,8 @@ use tokio::task::JoinHandle as Task;
 use crate::clock::RealClock;
 use crate::config::Config;
 use crate::forward::Ways;
-use crate::listen::strangers::Strangers;
+use crate::listen::bounds::Bounds;
+use crate::listen::room::{Most, Room, Whom};
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
 use crate::operator::{self, Standing};
@@ -167,6 +168,7 @@ impl Server {
             services: Mutex::default(),
             ways: Ways::default(),
         });
+        let bounds = Bounds::new(config.limits);
         let (listener, http) = listen(fixed(config.http)).await?;
         let mut secure = None;
         if let Some((address, files)) = config.https {
@@ -191,9 +193,9 @@ impl Server {
                     _ => None,
                 };
                 warn_of(gate.name, &name, address, ports_below, encrypted);
-                let (world, strangers) = (Arc::clone(&world), strangers.map(Strangers::new));
-                let (proxies, mounts) = (config.proxies.clone(), Vec::new());
-                let site = Site { world, mounts, terminal, shared: None, proxies, name: name_here, strangers };
+                let (world, strangers) = (Arc::clone(&world), strangers.map(room_for));
+                let (proxies, mounts, bounds) = (config.proxies.clone(), Vec::new(), Arc::clone(&bounds));
+                let site = Site { world, mounts, terminal, shared: None, proxies, name: name_here, strangers, bounds };
                 these.push((socket, site, address.port(), certificates));
                 own.push((gate.name, name, address));
             }
@@ -215,7 +217,9 @@ impl Server {
         let standing = Standing::new(addresses(http, https, &own));
         let operators = operator::listen(&config.data, core.identity.clone(), standing)?;
         let (world_here, name) = (Arc::clone(&world), "http".to_owned());
-        let site = Site { world: world_here, mounts, terminal: None, shared: None, proxies: config.proxies, name, strangers: None };
+        let (terminal, shared_here, strangers) = (None, None, None);
+        let site =
+            Site { world: world_here, mounts, terminal, shared: shared_here, proxies: config.proxies, name, strangers, bounds };
         let site = Arc::new(site);
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
         let spawn = |(listener, site, _, files)| tokio::spawn(accept(listener, Arc::new(site), files));
@@ -326,6 +330,11 @@ fn warn_of(gate: &str, name: &str, address: SocketAddr, ports_below: Option<u16>
     if ports_below.is_some_and(|end| address.port() >= end) {
         tracing::warn!(gate, %address, "{gate}.{name} got the port {}, which some clients cannot reach", address.port());
     }
+}
+
+/// A listener's room for strangers.
+fn room_for(MostStrangers { here, of_source }: MostStrangers) -> Arc<Room> {
+    Room::new(Whom::Strangers, Most { here, of_source })
 }
 
 /// This address and no other.

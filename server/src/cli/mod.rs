@@ -38,6 +38,7 @@ use self::progress::Progress;
 use self::terminals::Terminal;
 use self::users::User;
 use crate::config::{Begun, Config, Sources, parse_span};
+use crate::listen::descriptors;
 use crate::listen::tls::closed_to_others;
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
@@ -428,7 +429,9 @@ async fn serve(config: Config) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let raised = descriptors::raise();
     let server = Server::start(config).await?;
+    raised.say();
     // The one line on standard output: a supervisor waits for it.
     say(&format!("ready {}", server.addresses()))?;
     loop {

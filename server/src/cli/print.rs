@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::doctor::weak::weakened;
 use super::say;
 use crate::config::Config;
+use crate::listen::bounds::Limits;
 
 /// One answer.
 pub(super) fn facts(facts: &Value, json: bool) -> Result<(), String> {
@@ -99,6 +100,19 @@ pub(super) fn audit(row: &Value, json: bool) -> Result<(), String> {
     ))
 }
 
+/// What bounds peers, in one sentence.
+fn limits(limits: &Limits) -> String {
+    let Limits { connections, connections_of_source, head_within, body_within, idle_for, unsent_for } = limits;
+    let of_source = match connections_of_source {
+        Some(most) => most.to_string(),
+        None => format!("{}, or half of all where that is less,", Limits::OF_SOURCE),
+    };
+    format!(
+        "{connections} connections, {of_source} of one source; a head within {head_within:?}, a body within {body_within:?}; \
+         idle for {idle_for:?}, an answer unread for {unsent_for:?}"
+    )
+}
+
 /// What would run.
 pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     let identity = &config.identity;
@@ -153,6 +167,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
             throttle.token_free,
             throttle.token_forgives
         ),
+        "limits": limits(&config.limits),
         "log": config.log,
         "drain_timeout": format!("{:?}", config.drain_timeout),
         "proxies": match config.proxies.trusted.as_slice() {

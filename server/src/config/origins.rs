@@ -8,6 +8,9 @@ use gatepost_protocols::GATES;
 
 use super::{ConfigError, NOT_SETTINGS, PREFIX};
 
+/// Sections that are no gate's and hold keys.
+const SECTIONS: [&str; 8] = ["password", "throttle", "session", "tls", "proxy", "limits", "retention", "token"];
+
 /// Where each key was said.
 pub(super) struct Origins {
     file: PathBuf,
@@ -62,7 +65,7 @@ impl Origins {
             return Ok(());
         }
         let name = name.to_ascii_lowercase();
-        let sections = ["password", "throttle", "session", "tls", "proxy"].into_iter().chain(GATES.iter().map(|gate| gate.name));
+        let sections = SECTIONS.into_iter().chain(GATES.iter().map(|gate| gate.name));
         let section = sections.filter_map(|section| Some((section, name.strip_prefix(section)?.strip_prefix('_')?))).next();
         let value = format!("value = {value}")
             .parse::<toml::Table>()

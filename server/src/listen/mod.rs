@@ -3,8 +3,13 @@
 //! Decides which gate a path belongs to, and what the other end's address is. It refuses to know what a gate says: it hands
 //! over a parsed, bounded request and writes the response that it gets.
 
+mod away;
+pub mod bounds;
+pub mod descriptors;
+mod framing;
+mod guarded;
 pub mod peer;
-pub mod strangers;
+pub mod room;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -12,7 +17,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +26,11 @@ use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::http::{Body, Request, Response, Upgrade};
 use gatepost_protocols::listener::Place;
 use gatepost_protocols::mount::Mount;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
@@ -30,7 +38,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -39,29 +47,20 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::behind::Behind;
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
 use crate::forward::{Download, forward};
+use crate::listen::bounds::Bounds;
+use crate::listen::descriptors::Queue;
+pub use crate::listen::guarded::Seat;
+use crate::listen::guarded::{Guarded, Guest};
 use crate::listen::peer::{Odd, Proxies};
-use crate::listen::strangers::{NoRoom, Stranger, Strangers};
+use crate::listen::room::{NoRoom, Place as Held, Room};
 use crate::listen::tls::Certificates;
 use crate::shared::Desk;
 use crate::world::World;
 
-/// How long a peer has for the header of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer has for the body of a request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest header, in bytes: request line and fields.
 const LONGEST_HEADER: usize = 16 * 1024;
 /// How many bytes TLS holds for a peer that does not read. They count as sent, so they are few.
 const MOST_UNSENT: usize = 16 * 1024;
-/// How long, and for how much, whoever is turned away unheard is still listened to, so that what they are told is not lost in a
-/// reset.
-const TURNING_AWAY: Duration = Duration::from_secs(1);
-const MOST_UNHEARD: u64 = 64 * 1024;
-/// A TLS record with nothing but an alert, `internal_error`, and that it is fatal (RFC 8446 section 6.2).
-const TLS_ALERT: &[u8; 7] = &[21, 3, 3, 0, 2, 2, 80];
-/// How long to wait after the system could not accept a connection, so that a lack of descriptors does not spin.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
 /// What is served.
 pub struct Site {
     /// What every connection needs.
@@ -77,106 +76,140 @@ pub struct Site {
     /// What operators are told it is.
     pub name: String,
     /// Who waits here to be let in, where that is counted.
-    pub strangers: Option<Arc<Strangers>>,
+    pub strangers: Option<Arc<Room>>,
+    /// What this listener shares with all others against abuse.
+    pub bounds: Arc<Bounds>,
 }
-
-/// The place of a connection, until it is a socket's.
-type Seat = Option<Arc<Mutex<Option<Stranger>>>>;
 
 /// Accepts connections and serves each in a task of its own, until it is dropped. With certificates, over TLS.
 pub async fn accept(listener: TcpListener, site: Arc<Site>, certificates: Option<Arc<Certificates>>) {
+    let mut queue = Queue::of(&site.name);
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                tokio::spawn(attend(stream, address.ip(), Arc::clone(&site), certificates.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted: {error}");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
+        let (stream, address) = queue.next(|| listener.accept()).await;
+        if let Some(come) = site.lets_come(stream, address.ip(), certificates.is_some()) {
+            tokio::spawn(attend(come, Arc::clone(&site), certificates.clone()));
         }
     }
 }
 
+/// A connection that has found room.
+struct Come {
+    stream: TcpStream,
+    address: IpAddr,
+    seat: Box<Seat>,
+}
+
 /// One connection, until it ends or becomes a socket, which has a task of its own.
-async fn attend(stream: TcpStream, address: IpAddr, site: Arc<Site>, certificates: Option<Arc<Certificates>>) {
-    if let Err(error) = welcome(stream, address, site, certificates).await {
+async fn attend(come: Come, site: Arc<Site>, certificates: Option<Arc<Certificates>>) {
+    if let Err(error) = welcome(come, site, certificates).await {
         tracing::debug!(%error, "a connection ended: {error}");
     }
 }
 
 /// Learns who the peer is, speaks TLS where that is spoken, and serves it.
 async fn welcome(
-    mut stream: TcpStream,
-    address: IpAddr,
+    come: Come,
     site: Arc<Site>,
     certificates: Option<Arc<Certificates>>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Come { mut stream, address, mut seat } = come;
     // Answers are small and waited for: they are not held back to be sent together. Without that they are only slower.
     stream.set_nodelay(true).ok();
     let mut peer = Peer { address, secure: false };
+    let within = site.bounds.limits.head_within;
     if site.proxies.introduces(address) {
-        peer = tokio::time::timeout(HEADER_TIMEOUT, peer::introduced(&mut stream, peer)).await??;
+        // Boxed, since most connections begin without.
+        let introduced = Box::pin(tokio::time::timeout(within, peer::introduced(&mut stream, peer))).await;
+        peer = introduced.inspect_err(|_| site.bounds.was_slow())??;
+        if let Err((room, no_room)) = site.seats(&mut seat, peer.address) {
+            site.turn_away(stream, peer.address, (&room, no_room), certificates.is_some());
+            return Ok(());
+        }
     }
-    let seat = match site.seat_for(peer) {
-        Ok(seat) => seat,
-        Err(no_room) => return Ok(Box::pin(turn_away(stream, no_room, certificates.is_some())).await?),
-    };
     let Some(certificates) = certificates else {
         return Ok(Box::pin(http_on(stream, peer, site, seat)).await?);
     };
     let acceptor = TlsAcceptor::from(certificates.current());
     let accepting = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MOST_UNSENT)));
     // Boxed, so that the handshake's room is given back before the connection goes on.
-    let stream = Box::pin(tokio::time::timeout(HEADER_TIMEOUT, accepting)).await??;
+    let accepted = Box::pin(tokio::time::timeout(within, accepting)).await;
+    let stream = accepted.inspect_err(|_| site.bounds.was_slow())??;
     Ok(Box::pin(http_on(stream, Peer { secure: true, ..peer }, site, seat)).await?)
 }
 
 impl Site {
-    /// A place for a connection, where such are counted. Whom a proxy speaks for is known from its requests only.
-    fn seat_for(&self, peer: Peer) -> Result<Seat, NoRoom> {
-        let Some(strangers) = &self.strangers else { return Ok(None) };
-        let source = (!self.proxies.speaks_for(peer.address)).then_some(peer.address);
-        let admitted = strangers.admit(source).inspect_err(|no_room| self.turned_away(peer, *no_room));
-        admitted.map(|stranger| Some(Arc::new(Mutex::new(Some(stranger)))))
-    }
-
-    fn turned_away(&self, peer: Peer, no_room: NoRoom) {
-        if let Some(strangers) = &self.strangers {
-            strangers.turned_away(&self.name, peer.address, no_room, self.world.clock.instant());
+    /// Sees whether a connection finds room, and turns it away where it does not. Whom a proxy speaks for is known later.
+    fn lets_come(&self, stream: TcpStream, address: IpAddr, encrypted: bool) -> Option<Come> {
+        if descriptors::is_reserved(&stream) {
+            self.bounds.lacked_descriptor();
+            self.bounds.room().turned_away(&self.name, address, NoRoom::Here, self.world.clock.instant());
+            away::turn_away(stream, &away::no_descriptor(), encrypted, None);
+            return None;
         }
-    }
-}
-
-/// Tells a connection that there is no room for it, whatever it wants, and ends it.
-async fn turn_away(mut stream: TcpStream, no_room: NoRoom, encrypted: bool) -> io::Result<()> {
-    if encrypted {
-        stream.write_all(TLS_ALERT).await?;
-    } else {
-        let Response { status, body, .. } = no_room.response();
-        let body = match &body {
-            Body::Bytes(bytes) => &bytes[..],
-            Body::Upgrade(_) | Body::Forward(_) => b"",
+        let place = match self.bounds.admit(None) {
+            Ok(place) => place,
+            Err(no_room) => {
+                self.turn_away(stream, address, (self.bounds.room(), no_room), encrypted);
+                return None;
+            }
         };
-        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.write_all(&[head.as_bytes(), body].concat()).await?;
+        let mut seat = Box::new(Seat { place, stranger: None });
+        if !self.proxies.introduces(address)
+            && let Err((room, no_room)) = self.seats(&mut seat, address)
+        {
+            self.turn_away(stream, address, (&room, no_room), encrypted);
+            return None;
+        }
+        Some(Come { stream, address, seat })
     }
-    stream.shutdown().await?;
-    let unheard = async { tokio::io::copy(&mut stream.take(MOST_UNHEARD), &mut tokio::io::sink()).await };
-    // Whoever goes on talking past that hears a reset.
-    tokio::time::timeout(TURNING_AWAY, unheard).await.ok();
-    Ok(())
+
+    /// Gives a connection its place among those of its source, and among strangers where they are counted. Connections of a proxy are
+    /// nobody's: whose their requests are they say themselves.
+    fn seats(&self, seat: &mut Seat, source: IpAddr) -> Result<(), (Arc<Room>, NoRoom)> {
+        if !self.proxies.trusts(source) {
+            seat.place.is_of(source).map_err(|no_room| (seat.place.room(), no_room))?;
+        }
+        if let Some(strangers) = &self.strangers {
+            let source = (!self.proxies.speaks_for(source)).then_some(source);
+            seat.stranger = Some(strangers.admit(source).map_err(|no_room| (Arc::clone(strangers), no_room))?);
+        }
+        Ok(())
+    }
+
+    fn turn_away(&self, stream: TcpStream, source: IpAddr, (room, no_room): (&Room, NoRoom), encrypted: bool) {
+        room.turned_away(&self.name, source, no_room, self.world.clock.instant());
+        away::turn_away(stream, &room.response(no_room), encrypted, self.bounds.linger());
+    }
+
+    /// A place for a request that a proxy brings, whose connection counts for nobody.
+    fn of_request(&self, proxy: IpAddr, source: IpAddr) -> Result<Option<Held>, NoRoom> {
+        if !self.proxies.speaks_for(proxy) || self.proxies.trusts(source) {
+            return Ok(None);
+        }
+        let admitted = self.bounds.admit_request(source);
+        let now = self.world.clock.instant();
+        admitted.map(Some).inspect_err(|no_room| self.bounds.room().turned_away(&self.name, source, *no_room, now))
+    }
 }
 
 /// HTTP on one connection.
-fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl Future<Output = hyper::Result<()>> + Send {
-    let service = service_fn(move |request| {
-        let (site, seat) = (Arc::clone(&site), seat.clone());
-        async move { Ok::<_, Infallible>(respond::<S>(&site, peer, &seat, request).await) }
+fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Box<Seat>) -> impl Future<Output = hyper::Result<()>> + Send {
+    let guest = Guest::new(seat);
+    let limits = site.bounds.limits;
+    let stream = Guarded::new(stream, Arc::clone(&guest), Arc::clone(&site.bounds));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (site, guest) = (Arc::clone(&site), Arc::clone(&guest));
+        async move {
+            // What comes behind it was not followed, since it might have been another protocol's.
+            let was_last = request.headers().contains_key(UPGRADE);
+            let answer = respond::<S>(&site, peer, &guest, request).await;
+            let goes_on = !was_last || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            Ok::<_, Infallible>(if goes_on { answer } else { last(answer) })
+        }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.idle_for)
         .max_header_size(LONGEST_HEADER)
         .max_buf_size(LONGEST_HEADER)
         .half_close(false);
@@ -189,9 +222,21 @@ type Answered = Either<Full<Bytes>, Pin<Box<Download>>>;
 async fn respond<S: Wire>(
     site: &Arc<Site>,
     peer: Peer,
-    seat: &Seat,
+    guest: &Guest,
     mut request: hyper::Request<Incoming>,
 ) -> hyper::Response<Answered> {
+    guest.may_leave_unread_for(site.bounds.limits.unsent_for);
+    if let Err(Repeated(name)) = once_each(request.headers()) {
+        tracing::debug!(%name, "a request is refused, since it says {name} twice");
+        site.bounds.was_malformed();
+        return last(plain(Response::empty(StatusCode::BAD_REQUEST)));
+    }
+    if !names_one_host(&request) {
+        tracing::debug!("a request is refused, since its target is at another host than it says");
+        site.bounds.was_malformed();
+        return last(plain(Response::empty(StatusCode::BAD_REQUEST)));
+    }
+    let proxy = peer.address;
     let peer = match site.proxies.behind(peer, request.headers()) {
         Ok(peer) => peer,
         Err(Odd(what)) => {
@@ -199,12 +244,16 @@ async fn respond<S: Wire>(
             return plain(Response::text(StatusCode::BAD_REQUEST, "The proxy in front speaks oddly.\n"));
         }
     };
+    let of_source = match site.of_request(proxy, peer.address) {
+        Ok(place) => place,
+        Err(no_room) => return plain(site.bounds.room().response(no_room)),
+    };
     let path = request.uri().path();
     let Some((gate, mount)) = Mount::find(&site.mounts, path, |(_, mount)| mount) else {
         return plain(Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n"));
     };
     let most = if mount.exchange.leaves_body(path) { 0 } else { mount.max_body };
-    let body = match whole(&mut request, most).await {
+    let body = match whole(&mut request, most, site.bounds.limits.body_within).await {
         Ok(body) => body,
         Err(status) => return last(plain(Response::empty(status))),
     };
@@ -231,6 +280,8 @@ async fn respond<S: Wire>(
         }
         (Body::Forward(onward), _) => {
             let body = request.into_body();
+            // A service may be asked more slowly than we are.
+            guest.may_leave_unread_for(onward.to.idle.max(site.bounds.limits.unsent_for));
             // Boxed, since most requests go no further.
             return match Box::pin(forward(&site.world, gate, peer, *onward, response.headers, body)).await {
                 Ok(answer) => answer.map(Either::Right),
@@ -240,10 +291,16 @@ async fn respond<S: Wire>(
         (body @ Body::Bytes(_), _) => return plain(Response { body, ..response }),
     };
     let Upgrade { subprotocol, max_message, conversation, upstream } = body;
-    let mut stranger = seat.as_ref().and_then(|seat| seat.lock().unwrap_or_else(PoisonError::into_inner).take());
-    if let Some(Err(no_room)) = stranger.as_mut().map(|stranger| stranger.is_of(peer.address)) {
-        site.turned_away(peer, no_room);
-        return last(plain(no_room.response()));
+    let Some(mut seat) = guest.gives_up_seat() else {
+        return last(plain(Response::empty(StatusCode::SERVICE_UNAVAILABLE)));
+    };
+    if let Some(request) = of_source {
+        seat.place.becomes(request);
+    }
+    if let (Some(strangers), Some(Err(no_room))) = (&site.strangers, seat.stranger.as_mut().map(|place| place.is_of(peer.address)))
+    {
+        strangers.turned_away(&site.name, peer.address, no_room, site.world.clock.instant());
+        return last(plain(strangers.response(no_room)));
     }
     let mut answer = hyper::Response::new(Either::Left(Full::new(Bytes::new())));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -264,8 +321,7 @@ async fn respond<S: Wire>(
         (None, None) => Behind::Nothing,
     };
     let talk = conversation;
-    let stranger = stranger.map(Box::new);
-    let socket = Socket { world, gate, terminal, peer, connection, attachment, stranger, max_message, talk, behind, counted };
+    let socket = Socket { world, gate, terminal, peer, connection, attachment, seat, max_message, talk, behind, counted };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         // Where the peer hung up during the upgrade there is nothing to talk on; dropping the socket detaches it.
@@ -276,8 +332,29 @@ async fn respond<S: Wire>(
     answer
 }
 
+/// Fields of which a request has one (RFC 9110 section 5.3). Where there are two, each reader may believe another.
+const ONCE: [HeaderName; 8] =
+    [AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING];
+
+/// A field that is there twice.
+struct Repeated(HeaderName);
+
+fn once_each(headers: &HeaderMap) -> Result<(), Repeated> {
+    if headers.len() == headers.keys_len() {
+        return Ok(());
+    }
+    let repeated = ONCE.into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some());
+    repeated.map_or(Ok(()), |name| Err(Repeated(name)))
+}
+
+/// Whether the target of a request, where it names a host (RFC 9112 section 3.2.2), names the one that `Host` does.
+fn names_one_host<B>(request: &hyper::Request<B>) -> bool {
+    let (target, host) = (request.uri().authority(), request.headers().get(HOST));
+    target.zip(host).is_none_or(|(target, host)| target.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()))
+}
+
 /// The body of a request, if it comes whole and in time. A mount that takes none leaves it unread.
-async fn whole(request: &mut hyper::Request<Incoming>, most: usize) -> Result<Bytes, StatusCode> {
+async fn whole(request: &mut hyper::Request<Incoming>, most: usize, within: Duration) -> Result<Bytes, StatusCode> {
     if most == 0 || request.body().is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -285,7 +362,7 @@ async fn whole(request: &mut hyper::Request<Incoming>, most: usize) -> Result<By
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
     let body = Box::pin(Limited::new(request.body_mut(), most).collect());
-    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+    match tokio::time::timeout(within, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
         Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
@@ -302,8 +379,8 @@ fn last(mut answer: hyper::Response<Answered>) -> hyper::Response<Answered> {
 /// The bare connection behind an upgraded request, and what came in behind the request.
 async fn become_socket<S: Wire>(upgraded: hyper::upgrade::OnUpgrade) -> Option<(S, Bytes)> {
     let upgraded = upgraded.await.inspect_err(|error| tracing::debug!(%error, "an upgrade was not completed: {error}")).ok()?;
-    let parts = upgraded.downcast::<TokioIo<S>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+    let parts = upgraded.downcast::<TokioIo<Guarded<S>>>().ok()?;
+    Some((parts.io.into_inner().into_wire(), parts.read_buf))
 }
 
 fn plain(response: Response) -> hyper::Response<Answered> {
@@ -337,7 +414,7 @@ fn accept_key<B>(request: &hyper::Request<B>) -> String {
     derive_accept_key(request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default())
 }
 
-fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
         .iter()
@@ -412,11 +489,16 @@ mod tests {
         size_of::<Returned>()
     }
 
+    /// The task of a connection, as if it had one argument more.
+    fn attending(come: Come, site: Arc<Site>, certificates: Option<Arc<Certificates>>, (): ()) -> impl Future<Output = ()> {
+        attend(come, site, certificates)
+    }
+
     #[test]
     fn a_connection_that_says_nothing_costs_little() {
         let most = |what: &str, size: usize, most: usize| assert!(size <= most, "{what}: {size} bytes, and not {most}");
-        most("the task of a connection", size_of_returned(attend), 768);
-        most("HTTP, in a box of its own", size_of_returned(http_on::<TcpStream>), 704);
-        most("HTTP over TLS, in a box of its own", size_of_returned(http_on::<TlsStream<TcpStream>>), 1920);
+        most("the task of a connection", size_of_returned(attending), 768);
+        most("HTTP, in a box of its own", size_of_returned(http_on::<TcpStream>), 832);
+        most("HTTP over TLS, in a box of its own", size_of_returned(http_on::<TlsStream<TcpStream>>), 2048);
     }
 }

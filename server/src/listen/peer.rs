@@ -51,7 +51,8 @@ pub enum Fields {
 pub struct Odd(pub &'static str);
 
 impl Proxies {
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether a proxy of ours is there.
+    pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }

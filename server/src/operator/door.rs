@@ -15,16 +15,21 @@ use gatepost_identity::Identity;
 use gatepost_identity::admin::Operator;
 use gatepost_identity::clock::{Timestamp, system_now};
 use gatepost_identity::refusal::Refusal;
+use rustix::net::SendFlags;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, oneshot};
 use tokio::task::JoinHandle;
+
+use crate::listen::descriptors::Queue;
 
 use super::{Answered, Operation, Standing, answer, moving, perform};
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 1024 * 1024;
+/// How many operators there may be at once. There are descriptors for all of them in the reserve.
+const OPERATORS: usize = 32;
 /// How many batches of an import may be under way for one operator: one that is written, and one that is looked at.
 const BATCHES: usize = 2;
 /// How long an import waits for the one before it.
@@ -65,19 +70,31 @@ pub fn listen(data: &Path, identity: Identity, standing: Standing) -> Result<imp
     let standing = Arc::new(standing);
     let imports = Arc::default();
     Ok(async move {
+        let mut queue = Queue::of("the operators' socket");
+        let room = Arc::new(Semaphore::new(OPERATORS));
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (identity, standing, imports) = (identity.clone(), Arc::clone(&standing), Arc::clone(&imports));
-                    tokio::spawn(async move { attend(stream, identity, &standing, &imports).await });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "an operator could not be let in: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
+            let (stream, _) = queue.next(|| listener.accept()).await;
+            let (identity, standing, imports) = (identity.clone(), Arc::clone(&standing), Arc::clone(&imports));
+            match Arc::clone(&room).try_acquire_owned() {
+                Ok(place) => drop(tokio::spawn(async move {
+                    attend(stream, identity, &standing, &imports).await;
+                    drop(place);
+                })),
+                Err(_) => turn_away(stream),
             }
         }
     })
+}
+
+/// Tells one more operator than there may be that they are too many; a new connection takes so little at once.
+fn turn_away(stream: UnixStream) {
+    tracing::warn!("an operator was turned away: there are {OPERATORS} at the operators' socket already");
+    let message = format!("there are {OPERATORS} operators at the socket already; end one of their commands");
+    let answered = Answered::Error { word: "busy".to_owned(), message };
+    if let Ok(mut text) = serde_json::to_vec(&answered) {
+        text.push(b'\n');
+        rustix::net::send(&stream, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok();
+    }
 }
 
 async fn attend(mut stream: UnixStream, identity: Identity, standing: &Standing, imports: &Arc<Mutex<()>>) {

@@ -21,6 +21,7 @@ mod grants;
 mod guesses;
 mod harness;
 mod keys;
+mod limits;
 mod lineage;
 mod looked;
 mod mirror;

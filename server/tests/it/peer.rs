@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -98,15 +98,20 @@ fn loopback(source: u16) -> Ipv4Addr {
 }
 
 fn dial(http: SocketAddr, source: u16) -> std::io::Result<Line> {
+    dial_plain(http, source).map(Line::Plain)
+}
+
+/// A connection with nothing around it.
+pub(crate) fn dial_plain(http: SocketAddr, source: u16) -> std::io::Result<TcpStream> {
     let SocketAddr::V4(http) = http else { panic!("{http} is not where tests listen") };
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(loopback(source), 0))?;
     rustix::net::connect(&socket, &http)?;
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     stream.set_nodelay(true)?;
-    Ok(Line::Plain(stream))
+    Ok(stream)
 }
 
 /// The request of an opening handshake, with further header lines.
@@ -347,6 +352,34 @@ impl Peer {
     pub(crate) fn hung_up(mut self) -> Vec<u8> {
         while self.fill() {}
         self.received
+    }
+
+    /// Waits until the server hangs up, in whichever way.
+    pub(crate) fn hung_up_or_reset(mut self) {
+        let mut scratch = [0; 512];
+        loop {
+            match self.stream.read(&mut scratch) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => return,
+                Err(error) => panic!("the server did not hang up within {LIMIT:?}: {error}"),
+            }
+        }
+    }
+
+    /// Sends this and says that there will be no more; waits until the server hangs up, too.
+    pub(crate) fn half_closed(mut self, bytes: &[u8]) {
+        self.write(bytes);
+        let Line::Plain(stream) = &self.stream else { panic!("TLS has an end of its own") };
+        stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+        self.hung_up_or_reset();
+    }
+
+    /// As [`Peer::writer`], again and again until the server has hung up.
+    pub(crate) fn writer_unless_gone(&self) -> impl FnMut(&[u8]) -> bool + Send + 'static {
+        let Line::Plain(stream) = &self.stream else { panic!("TLS has one writer") };
+        let mut stream = stream.try_clone().expect("a second descriptor");
+        move |bytes| stream.write_all(bytes).is_ok()
     }
 
     /// Sends a request without Action, and gives back its answer, which must come next.

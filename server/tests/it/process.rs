@@ -200,10 +200,14 @@ fn a_server_out_of_descriptors_goes_on_when_there_are_some_again() {
     let server = Server::limited(Home::with_ann(CHEAP), "ulimit -n 64");
     let mut before = server.connect();
     before.login("ann", PASSWORD).granted();
-    let crowd: Vec<Peer> = (0..100).map(|_| Peer::dial(server.http(), 0)).collect();
-    until("it has run out", || server.log().contains("could not be accepted"));
+    let mut crowd = Vec::new();
+    until("it has run out", || {
+        crowd.push(Peer::dial(server.http(), 1 + crowd.len() as u16));
+        server.log().contains("was turned away")
+    });
     before.query().granted();
     drop(crowd);
+    until("there are some again", || Peer::upgrade(server.http(), 0, "/Zenith", "").is_ok());
     server.connect().login("ann", PASSWORD).granted();
     before.query().granted();
 }

@@ -127,7 +127,7 @@ fn what_a_stranger_says_of_itself_does_not_get_it_another_budget() {
 }
 
 #[test]
-fn an_odd_spelling_is_400_from_a_trusted_peer_and_nothing_from_another() {
+fn s15_an_odd_spelling_is_400_from_a_trusted_peer_and_nothing_from_another() {
     let check = |family: &str, odd: &[&str]| {
         let server = behind_proxy(&format!("fields = \"{family}\""));
         for fields in odd {
