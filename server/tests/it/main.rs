@@ -21,6 +21,7 @@ mod guesses;
 mod harness;
 mod held;
 mod keys;
+mod killed;
 mod lineage;
 mod looked;
 mod mirror;
