@@ -5,6 +5,7 @@
 //! is about time does a test let time pass.
 
 mod abuse;
+mod apart;
 mod asked;
 mod backup;
 mod bearer;
@@ -51,3 +52,5 @@ mod tokens;
 mod transcripts;
 mod unread;
 mod upgrade;
+mod versions;
+mod wrong;
