@@ -656,8 +656,9 @@ fn there_is_no_way_to_administer_a_server_but_its_own_socket() {
     for address in binds {
         for path in paths {
             for method in ["GET", "POST", "DELETE"] {
-                let request =
-                    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let request = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
                 let response = http(address, 0, &request);
                 assert!((400..500).contains(&response.status), "{address}: {method} {path}: {response:?}");
             }
