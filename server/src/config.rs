@@ -367,8 +367,7 @@ impl Config {
                     let address = listener.place.address;
                     if address.port() != 0 && taken.contains(&address) {
                         let key = if listener.terminal.is_some() { "terminals" } else { &listener.name };
-                        let what = format!("{} is to be at {address}, where another listener is", listener.name);
-                        return Err(bad(BadSetting::new(key, what)));
+                        return Err(bad(BadSetting::new(key, format!("{address} is where another listener is"))));
                     }
                     taken.push(address);
                 }

@@ -409,4 +409,5 @@ fn a_clock_that_steps_by_an_hour_lifts_no_lock_loses_nobody_who_was_told_and_let
     for held in &told {
         assert!(held.stands(server.http()), "{held:?} was told, and is gone");
     }
+    server.terminate();
 }
