@@ -25,6 +25,14 @@ use crate::token::hash;
 /// The shortest text that is taken for one, in bytes: it opens more than a password, and there is no second one beside it.
 pub const SHORTEST: usize = 32;
 
+/// Of so many different bytes it is made at least. One that was drawn by chance has more, also where it is written in hexadecimal; one
+/// that somebody typed over and over until it was long enough has not.
+const DIFFERENT: usize = 8;
+
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().collect::<std::collections::BTreeSet<_>>().len() < DIFFERENT
+}
+
 /// A secret and what it is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorSecret {
@@ -36,11 +44,14 @@ impl OperatorSecret {
     /// One of this text, with these rights.
     ///
     /// # Errors
-    /// It is shorter than [`SHORTEST`]; one sentence for people.
+    /// It is shorter than [`SHORTEST`], or too plain to have been drawn; one sentence for people.
     pub fn new(text: &Secret, rights: Rights) -> Result<OperatorSecret, String> {
         match text.expose().len() {
             length if length < SHORTEST => {
                 Err(format!("has {length} bytes; a secret that opens everything has {SHORTEST} at least"))
+            }
+            _ if is_plain(text.expose()) => {
+                Err(format!("repeats fewer than {DIFFERENT} characters, as an example does; draw one by chance"))
             }
             _ => Ok(OperatorSecret { hash: hash(text), rights }),
         }
@@ -92,11 +103,19 @@ mod tests {
     #[test]
     fn a_short_secret_is_none() {
         let new = |text: &str| OperatorSecret::new(&Secret::new(text), Rights::default());
-        assert!(new(&"x".repeat(SHORTEST - 1)).is_err());
-        let secret = new(&"x".repeat(SHORTEST)).expect("long enough");
-        assert!(secret.is(&Secret::new("x".repeat(SHORTEST))));
-        for other in [String::new(), "x".repeat(SHORTEST + 1), "X".repeat(SHORTEST)] {
-            assert!(!secret.is(&Secret::new(other.as_str())), "{other:?}");
+        let long = "0123456789abcdef".repeat(4);
+        assert!(new(&long[..SHORTEST - 1]).is_err());
+        let secret = new(&long[..SHORTEST]).expect("long enough");
+        assert!(secret.is(&Secret::new(&long[..SHORTEST])));
+        for other in ["", &long[..=SHORTEST], &long[..SHORTEST].to_uppercase()] {
+            assert!(!secret.is(&Secret::new(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_was_typed_over_and_over_is_none() {
+        for text in ["changeme".repeat(8), "0".repeat(64), "secret".repeat(9), "example".repeat(7)] {
+            assert!(OperatorSecret::new(&Secret::new(text.as_str()), Rights::default()).is_err(), "{text}");
         }
     }
 }

@@ -343,6 +343,8 @@ impl Config {
 
         let public_url = written.public_url.as_ref().map(|url| url.0.clone());
         let (mut insecure_gates, mut rotating_gates) = (Vec::new(), Vec::new());
+        let mut taken = vec![written.http];
+        taken.extend(written.https(origins)?.map(|(address, _)| address));
         let mut gates = Vec::new();
         let mut scopes: Vec<ScopeDefinition> = Vec::new();
         let (mut terminals, mut lock_out) = (ServedTerminals::default(), LockOut::default());
@@ -366,6 +368,15 @@ impl Config {
             if let Some(own) = (gate.own)(&section).map_err(bad)? {
                 if own.listeners.iter().any(|listener| listener.encrypted) && written.tls.is_none() {
                     return Err(bad(BadSetting::new("tls", "needs a certificate and a key below [tls]")));
+                }
+                // One that may walk upwards finds a place; one that was written down is there or nowhere.
+                for listener in own.listeners.iter().filter(|listener| listener.place.steps == 0) {
+                    let address = listener.place.address;
+                    if address.port() != 0 && taken.contains(&address) {
+                        let key = if listener.terminal.is_some() { "terminals" } else { &listener.name };
+                        return Err(bad(BadSetting::new(key, format!("{address} is where another listener is"))));
+                    }
+                    taken.push(address);
                 }
                 behind::check(&own).map_err(bad)?;
                 (terminals, lock_out) = (own.terminals, own.lock_out);

@@ -228,6 +228,7 @@ async fn a_restore_brings_everything_back_but_what_peers_hold() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// X8.
 #[tokio::test]
 async fn what_ended_since_a_backup_does_not_come_back_with_it() {
     let (data, _elsewhere, file) = places();

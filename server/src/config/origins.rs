@@ -50,8 +50,8 @@ impl Origins {
             if let Some(line) = self.lines.get(place) {
                 return ConfigError(format!("{}:{line}: {key}: {what}", self.file.display()));
             }
-            match place.rfind('.') {
-                Some(dot) => place = &place[..dot],
+            match place.rfind(['.', '[']) {
+                Some(end) => place = &place[..end],
                 None => return ConfigError(format!("{}: {key}: {what}", self.file.display())),
             }
         }

@@ -135,6 +135,7 @@ fn an_operator_ends_a_borrowed_session_and_its_token_stays_refused_after_a_crash
     server.connect().restore_at("Bearer", &token("Zenith/Market", 601)).granted();
 }
 
+/// X13: secrets of issuers.
 #[test]
 fn keys_that_others_can_read_or_that_are_none_are_refused_with_their_line() {
     let home = home();

@@ -1,4 +1,4 @@
-/* A disk that is full, or that cannot sync, for as long as a file of that name is in the directory that FAULTS names; and a wall clock
+/* A disk that is full, cannot sync or cannot be read, for as long as a file of that name is in the directory that FAULTS names; and a wall clock
    that is off by as many seconds as the file `clock` there says. Stands between the program and the C library. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,6 +32,20 @@ ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t at) {
     static ssize_t (*real)(int, const void *, size_t, off64_t);
     if (!real) real = dlsym(RTLD_NEXT, "pwrite64");
     FAIL("full", ENOSPC)
+    return real(file, bytes, count, at);
+}
+
+ssize_t pread(int file, void *bytes, size_t count, off_t at) {
+    static ssize_t (*real)(int, void *, size_t, off_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread");
+    FAIL("no-read", EIO)
+    return real(file, bytes, count, at);
+}
+
+ssize_t pread64(int file, void *bytes, size_t count, off64_t at) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    FAIL("no-read", EIO)
     return real(file, bytes, count, at);
 }
 

@@ -4,7 +4,9 @@
 //! test a behaviour. What has to wait waits for something that it can see, with a generous limit; only where the wire itself
 //! is about time does a test let time pass.
 
+#[path = "../../../examples/keys.rs"]
 mod abuse;
+mod apart;
 mod asked;
 mod backup;
 mod bearer;
@@ -20,11 +22,14 @@ mod frames;
 mod grants;
 mod guesses;
 mod harness;
+mod held;
 mod keys;
+mod killed;
 mod limits;
 mod lineage;
 mod looked;
 mod mirror;
+mod mounts;
 mod moving;
 mod operators;
 mod panels;
@@ -37,7 +42,6 @@ mod played;
 mod process;
 mod proxies;
 mod proxy;
-#[path = "../../../examples/keys.rs"]
 mod published;
 mod refresh;
 mod relay;
@@ -51,3 +55,5 @@ mod tokens;
 mod transcripts;
 mod unread;
 mod upgrade;
+mod versions;
+mod wrong;

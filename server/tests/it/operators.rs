@@ -2,13 +2,17 @@
 //! on tokens that were told before.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::harness::{CHEAP, Home, Output, PASSWORD, Server};
-use crate::peer::{Answer, Peer, owner};
+use crate::held::{APP, Held, sign_in};
+use crate::peer::{Answer, Peer, http, owner};
+use crate::refresh::ask;
+use crate::terminals::DEFAULT;
 
 /// Logs `ann` in on a connection that is subscribed to Identify, and gives back the token.
 fn subscribed(server: &Server) -> (Peer, String) {
@@ -578,4 +582,90 @@ fn keys_are_made_taken_over_listed_and_retired_and_never_shown() {
     let complaint = home.operator(&["key", "add", "--algorithm", "none"], "").complaint();
     assert!(complaint.starts_with("\"none\" is no algorithm"), "{complaint}");
     assert_eq!(home.operator(&["token", "revoke", "-3", "--json"], "").json(), json!({ "revoked": "-3" }));
+}
+
+/// X5: nothing that was refused before is remembered when it has become right.
+#[test]
+fn whoever_was_refused_is_let_in_as_soon_as_it_is_right() {
+    let server = Server::with_ann(&format!("{CHEAP}{APP}[throttle]\nname_free = 1000\nsource_free = 1000\n"));
+    let both = |name: &str| {
+        let zenith = server.connect().login(name, PASSWORD).outcome() == "Success";
+        let application = sign_in(server.http(), name, PASSWORD).expect("an answer").is_ok();
+        assert_eq!(zenith, application, "{name}: the gates differ");
+        zenith
+    };
+    for round in 0..5 {
+        let name = format!("newcomer-{round}");
+        assert!(!both(&name) && !both(&name));
+        server.add_user(&name, &[]);
+        assert!(both(&name));
+        server.operator(&["user", "disable", &name], "").ok();
+        assert!(!both(&name));
+        server.operator(&["user", "enable", &name], "").ok();
+        assert!(both(&name));
+        server.operator(&["client", "disable", "app"], "").ok();
+        assert!(!both("ann"));
+        server.operator(&["client", "enable", "app"], "").ok();
+        assert!(both("ann"));
+        // A role, seen by whoever is here already.
+        let [cookie, _] = sign_in(server.http(), &name, PASSWORD).expect("an answer").expect("the password is right");
+        let Held::Cookie(cookie) = cookie else { panic!("{cookie:?}") };
+        let roles = || {
+            ask(server.http(), "GET /auth.json", &format!("Cookie: ss-id={cookie}\r\n"), None).expect("an answer").ok()["Roles"]
+                .clone()
+        };
+        assert_eq!(roles(), json!([]));
+        server.operator(&["user", "set", &name, "--role", "Editor"], "").ok();
+        assert_eq!(roles(), json!(["Editor"]));
+    }
+}
+
+/// X7: nothing that listens answers operators but the socket in the data directory.
+#[test]
+fn there_is_no_way_to_administer_a_server_but_its_own_socket() {
+    let home = Home::with_ann(&format!("{CHEAP}{APP}{DEFAULT}"));
+    let server = Server::of(home);
+    let binds =
+        [server.http(), server.own("trueconf", "web"), server.own("trueconf", "http"), server.own("trueconf", "control.default")];
+    let paths = [
+        "/admin",
+        "/admin/users",
+        "/api/users",
+        "/users",
+        "/user/ann",
+        "/sessions",
+        "/session/end",
+        "/metrics",
+        "/debug",
+        "/debug/pprof",
+        "/status",
+        "/backup",
+        "/restore",
+        "/shutdown",
+        "/config",
+        "/operator",
+        "/gatepost.sock",
+        "/data/gatepost.db",
+        "/requestlogs",
+        "/admin-users",
+        "/ui",
+        "/assignroles",
+        "/unassignroles",
+        "/api/AssignRoles",
+    ];
+    for address in binds {
+        for path in paths {
+            for method in ["GET", "POST", "DELETE"] {
+                let request = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                let response = http(address, 0, &request);
+                assert!((400..500).contains(&response.status), "{address}: {method} {path}: {response:?}");
+            }
+        }
+    }
+    let socket = server.data().join("gatepost.sock");
+    let mode = std::fs::metadata(&socket).expect("the door").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+    server.connect().login("ann", PASSWORD).granted();
 }

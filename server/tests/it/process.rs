@@ -109,6 +109,7 @@ fn a_data_directory_is_free_again_after_its_server_was_killed() {
     server.connect().login("ann", PASSWORD).granted();
 }
 
+/// X13: a setting that does not exist or cannot be.
 #[test]
 fn a_broken_setting_is_named_with_file_and_line() {
     let home = Home::new("");
@@ -181,6 +182,7 @@ fn a_variable_that_sets_nothing_is_refused_by_its_name() {
     }
 }
 
+/// X13: what holds the hashes of passwords.
 #[test]
 fn a_data_directory_that_others_can_look_into_is_refused() {
     let home = Home::new("");

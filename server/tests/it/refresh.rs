@@ -14,19 +14,19 @@ use crate::harness::{CHEAP, PASSWORD, Server, until};
 const CLIENTS: usize = 100;
 
 /// An answer, or a part of one where the server went away.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn ok(&self) -> Value {
+    pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.status, 200, "{}{}", self.head, self.body);
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    fn cookie(&self, name: &str) -> Option<&str> {
+    pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
         let set = self.head.lines().filter_map(|line| line.to_ascii_lowercase().starts_with("set-cookie:").then_some(&line[11..]));
         set.filter_map(|cookie| cookie.trim().split(';').next()?.split_once('='))
             .find(|(key, _)| *key == name)
@@ -35,7 +35,7 @@ impl Answer {
 }
 
 /// Asks on a connection of its own. `None`: the server was gone before it had answered.
-fn ask(http: SocketAddr, line: &str, fields: &str, body: Option<&Value>) -> Option<Answer> {
+pub(crate) fn ask(http: SocketAddr, line: &str, fields: &str, body: Option<&Value>) -> Option<Answer> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();

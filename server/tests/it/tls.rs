@@ -172,6 +172,7 @@ fn whoever_speaks_plainly_where_tls_is_spoken_or_the_other_way_about_is_turned_a
     assert_eq!(http(server.http(), 0, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
 }
 
+/// X13: a key that others can read is one of them.
 #[test]
 fn what_tls_cannot_begin_with_is_refused_with_file_and_line() {
     let (home, pair) = (Home::new(""), Pair::new());
