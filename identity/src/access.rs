@@ -311,7 +311,7 @@ impl Core {
         kept: bool,
         context: &Context,
     ) -> Result<(Principal, Behind), Refusal> {
-        may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+        may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
@@ -345,7 +345,7 @@ impl Core {
             && signed.what == what
             && now < signed.verified_until
         {
-            signed.good(&account, &self.settings.audience, now)?;
+            signed.good(&account, &self.settings().audience, now)?;
             return Ok((signed, account));
         }
         loop {
@@ -363,7 +363,7 @@ impl Core {
             let gone = if what == Use::Refresh { Refusal::AccountGone } else { Refusal::AccountUnavailable };
             let account = self.store.account_known_as(&signed.subject).await?.ok_or(gone)?;
             let account = Arc::new(Account { password: None, ..account });
-            signed.good(&account, &self.settings.audience, now)?;
+            signed.good(&account, &self.settings().audience, now)?;
             self.basis_stands(&signed, &account, now).await?;
             let feed = self.feed.lock().await;
             if *feed == before {
@@ -438,7 +438,7 @@ impl Core {
         mut kinds: Vec<TokenKind>,
         context: &Context,
     ) -> Result<Vec<IssuedToken>, Refusal> {
-        let rotates = self.settings.rotates_refresh(context.gate);
+        let rotates = self.settings().rotates_refresh(context.gate);
         let renews = match principal.method {
             Method::Access | Method::ApiKey => false,
             Method::Refresh => rotates,
@@ -502,7 +502,8 @@ impl Core {
         context: &Context,
     ) -> Result<IssuedToken, Refusal> {
         let (account, issued_at) = self.to_be_signed_for(principal).await?;
-        let sessions = &self.settings.sessions;
+        let settings = self.settings();
+        let sessions = &settings.sessions;
         let life = match what {
             Use::Access => sessions.access_life,
             Use::Refresh => sessions.refresh_life,
@@ -510,7 +511,7 @@ impl Core {
         let expires_at = self.signed_ends(life, principal, &account);
         let number = self.next_number().await?;
         let basis = basis.map(|basis| basis.text());
-        let (audience, basis) = (&*self.settings.audience.audiences, basis.as_deref());
+        let (audience, basis) = (&*settings.audience.audiences, basis.as_deref());
         let new = match what {
             Use::Access => NewToken::Access { principal, audience, number, issued_at, expires_at, basis },
             Use::Refresh => NewToken::Refresh { principal, audience, number: -number, issued_at, expires_at, basis },
@@ -523,7 +524,7 @@ impl Core {
         let basis = Basis::Family(family.id).text();
         let new = NewToken::Refresh {
             principal,
-            audience: &self.settings.audience.audiences,
+            audience: &self.settings().audience.audiences,
             number: family.current,
             issued_at: family.issued_at,
             expires_at: family.expires_at,

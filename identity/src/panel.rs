@@ -312,7 +312,7 @@ impl Core {
         to: NewProtection,
         is_bounded: bool,
     ) -> Result<Protecting, Refusal> {
-        let administrators_pin = self.settings.terminals.administrators_pin;
+        let administrators_pin = self.settings().terminals.administrators_pin;
         let protections = facts(terminal)?.change(by, of, to.protection(), administrators_pin)?;
         let user_reset = of == TerminalRole::Administrator && lost_by(&kept, protections);
         let (guard, new_pin) = match to {
@@ -368,7 +368,7 @@ impl Core {
         let mut granted = Granted { principal: principal(chain, by_token), tokens: Vec::with_capacity(kinds.len()) };
         let mut hashes = Vec::with_capacity(kinds.len());
         for kind in kinds.iter().copied() {
-            let expires_at = chain.token_ends(kind, now, &self.settings.terminals.lives);
+            let expires_at = chain.token_ends(kind, now, &self.settings().terminals.lives);
             let (secret, hash) = issue(
                 |random| NewToken::Terminal(NewTerminalToken { kind, random, issued_at: now, expires_at }),
                 |token| self.spell(context.gate, token),

@@ -11,12 +11,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gatepost_identity::command::Peer;
+use gatepost_identity::current::Current;
 use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::http::{Body, Request, Response, Upgrade};
 use gatepost_protocols::listener::Place;
@@ -66,18 +68,25 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub struct Site {
     /// What every connection needs.
     pub world: Arc<World>,
-    /// Each gate's mounts, with its name.
-    pub mounts: Vec<(&'static str, Mount)>,
+    /// What answers here.
+    pub offer: Current<Offer>,
     /// The terminal that whoever comes here means.
     pub terminal: Option<TerminalName>,
     /// The service that all connections of this listener share, where there is one.
     pub shared: Option<Arc<Desk>>,
-    /// Who is believed about where a peer comes from.
-    pub proxies: Proxies,
     /// What operators are told it is.
     pub name: String,
     /// Who waits here to be let in, where that is counted.
     pub strangers: Option<Arc<Strangers>>,
+}
+
+/// What may be exchanged while others are served.
+#[derive(Default)]
+pub struct Offer {
+    /// Each gate's mounts, with its name.
+    pub mounts: Vec<(&'static str, Mount)>,
+    /// Who is believed about where a peer comes from.
+    pub proxies: Proxies,
 }
 
 /// The place of a connection, until it is a socket's.
@@ -115,7 +124,7 @@ async fn welcome(
     // Answers are small and waited for: they are not held back to be sent together. Without that they are only slower.
     stream.set_nodelay(true).ok();
     let mut peer = Peer { address, secure: false };
-    if site.proxies.introduces(address) {
+    if site.offer.now().proxies.introduces(address) {
         peer = tokio::time::timeout(HEADER_TIMEOUT, peer::introduced(&mut stream, peer)).await??;
     }
     let seat = match site.seat_for(peer) {
@@ -136,7 +145,7 @@ impl Site {
     /// A place for a connection, where such are counted. Whom a proxy speaks for is known from its requests only.
     fn seat_for(&self, peer: Peer) -> Result<Seat, NoRoom> {
         let Some(strangers) = &self.strangers else { return Ok(None) };
-        let source = (!self.proxies.speaks_for(peer.address)).then_some(peer.address);
+        let source = (!self.offer.now().proxies.speaks_for(peer.address)).then_some(peer.address);
         let admitted = strangers.admit(source).inspect_err(|no_room| self.turned_away(peer, *no_room));
         admitted.map(|stranger| Some(Arc::new(Mutex::new(Some(stranger)))))
     }
@@ -170,9 +179,14 @@ async fn turn_away(mut stream: TcpStream, no_room: NoRoom, encrypted: bool) -> i
 
 /// HTTP on one connection.
 fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl Future<Output = hyper::Result<()>> + Send {
+    let world = Arc::clone(&site.world);
     let service = service_fn(move |request| {
         let (site, seat) = (Arc::clone(&site), seat.clone());
-        async move { Ok::<_, Infallible>(respond::<S>(&site, peer, &seat, request).await) }
+        async move {
+            let answer = respond::<S>(&site, peer, &seat, request).await;
+            let is_last = site.world.is_draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+            Ok::<_, Infallible>(if is_last { last(answer) } else { answer })
+        }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -180,7 +194,35 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl 
         .max_header_size(LONGEST_HEADER)
         .max_buf_size(LONGEST_HEADER)
         .half_close(false);
-    http.serve_connection(TokioIo::new(stream), service).with_upgrades()
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    async move {
+        let counted = Speaking::count(&world);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            biased;
+            ended = &mut connection => return ended,
+            () = counted.0.farewell.turn() => {}
+        }
+        // Whoever is being answered hears the end of it; whoever asks nothing is parted with.
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+}
+
+/// One connection that speaks HTTP, counted while this lives.
+struct Speaking(Arc<World>);
+
+impl Speaking {
+    fn count(world: &Arc<World>) -> Speaking {
+        world.connections.fetch_add(1, Ordering::AcqRel);
+        Speaking(Arc::clone(world))
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What goes back: the gate's own answer, or a service's as it comes.
@@ -192,7 +234,8 @@ async fn respond<S: Wire>(
     seat: &Seat,
     mut request: hyper::Request<Incoming>,
 ) -> hyper::Response<Answered> {
-    let peer = match site.proxies.behind(peer, request.headers()) {
+    let offer = site.offer.now();
+    let peer = match offer.proxies.behind(peer, request.headers()) {
         Ok(peer) => peer,
         Err(Odd(what)) => {
             tracing::warn!(proxy = %peer.address, "a trusted proxy speaks oddly: {what}");
@@ -200,7 +243,7 @@ async fn respond<S: Wire>(
         }
     };
     let path = request.uri().path();
-    let Some((gate, mount)) = Mount::find(&site.mounts, path, |(_, mount)| mount) else {
+    let Some((gate, mount)) = Mount::find(&offer.mounts, path, |(_, mount)| mount) else {
         return plain(Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n"));
     };
     let most = if mount.exchange.leaves_body(path) { 0 } else { mount.max_body };

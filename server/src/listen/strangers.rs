@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gatepost_identity::current::Current;
 use gatepost_identity::throttle::network;
 use gatepost_protocols::http::Response;
 use gatepost_protocols::listener::MostStrangers;
@@ -20,7 +21,7 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// Those of one listener.
 pub struct Strangers {
-    most: MostStrangers,
+    most: Current<MostStrangers>,
     held: Mutex<Held>,
 }
 
@@ -62,7 +63,12 @@ impl NoRoom {
 impl Strangers {
     /// None yet.
     pub fn new(most: MostStrangers) -> Arc<Strangers> {
-        Arc::new(Strangers { most, held: Mutex::default() })
+        Arc::new(Strangers { most: Current::new(most), held: Mutex::default() })
+    }
+
+    /// Lets so many be there from now on. Whoever is there stays.
+    pub fn allow(&self, most: MostStrangers) {
+        self.most.replace(most);
     }
 
     /// A place for one more. Where the source is not known yet, [`Stranger::is_of`] says it later.
@@ -71,7 +77,7 @@ impl Strangers {
     /// [`NoRoom`].
     pub fn admit(self: &Arc<Strangers>, source: Option<IpAddr>) -> Result<Stranger, NoRoom> {
         let mut held = self.held();
-        if held.here >= self.most.here {
+        if held.here >= self.most.now().here {
             return Err(NoRoom::Here);
         }
         held.here += 1;
@@ -109,7 +115,7 @@ impl Stranger {
         let source = network(source);
         let mut held = self.strangers.held();
         let count = held.of_source.get(&source).copied().unwrap_or(0);
-        if count >= self.strangers.most.of_source {
+        if count >= self.strangers.most.now().of_source {
             return Err(NoRoom::ForSource);
         }
         held.of_source.insert(source, count + 1);
