@@ -8,28 +8,48 @@
 //! begin ─► draw ─► called ─► the gate's goodbye
 //! ```
 
-use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 /// Who waits to be told.
 #[derive(Default)]
 pub struct Farewell {
     begun: AtomicBool,
-    begins: Notify,
+    /// Whom nothing else wakes when it begins.
+    asleep: Mutex<Asleep>,
     drawn: AtomicUsize,
     called: AtomicUsize,
     /// Who waits, by number; those that were called are taken out.
     waiting: Mutex<Vec<Option<Waker>>>,
 }
 
-/// The number of a connection in the order in which goodbyes are said.
+/// Tasks by place, and the places that are free.
+#[derive(Default)]
+struct Asleep {
+    tasks: Vec<Option<Waker>>,
+    free: Vec<u32>,
+}
+
+/// The number of a connection in the order in which goodbyes are said; the first is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number(u32);
+pub struct Number(NonZeroU32);
+
+/// How far a connection has come that waits for its turn from its beginning on. It is to be given back with [`Farewell::leave`].
+#[derive(Debug, Default)]
+pub enum Waiting {
+    /// Nobody knows of it yet.
+    #[default]
+    Unknown,
+    /// It is woken, from this place, when the server stops.
+    Asleep(u32),
+    /// The server stops, and it has a number.
+    Drawn(Number),
+    /// It was told.
+    Told,
+}
 
 impl Farewell {
     /// Whether the server stops. Whoever comes now should go elsewhere.
@@ -37,15 +57,17 @@ impl Farewell {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Says that the server stops. Whoever waits in [`Farewell::turn`] draws a number.
+    /// Says that the server stops. Whoever waits for their turn is woken, and draws a number.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Release);
-        self.begins.notify_waiters();
+        let woken: Vec<Waker> = self.asleep().tasks.iter_mut().filter_map(Option::take).collect();
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// A number, behind everybody who has one.
     pub fn draw(&self) -> Number {
-        Number(u32::try_from(self.drawn.fetch_add(1, Ordering::AcqRel)).unwrap_or(u32::MAX))
+        let before = u32::try_from(self.drawn.fetch_add(1, Ordering::AcqRel)).unwrap_or(u32::MAX);
+        Number(NonZeroU32::MIN.saturating_add(before))
     }
 
     /// How many numbers were drawn.
@@ -55,7 +77,7 @@ impl Farewell {
 
     /// Whether this number was called.
     pub fn is_called(&self, number: Number) -> bool {
-        self.called.load(Ordering::Acquire) > number.0 as usize
+        self.called.load(Ordering::Acquire) >= number.0.get() as usize
     }
 
     /// As [`Farewell::is_called`]; where it was not, the task is woken when it is.
@@ -68,7 +90,7 @@ impl Farewell {
         if self.is_called(number) {
             return true;
         }
-        let place = number.0 as usize;
+        let place = number.0.get() as usize - 1;
         if waiting.len() <= place {
             waiting.resize(place + 1, None);
         }
@@ -89,15 +111,60 @@ impl Farewell {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the server stops and it is this connection's turn to be told.
-    pub async fn turn(&self) {
-        let begins = self.begins.notified();
-        // What is said after the line above is heard, so nothing falls between the two.
-        if !self.has_begun() {
-            begins.await;
+    /// Whether the server stops and it is this connection's turn to be told, which is said once. Until then its task is woken when
+    /// it may be.
+    pub fn poll_turn(&self, turn: &mut Waiting, waking: &Context<'_>) -> bool {
+        if !self.has_begun() && self.falls_asleep(turn, waking) {
+            return false;
         }
-        let number = self.draw();
-        poll_fn(|waking| if self.poll_called(number, waking) { Poll::Ready(()) } else { Poll::Pending }).await;
+        let number = match *turn {
+            Waiting::Told => return false,
+            Waiting::Drawn(number) => number,
+            Waiting::Unknown | Waiting::Asleep(_) => {
+                self.leave(turn);
+                let number = self.draw();
+                *turn = Waiting::Drawn(number);
+                number
+            }
+        };
+        let is_called = self.poll_called(number, waking);
+        if is_called {
+            *turn = Waiting::Told;
+        }
+        is_called
+    }
+
+    /// Gives the place of a connection back.
+    pub fn leave(&self, turn: &mut Waiting) {
+        if let Waiting::Asleep(place) = std::mem::take(turn) {
+            let mut asleep = self.asleep();
+            asleep.tasks[place as usize] = None;
+            asleep.free.push(place);
+        }
+    }
+
+    /// `false`: it has begun meanwhile.
+    fn falls_asleep(&self, turn: &mut Waiting, waking: &Context<'_>) -> bool {
+        // A connection is polled by one task for as long as it lives, so the first waker is as good as any later one.
+        if matches!(turn, Waiting::Asleep(_)) {
+            return true;
+        }
+        let mut asleep = self.asleep();
+        // Whoever begins takes the lock after having said so.
+        if self.has_begun() {
+            return false;
+        }
+        let place = asleep.free.pop().unwrap_or_else(|| {
+            asleep.tasks.push(None);
+            u32::try_from(asleep.tasks.len() - 1).unwrap_or(u32::MAX)
+        });
+        asleep.tasks[place as usize] = Some(waking.waker().clone());
+        *turn = Waiting::Asleep(place);
+        true
+    }
+
+    fn asleep(&self) -> MutexGuard<'_, Asleep> {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Option<Waker>>> {
@@ -148,18 +215,24 @@ mod tests {
         assert!(farewell.poll_called(farewell.draw(), &context), "who comes after everybody was called is told at once");
     }
 
-    #[tokio::test]
-    async fn a_turn_comes_once_the_server_stops_and_not_before() {
-        let farewell = std::sync::Arc::new(Farewell::default());
-        farewell.call(5);
-        let early = tokio::time::timeout(Duration::from_millis(20), farewell.turn()).await;
-        assert!(early.is_err(), "nobody is told while the server goes on");
-        let waiting = std::sync::Arc::clone(&farewell);
-        let waiting = tokio::spawn(async move { waiting.turn().await });
-        tokio::task::yield_now().await;
+    #[test]
+    fn a_turn_comes_once_the_server_stops_and_not_before() {
+        let farewell = Farewell::default();
+        let context = Context::from_waker(Waker::noop());
+        let (mut first, mut second, mut gone) = (Waiting::default(), Waiting::default(), Waiting::default());
+        for turn in [&mut first, &mut second, &mut gone] {
+            assert!(!farewell.poll_turn(turn, &context), "nobody is told while the server goes on");
+        }
+        farewell.leave(&mut gone);
+        assert!(!farewell.poll_turn(&mut gone, &context));
+        assert_eq!(farewell.asleep().tasks.len(), 3, "a place that was given back is taken again");
         farewell.begin();
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it is its turn").expect("no panic");
-        tokio::time::timeout(Duration::from_secs(60), farewell.turn()).await.expect("so is that of whoever comes later");
+        assert_eq!(farewell.asleep().tasks.iter().flatten().count(), 0, "everybody is woken");
+        assert!(!farewell.poll_turn(&mut second, &context) && !farewell.poll_turn(&mut first, &context));
+        farewell.call(1);
+        assert!(farewell.poll_turn(&mut second, &context) && !farewell.poll_turn(&mut first, &context), "who came first is first");
+        farewell.call(2);
+        assert!(farewell.poll_turn(&mut first, &context));
     }
 
     #[test]

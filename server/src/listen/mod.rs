@@ -11,9 +11,10 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Waking, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::behind::Behind;
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
+use crate::farewell::Waiting;
 use crate::forward::{Download, forward};
 use crate::listen::peer::{Odd, Proxies};
 use crate::listen::strangers::{NoRoom, Stranger, Strangers};
@@ -195,33 +197,37 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Seat) -> impl 
         .max_buf_size(LONGEST_HEADER)
         .half_close(false);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    async move {
-        let counted = Speaking::count(&world);
-        let mut connection = pin!(connection);
-        tokio::select! {
-            biased;
-            ended = &mut connection => return ended,
-            () = counted.0.farewell.turn() => {}
+    world.connections.fetch_add(1, Ordering::AcqRel);
+    Speaking { connection, part: |connection| connection.graceful_shutdown(), turn: Waiting::default(), world }
+}
+
+/// A connection that speaks HTTP, counted while it lives. In its turn it is told that the server stops: whoever is being answered hears
+/// the end of it, whoever asks nothing is parted with.
+struct Speaking<C> {
+    connection: C,
+    part: fn(Pin<&mut C>),
+    turn: Waiting,
+    world: Arc<World>,
+}
+
+impl<C: Future + Unpin> Future for Speaking<C> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<C::Output> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.connection).poll(waking);
+        if polled.is_ready() || !this.world.farewell.poll_turn(&mut this.turn, waking) {
+            return polled;
         }
-        // Whoever is being answered hears the end of it; whoever asks nothing is parted with.
-        connection.as_mut().graceful_shutdown();
-        connection.await
+        (this.part)(Pin::new(&mut this.connection));
+        Pin::new(&mut this.connection).poll(waking)
     }
 }
 
-/// One connection that speaks HTTP, counted while this lives.
-struct Speaking(Arc<World>);
-
-impl Speaking {
-    fn count(world: &Arc<World>) -> Speaking {
-        world.connections.fetch_add(1, Ordering::AcqRel);
-        Speaking(Arc::clone(world))
-    }
-}
-
-impl Drop for Speaking {
+impl<C> Drop for Speaking<C> {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.world.farewell.leave(&mut self.turn);
+        self.world.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -80,13 +80,13 @@ fn holder(home: &Home) -> rustix::process::Pid {
 fn two_thousand_peers_of_three_gates_are_told_and_what_they_hold_outlives_the_process() {
     allow_descriptors();
     let home = Home::with_ann(CHEAP);
-    home.operator(&["terminal", "protect", "default", "administrator", "password"], "Adm1n-77\n").ok();
-    home.operator(&["terminal", "protect", "default", "user", "password"], "Us3r-77\n").ok();
     let settings = "drain_timeout = '30s'\ndrain_rate = 500\n[servicestack]\nclient = 'app'\nuse_token_cookie = false\n";
     let quiet = "[zenith]\nping_every = 600\nsilence = 1200\n[throttle]\nsource_free = 100000\n";
     let more = "max_unauthorized = 2000\nmax_unauthorized_of_source = 2000\nping_every = 600\nsilence = 1200\n";
     let terminals = DEFAULT.replace("[trueconf]\n", &format!("[trueconf]\n{more}"));
     home.write_settings(&[settings, DEAR, quiet, &terminals].concat());
+    home.operator(&["terminal", "protect", "default", "administrator", "password"], "Adm1n-77\n").ok();
+    home.operator(&["terminal", "protect", "default", "user", "password"], "Us3r-77\n").ok();
     let mut server = Server::of(home);
 
     // A token of everybody who logged in before; the others are there and hold nothing.

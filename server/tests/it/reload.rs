@@ -101,7 +101,7 @@ fn sessions_and_passwords_go_by_the_settings_as_they_are_now() {
     reload(&server, "[password]\nmemory_kib = 128\niterations = 2\n");
     server.connect().login("ann", PASSWORD).granted();
     let database = rusqlite::Connection::open(server.data().join("gatepost.db")).expect("the database");
-    let hash: String = database.query_row("SELECT password FROM account", [], |row| row.get(0)).expect("a hash");
+    let hash: String = database.query_row("SELECT password FROM accounts", [], |row| row.get(0)).expect("a hash");
     assert!(hash.contains("m=128,t=2"), "it is hashed anew as settings are now: {hash}");
 }
 
