@@ -45,7 +45,8 @@ fn answer(stream: &mut TcpStream) -> (u16, String) {
         assert!(reader.read_line(&mut head).expect("an answer") > 0, "the connection ended within {head:?}");
     }
     let head = head.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().unwrap());
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
     let mut body = vec![0; length];
     reader.read_exact(&mut body).expect("its body");
     (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), head)
@@ -81,7 +82,7 @@ fn two_thousand_peers_of_three_gates_are_told_and_what_they_hold_outlives_the_pr
     allow_descriptors();
     let home = Home::with_ann(CHEAP);
     let settings = "drain_timeout = '30s'\ndrain_rate = 500\n[servicestack]\nclient = 'app'\nuse_token_cookie = false\n";
-    let quiet = "[zenith]\nping_every = 600\nsilence = 1200\n[throttle]\nsource_free = 100000\n";
+    let quiet = "[zenith]\nping_every = 600\nsilence = 1200\n[throttle]\nsource_free = 100000\nname_free = 1000\n";
     let more = "max_unauthorized = 2000\nmax_unauthorized_of_source = 2000\nping_every = 600\nsilence = 1200\n";
     let terminals = DEFAULT.replace("[trueconf]\n", &format!("[trueconf]\n{more}"));
     home.write_settings(&[settings, DEAR, quiet, &terminals].concat());
