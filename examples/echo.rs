@@ -15,13 +15,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use gatepost::clock::RealClock;
+use gatepost::farewell::Farewell;
 use gatepost::forward::Ways;
 use gatepost::listen::bounds::{self, Bounds};
 use gatepost::listen::peer::Proxies;
-use gatepost::listen::{Site, accept, bind};
+use gatepost::listen::{Offer, Site, accept, bind};
 use gatepost::wheel::Wheel;
 use gatepost::world::World;
 use gatepost_identity::clock::{Clock as _, SystemEntropy, Timestamp};
+use gatepost_identity::current::Current;
 use gatepost_identity::reply::{Event, Reply};
 use gatepost_identity::store::OneNode;
 use gatepost_identity::{Identity, Settings};
@@ -65,6 +67,8 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         clock,
         entropy,
         last_connection: AtomicU64::new(0),
+        farewell: Farewell::default(),
+        connections: AtomicUsize::new(0),
         sockets: AtomicUsize::new(0),
         questions: AtomicUsize::new(0),
         services: Mutex::default(),
@@ -72,9 +76,9 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
     });
     let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
     let (here, name) = (Arc::clone(&world), "echo".to_owned());
-    let proxies = Proxies::default();
+    let offer = Current::new(Offer { mounts, proxies: Proxies::default() });
     let bounds = Bounds::new(bounds::Limits::default());
-    let site = Arc::new(Site { world: here, mounts, terminal: None, shared: None, proxies, name, strangers: None, bounds });
+    let site = Arc::new(Site { world: here, offer, terminal: None, shared: None, name, strangers: None, bounds });
     let turning = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -310,7 +310,7 @@ impl Core {
         kept: bool,
         context: &Context,
     ) -> Result<(Principal, Behind), Refusal> {
-        may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+        may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
@@ -344,7 +344,7 @@ impl Core {
             && signed.what == what
             && now < signed.verified_until
         {
-            signed.good(&account, &self.settings.audience, now)?;
+            signed.good(&account, &self.settings().audience, now)?;
             return Ok((signed, account));
         }
         loop {
@@ -367,7 +367,7 @@ impl Core {
                     Arc::new(Account { password: None, ..account })
                 }
             };
-            signed.good(&account, &self.settings.audience, now)?;
+            signed.good(&account, &self.settings().audience, now)?;
             self.basis_stands(&signed, &account, now).await?;
             let feed = self.feed.lock().await;
             if *feed == before {

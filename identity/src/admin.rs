@@ -253,7 +253,8 @@ impl<'a> Admin<'a> {
         let client = self.client(&new.client).await?;
         let account = self.user(&new.user).await?;
         let name = new.provider.map(ProviderName);
-        let provider = self.core.providers.local(name.as_ref()).map_err(|_| Refusal::NotFound("provider"))?;
+        let providers = self.core.providers();
+        let provider = providers.local(name.as_ref()).map_err(|_| Refusal::NotFound("provider"))?;
         let mut faults = Vec::new();
         let scopes = match new.scopes.is_empty() {
             true => Some(ScopeRequest::Maximum),
@@ -345,7 +346,7 @@ impl<'a> Admin<'a> {
     }
 
     fn scopes(&self, names: Vec<String>) -> Result<Scopes, String> {
-        let catalogue = &self.core.settings.scopes;
+        let catalogue = &self.core.settings().scopes;
         let find = |name: &String| catalogue.iter().find(|line| line.scope.as_str() == name).map(|line| line.scope.clone());
         names.iter().map(|name| find(name).ok_or_else(|| no_scope(name, catalogue.iter().map(|line| &line.scope)))).collect()
     }

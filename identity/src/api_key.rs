@@ -144,8 +144,9 @@ impl ApiKey {
 impl Core {
     /// Whom a key speaks for.
     pub(crate) async fn recognise_api_key(&self, key: &Secret, context: &Context) -> Result<Principal, Refusal> {
-        may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
-        let provider = self.providers.first_of(|kind| matches!(kind, ProviderKind::ApiKey))?;
+        may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
+        let providers = self.providers();
+        let provider = providers.first_of(|kind| matches!(kind, ProviderKind::ApiKey))?;
         let source = Key::TokenSource(context.peer.address);
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();

@@ -46,7 +46,7 @@ impl Core {
             return Err(Refusal::Expired);
         }
         // There is no client of ours that could narrow them.
-        let scopes = resolve(&self.settings.scopes, &ScopeRequest::Maximum, &lent.scopes, &lent.scopes, self.carries(context))?;
+        let scopes = resolve(&self.settings().scopes, &ScopeRequest::Maximum, &lent.scopes, &lent.scopes, self.carries(context))?;
         let principal = Arc::new(Principal {
             session: Some(session.id),
             account: Some(Arc::clone(&lent.person)),
@@ -58,7 +58,7 @@ impl Core {
             provider: Some(ProviderName(session.provider.clone())),
             method: Method::Token,
             spelling: request.spelling.unwrap_or(session.spelling),
-            expires_at: Some(self.settings.sessions.connection_ends(now, Some(token.expires_at), None)),
+            expires_at: Some(self.settings().sessions.connection_ends(now, Some(token.expires_at), None)),
         });
         let held = context.connection.is_some_and(|connection| self.live.prolong(connection, &token.hash, &principal));
         let (attachment, principal) = match held {
@@ -124,7 +124,7 @@ impl Core {
             return Ok(());
         }
         let id = session_id(now, &*self.entropy);
-        let (scopes, spelling) = meant(&self.settings.scopes, &claims.scopes.unwrap_or_default());
+        let (scopes, spelling) = meant(&self.settings().scopes, &claims.scopes.unwrap_or_default());
         let client = claims.client.as_deref().unwrap_or(&claims.issuer);
         let session = Session {
             id,

@@ -125,22 +125,25 @@ impl Core {
             .unwrap_or_default();
         match credential {
             Credential::Password { name, password } => {
-                may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+                may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
                 about.name = Some(name.clone());
                 self.passwords.has_room()?;
-                let provider = self.providers.local(provider);
+                let providers = self.providers();
+                let provider = providers.local(provider);
                 self.prove_password(provider, claim, name, password, context, about).await
             }
             Credential::Client { id, secret } => {
-                may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
-                let provider = self.providers.local(provider);
+                may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
+                let providers = self.providers();
+                let provider = providers.local(provider);
                 self.prove_service(provider, (id.as_ref(), secret.as_ref()), context, about).await
             }
             Credential::Code { code } => {
-                may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+                may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
                 let source = Key::TokenSource(context.peer.address);
                 self.throttle.check(self.steady(), &source)?;
-                let provider = self.providers.local(provider);
+                let providers = self.providers();
+                let provider = providers.local(provider);
                 let result = self.prove_code(provider, claim, code, context, about).await;
                 if let Err(Refusal::InvalidCredentials | Refusal::InvalidClient | Refusal::UnknownProvider | Refusal::Revoked) =
                     result

@@ -85,7 +85,7 @@ impl Core {
             current: -self.next_number().await?,
             issued_at,
             previous: None,
-            expires_at: self.signed_ends(self.settings.sessions.refresh_life, principal, &account),
+            expires_at: self.signed_ends(self.settings().sessions.refresh_life, principal, &account),
         };
         match self.store.put_family(family.clone(), None, account.cut_off).await? {
             Written::Done => Ok(family),
@@ -95,7 +95,7 @@ impl Core {
 
     /// Whether a refresh token is still one of its family's. One that is not was used by two, and ends it.
     pub(crate) async fn stands_in_family(&self, shown: &Signed, context: &Context) -> Result<(), Refusal> {
-        if !shown.has_family() && !self.settings.rotates_refresh(context.gate) {
+        if !shown.has_family() && !self.settings().rotates_refresh(context.gate) {
             return Ok(());
         }
         let (id, number) = shown.place();
@@ -139,7 +139,7 @@ impl Core {
 
     async fn judged(&self, family: &Family, number: i64, context: &Context) -> Result<Standing, Refusal> {
         let now = self.clock.now();
-        let standing = family.standing(number, self.settings.sessions.refresh_overlap, now);
+        let standing = family.standing(number, self.settings().sessions.refresh_overlap, now);
         if standing == Standing::Reused {
             let about = About { account: Some(family.account), ..About::default() };
             self.store.end_family(family.id, self.entry(now, "reuse", context, &about)).await?;

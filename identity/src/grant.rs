@@ -83,7 +83,7 @@ impl Core {
             source: context.peer.address,
             started_at: now,
             used_at: now,
-            expires_at: self.settings.sessions.session_ends(now, request.binding),
+            expires_at: self.settings().sessions.session_ends(now, request.binding),
             ended: None,
         };
         let issued = match request.binding {
@@ -134,7 +134,7 @@ impl Core {
         held.replaced = replaced.filter(|old| old.account == session.account && old.client == session.client).map(|old| old.id);
         if let Some(account) = session.account {
             self.throttle.mark_familiar(self.steady(), context.peer.address, account);
-            held.trim = self.settings.sessions.max_sessions.map(|_| (account, context.gate));
+            held.trim = self.settings().sessions.max_sessions.map(|_| (account, context.gate));
         }
         let tokens = issued.into_iter().map(|(secret, token, kind)| told_token(kind, secret, &token)).collect();
         Ok(Grant { granted: Granted { principal, tokens }, attachment, held })
@@ -151,7 +151,7 @@ impl Core {
     ) -> Result<Grant, Refusal> {
         let source = Key::TokenSource(context.peer.address);
         self.throttle.check(self.steady(), &source)?;
-        let mut result = match self.providers.find(provider) {
+        let mut result = match self.providers().find(provider) {
             Ok(Provider { name, kind: ProviderKind::Token(issuers), .. }) => {
                 self.borrow(name, issuers, any_of, request, context, about).await.map(Some)
             }
@@ -182,7 +182,8 @@ impl Core {
         context: &Context,
         about: &mut About,
     ) -> Result<Option<Grant>, Refusal> {
-        let provider = self.providers.local(provider)?;
+        let providers = self.providers();
+        let provider = providers.local(provider)?;
         self.by(context, self.fresh()).await?;
         let now = self.clock.now();
         let (presented, found) = self.by(context, self.look_up(any_of, now)).await?;
@@ -192,12 +193,12 @@ impl Core {
         if session.gate != context.gate || session.provider != provider.name || session.expires_at.is_some() {
             return Err(Refusal::InvalidCredentials);
         }
-        if self.settings.sessions.is_over(found.used_at, now) {
+        if self.settings().sessions.is_over(found.used_at, now) {
             return Err(Refusal::Expired);
         }
-        let overlap = self.settings.sessions.overlap;
+        let overlap = self.settings().sessions.overlap;
         if let Err(refusal) = standing(&found.token, overlap, now) {
-            if refusal == Refusal::Revoked && self.settings.sessions.on_reuse == OnReuse::End {
+            if refusal == Refusal::Revoked && self.settings().sessions.on_reuse == OnReuse::End {
                 let entry = self.entry(now, "reuse", context, about);
                 let ending = async {
                     self.store.end_descendants(found.token.hash, entry).await?;
@@ -211,7 +212,7 @@ impl Core {
         let (account, client) = (found.account.as_deref(), &*found.client);
         may_enter(account, Some(client), now)?;
         let scopes = self.scopes(account, Some(client), &session.requested, self.carries(context))?;
-        self.settings.sessions.may_attach(self.live.connections(session.id, context.connection))?;
+        self.settings().sessions.may_attach(self.live.connections(session.id, context.connection))?;
         let mut principal = self.principal(session, account, client, scopes, (Method::Token, now));
         principal.spelling = request.spelling.unwrap_or(session.spelling);
         let Some((told, token)) = self.roll(&found, presented, context, now).await? else { return Ok(None) };
@@ -300,7 +301,7 @@ impl Core {
     /// Takes the session of a token into memory, if there is one. What was read is taken in only while the feed stands where it
     /// stood before: what it said meanwhile would otherwise be undone.
     async fn load(&self, hash: &TokenHash, now: Timestamp) -> Result<(), Refusal> {
-        let overlap = i64::try_from(self.settings.sessions.overlap.as_millis()).unwrap_or(0);
+        let overlap = i64::try_from(self.settings().sessions.overlap.as_millis()).unwrap_or(0);
         let since = Timestamp::from_millis(now.millis() - overlap);
         loop {
             let before = *self.feed.lock().await;
@@ -418,7 +419,7 @@ impl Core {
         let carried = client.map(|client| &client.scopes);
         let held = account.map(|account| &account.scopes).or(carried).unwrap_or(&nothing);
         // What comes through no client is not narrowed by one.
-        resolve(&self.settings.scopes, requested, held, carried.unwrap_or(held), secure)
+        resolve(&self.settings().scopes, requested, held, carried.unwrap_or(held), secure)
     }
 
     pub(crate) fn principal(
@@ -432,7 +433,7 @@ impl Core {
         let ends = account.and_then(|account| account.expires_at);
         let expires_at = match session.expires_at {
             Some(end) => [Some(end), ends, client.expires_at].into_iter().flatten().min(),
-            None => Some(self.settings.sessions.connection_ends(now, ends, client.expires_at)),
+            None => Some(self.settings().sessions.connection_ends(now, ends, client.expires_at)),
         };
         Principal {
             session: Some(session.id),
@@ -450,7 +451,7 @@ impl Core {
 
     fn issue(&self, context: &Context, session: SessionId, parent: Option<TokenHash>, now: Timestamp) -> Result<Issued, Refusal> {
         let (secret, hash) = issue(|random| NewToken::Restore { random }, |token| self.spell(context.gate, token), &*self.entropy)?;
-        let expires_at = self.settings.sessions.token_ends(now);
+        let expires_at = self.settings().sessions.token_ends(now);
         let token = Token { hash, session, parent, issued_at: now, expires_at, presented_at: None, superseded_at: None };
         Ok((secret, token, TokenKind::Restore))
     }
@@ -509,8 +510,9 @@ impl Core {
         context: &Context,
         now: Timestamp,
     ) -> Result<IssuedToken, Refusal> {
-        let expires_at = self.settings.sessions.upstream_ends(now, principal.expires_at);
-        let issuer = &self.settings.issuer;
+        let expires_at = self.settings().sessions.upstream_ends(now, principal.expires_at);
+        let settings = self.settings();
+        let issuer = &settings.issuer;
         let spelled = match &kind {
             TokenKind::Upstream { audience } => {
                 self.spell(context.gate, &NewToken::Upstream { audience, issuer, principal, issued_at: now, expires_at })?
@@ -526,7 +528,7 @@ impl Core {
     }
 
     pub(crate) fn carries(&self, context: &Context) -> bool {
-        carries_secure_scopes(self.settings.requires_secure(context.gate), &context.peer)
+        carries_secure_scopes(self.settings().requires_secure(context.gate), &context.peer)
     }
 
     /// A line of the audit about this attempt.
@@ -616,7 +618,7 @@ impl HeldEvents {
             core.unasked.at(now, Work::EndUnlessHeld(session));
         }
         if let Some((account, gate)) = self.trim.take() {
-            core.unasked.at(now + core.settings.sessions.grace, Work::Trim(account, gate));
+            core.unasked.at(now + core.settings().sessions.grace, Work::Trim(account, gate));
         }
     }
 }

@@ -16,6 +16,7 @@ mod caller;
 pub mod clock;
 pub mod command;
 pub mod credential;
+pub mod current;
 pub mod family;
 pub mod grant;
 pub mod jwt;
@@ -52,6 +53,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, Timestamp, draw};
 use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
 use crate::credential::{About, Credential, Proof};
+use crate::current::Current;
 use crate::grant::Grant;
 use crate::keyring::{KeyAlgorithm, Keyring, Purpose};
 use crate::live::Live;
@@ -169,9 +171,9 @@ pub struct Identity {
 }
 
 pub(crate) struct Core {
-    settings: Settings,
+    settings: Current<Settings>,
     spellings: Vec<(&'static str, Spell)>,
-    providers: Providers,
+    providers: Current<Providers>,
     store: Arc<dyn Store>,
     shared: Arc<dyn Shared>,
     clock: Arc<dyn Clock>,
@@ -224,7 +226,7 @@ impl Identity {
         }
         let core = Core {
             terminals,
-            providers: Providers::new(settings.providers.clone()).map_err(CannotBegin)?,
+            providers: Current::new(Providers::new(settings.providers.clone()).map_err(CannotBegin)?),
             throttle: Throttle::new(settings.throttle.clone(), &secret, rows),
             live: Arc::new(Live::new(settings.sessions.clone())),
             began: (clock.now(), clock.instant()),
@@ -237,7 +239,7 @@ impl Identity {
             keyring: RwLock::new(Arc::new(keyring)),
             making_key: tokio::sync::Mutex::default(),
             numbers: tokio::sync::Mutex::default(),
-            settings,
+            settings: Current::new(settings),
             spellings,
             store,
             shared,
@@ -284,6 +286,25 @@ impl Identity {
     /// The operators' door.
     pub fn admin(&self, operator: Operator) -> Admin<'_> {
         Admin::new(&self.core, operator)
+    }
+
+    /// Goes by other settings from now on. What is decided already stays so; how many names and sources the throttle tells apart,
+    /// which terminals are served and their PINs stay as they were when the core was opened.
+    ///
+    /// # Errors
+    /// Settings that contradict each other; then nothing has changed. One sentence for people.
+    pub fn resettle(&self, settings: Settings) -> Result<(), String> {
+        let core = &self.core;
+        let providers = Providers::new(settings.providers.clone())?;
+        core.passwords.resettle(settings.passwords.clone())?;
+        core.throttle.resettle(settings.throttle.clone());
+        core.live.resettle(settings.sessions.clone());
+        core.terminals.values().for_each(|served| served.resettle(settings.terminals.lives));
+        core.providers.replace(providers);
+        let served = core.settings().terminals.terminals.clone();
+        let terminals = ServedTerminals { terminals: served, ..settings.terminals };
+        core.settings.replace(Settings { terminals, serves: core.settings().serves, ..settings });
+        Ok(())
     }
 
     /// What the core does unasked. Spawned once; ends only when it is dropped.
@@ -384,6 +405,16 @@ impl Core {
             }
             Binding::Connection | Binding::Cookie { .. } => self.start(proof, presented, request, context, about).await,
         }
+    }
+
+    /// The settings as they are now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.now()
+    }
+
+    /// The providers as they are now.
+    pub(crate) fn providers(&self) -> Arc<Providers> {
+        self.providers.now()
     }
 
     /// The keys as they are now.

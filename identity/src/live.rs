@@ -29,6 +29,7 @@ use self::tables::{Entry, LiveSession, Tables};
 use crate::account::{Account, AccountId, AccountSummary, Client, ClientId};
 use crate::clock::Timestamp;
 use crate::command::ConnectionId;
+use crate::current::Current;
 use crate::refusal::Refusal;
 use crate::reply::{Principal, Reason};
 use crate::scope::Scopes;
@@ -42,7 +43,7 @@ const IN_USE: Duration = Duration::from_secs(6 * 60);
 
 /// The tables.
 pub struct Live {
-    settings: SessionSettings,
+    settings: Current<SessionSettings>,
     tables: Mutex<Tables>,
 }
 
@@ -80,7 +81,12 @@ pub(crate) struct Attach {
 impl Live {
     /// Empty tables.
     pub(crate) fn new(settings: SessionSettings) -> Live {
-        Live { settings, tables: Mutex::default() }
+        Live { settings: Current::new(settings), tables: Mutex::default() }
+    }
+
+    /// Goes by other settings from now on.
+    pub(crate) fn resettle(&self, settings: SessionSettings) {
+        self.settings.replace(settings);
     }
 
     /// What a token speaks for, if that is in memory.
@@ -194,9 +200,10 @@ impl Live {
         let own = tables.tokens.get(&presented.hash).is_some_and(|live| live.token.presented_at.is_none());
         let leaving = usize::from(told_before.is_some()) + usize::from(own);
         let unpresented = (live.loose.len() + live.held + 1).saturating_sub(leaving);
-        let surplus = unpresented.saturating_sub(self.settings.unpresented);
+        let most = self.settings.now().unpresented;
+        let surplus = unpresented.saturating_sub(most);
         // Of one session nobody needs more tokens than this many times the bound; past it the oldest goes, presented or not.
-        let crowd = live.tokens.len().saturating_sub(self.settings.unpresented.saturating_mul(CROWD));
+        let crowd = live.tokens.len().saturating_sub(most.saturating_mul(CROWD));
         let loose = live.loose.iter().map(|(_, hash)| *hash).filter(|hash| *hash != presented.hash);
         let mut given_up: Vec<TokenHash> = told_before.into_iter().chain(loose.take(surplus)).collect();
         if crowd > 0 {
@@ -223,7 +230,7 @@ impl Live {
             .collect();
         idle.sort_unstable();
         // A few at a time, so that the next presentation does not have to look again.
-        idle.into_iter().take(count + self.settings.unpresented).map(|(_, hash)| hash)
+        idle.into_iter().take(count + self.settings.now().unpresented).map(|(_, hash)| hash)
     }
 
     /// Follows a roll that is on disk. Its successor is here already.
@@ -273,7 +280,7 @@ impl Live {
         let mut tables = self.tables();
         let Attach { session, connection, secure, mut principal, told, account_version, client_version } = attach;
         let Some(live) = tables.sessions.get(&session) else { return Err(Refusal::Revoked) };
-        self.settings.may_attach(live.attached.iter().filter(|id| **id != connection).count())?;
+        self.settings.now().may_attach(live.attached.iter().filter(|id| **id != connection).count())?;
         if told.is_some_and(|told| !tables.tokens.contains_key(&told)) {
             return Err(Refusal::Revoked);
         }
@@ -427,7 +434,8 @@ impl Live {
     /// holds.
     pub(crate) fn tidy(&self, now: Timestamp) {
         let mut tables = self.tables();
-        let overlap = self.settings.overlap;
+        let settings = self.settings.now();
+        let overlap = settings.overlap;
         let gone: Vec<TokenHash> = tables
             .tokens
             .values()
@@ -443,7 +451,7 @@ impl Live {
         for session in bare {
             tables.forget(session);
         }
-        let surplus = tables.sessions.len().saturating_sub(self.settings.kept_in_memory);
+        let surplus = tables.sessions.len().saturating_sub(settings.kept_in_memory);
         let mut idle: Vec<(Timestamp, SessionId)> = tables
             .sessions
             .iter()

@@ -65,13 +65,14 @@ impl OperatorSecret {
 impl Core {
     /// Whether there is such a secret at all. Where there is none, one that is shown says nothing.
     pub(crate) fn has_operator_secret(&self) -> bool {
-        self.providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_))).is_ok()
+        self.providers().first_of(|kind| matches!(kind, ProviderKind::Secret(_))).is_ok()
     }
 
     /// Whoever shows the operator's secret.
     pub(crate) fn recognise_operator_secret(&self, shown: &Secret, context: &Context) -> Result<Principal, Refusal> {
-        may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
-        let provider = self.providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_)))?;
+        may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
+        let providers = self.providers();
+        let provider = providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_)))?;
         let ProviderKind::Secret(secret) = &provider.kind else { return Err(Refusal::UnknownProvider) };
         let now = self.clock.now();
         let charge = self.throttle.admit(self.steady(), &[Key::Source(context.peer.address)])?;

@@ -311,7 +311,7 @@ impl Core {
         to: NewProtection,
         is_bounded: bool,
     ) -> Result<Protecting, Refusal> {
-        let administrators_pin = self.settings.terminals.administrators_pin;
+        let administrators_pin = self.settings().terminals.administrators_pin;
         let protections = facts(terminal.facts(), &terminal.name)?.change(by, of, to.protection(), administrators_pin)?;
         let user_reset = of == TerminalRole::Administrator && lost_by(&kept, protections);
         let (guard, new_pin) = match to {
@@ -369,8 +369,9 @@ impl Core {
         // The source of chance is asked once for all of them.
         let mut chance = zeroize::Zeroizing::new(vec![[0; 32]; kinds.len()]);
         self.entropy.fill(chance.as_flattened_mut());
+        let settings = self.settings();
         for (kind, random) in kinds.iter().copied().zip(chance.iter()) {
-            let expires_at = chain.token_ends(kind, now, &self.settings.terminals.lives);
+            let expires_at = chain.token_ends(kind, now, &settings.terminals.lives);
             let token = NewToken::Terminal(NewTerminalToken { kind, random, issued_at: now, expires_at });
             let secret = self.spell(context.gate, &token)?.text()?;
             let hash = hash(&secret);

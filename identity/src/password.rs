@@ -24,6 +24,7 @@ use unicode_normalization::UnicodeNormalization;
 pub use self::stored::{Cost, LONGEST_STORED};
 use self::stored::{Stored, evaluate};
 use crate::clock::{Clock, Entropy, draw};
+use crate::current::Current;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
@@ -115,8 +116,7 @@ pub struct Verdict {
 
 /// The queue and the settings.
 pub struct Passwords {
-    settings: PasswordSettings,
-    params: Params,
+    set: Current<Set>,
     /// The salt of what is hashed when there is nothing to compare with.
     pretended: [u8; 16],
     clock: Arc<dyn Clock>,
@@ -126,6 +126,18 @@ pub struct Passwords {
     evaluated: AtomicU64,
     /// What one hash of ours takes, as a sliding mean in nanoseconds.
     ours: AtomicU64,
+}
+
+/// What hashes are made by, and what follows from it.
+struct Set {
+    settings: PasswordSettings,
+    params: Params,
+}
+
+impl Set {
+    fn of(settings: PasswordSettings) -> Result<Set, String> {
+        Ok(Set { params: settings.params()?, settings })
+    }
 }
 
 struct Queue {
@@ -180,21 +192,36 @@ impl Passwords {
     /// # Errors
     /// Settings out of their ranges; one sentence for people.
     pub fn new(settings: PasswordSettings, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Passwords, String> {
-        let params = settings.params()?;
+        let set = Set::of(settings)?;
         // Before the first hash is timed, its cost is guessed from the memory it walks through.
-        let cost = settings.cost().time;
+        let cost = set.settings.cost().time;
         let queue = Queue { waiting: VecDeque::new(), running: 0, workers: 0, open: true, ahead: 0, cost };
         Ok(Passwords {
-            params,
+            set: Current::new(set),
             pretended: draw::<16>(&*entropy),
             clock,
             entropy,
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             evaluated: AtomicU64::new(0),
-            ours: AtomicU64::new(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX)),
-            settings,
+            ours: AtomicU64::new(nanoseconds(cost)),
         })
+    }
+
+    /// Hashes by other settings from now on. What is under way ends as it began, and what a hash takes is guessed anew where it
+    /// costs something else.
+    ///
+    /// # Errors
+    /// Settings out of their ranges; then nothing has changed. One sentence for people.
+    pub fn resettle(&self, settings: PasswordSettings) -> Result<(), String> {
+        let set = Set::of(settings)?;
+        let (before, after) = (self.set.now().settings.cost().time, set.settings.cost().time);
+        self.set.replace(set);
+        if before != after {
+            self.ours.store(nanoseconds(after), Ordering::Release);
+            self.queue().cost = after;
+        }
+        Ok(())
     }
 
     /// Whether one more would be told that it is too busy now: asked before anything is looked up for it.
@@ -241,7 +268,7 @@ impl Passwords {
         if let Some(params) = stored.argon2_params() {
             within(params.m_cost(), params.t_cost(), params.p_cost())?;
         }
-        let (cost, bound) = (stored.cost(), self.settings.bound());
+        let (cost, bound) = (stored.cost(), self.set.now().settings.bound());
         if cost.is_within(bound) {
             return Ok(stored);
         }
@@ -249,7 +276,7 @@ impl Passwords {
     }
 
     fn weight(&self, cost: Cost) -> u32 {
-        let ours = self.settings.cost().time.as_nanos().max(1);
+        let ours = self.set.now().settings.cost().time.as_nanos().max(1);
         u32::try_from(cost.time.as_nanos().div_ceil(ours)).unwrap_or(u32::MAX).clamp(1, 10_000)
     }
 
@@ -292,11 +319,12 @@ impl Passwords {
             let began = self.clock.instant();
             let Job { weight, task } = job;
             // A panic in one hash must not cost the thread; whoever asked is told that it is unavailable.
-            let run = std::panic::AssertUnwindSafe(|| self.run(task, &mut memory));
+            let set = self.set.now();
+            let run = std::panic::AssertUnwindSafe(|| self.run(task, &set, &mut memory));
             let made = std::panic::catch_unwind(run).unwrap_or(false);
             // What somebody else's hash needed beyond ours is given back.
-            memory.truncate(self.params.block_count());
-            memory.shrink_to(self.params.block_count());
+            memory.truncate(set.params.block_count());
+            memory.shrink_to(set.params.block_count());
             self.finished(began, weight, made);
         }
     }
@@ -327,14 +355,14 @@ impl Passwords {
         let workers = queue.workers.max(1);
         let wait = queue.cost.saturating_mul(queue.ahead) / u32::try_from(workers).unwrap_or(u32::MAX);
         // Up to one job for each thread never counts as waiting: there the wait is what is left of the hash under way.
-        if jobs >= workers && wait > self.settings.max_wait { Err(Refusal::Busy { retry_after: wait }) } else { Ok(()) }
+        if jobs >= workers && wait > self.set.now().settings.max_wait { Err(Refusal::Busy { retry_after: wait }) } else { Ok(()) }
     }
 
     /// Does one job; answers whether a hash was made beside what the job weighed.
-    fn run(&self, task: Task, memory: &mut Vec<Block>) -> bool {
+    fn run(&self, task: Task, set: &Set, memory: &mut Vec<Block>) -> bool {
         match task {
             Task::Hash { secret, done } => {
-                let hash = self.fresh(&secret, memory);
+                let hash = self.fresh(set, &secret, memory);
                 self.evaluated.fetch_add(1, Ordering::AcqRel);
                 if let Ok(hash) = hash {
                     // Whoever asked may have gone meanwhile; then the hash is for nobody.
@@ -343,8 +371,8 @@ impl Passwords {
                 false
             }
             Task::Verify { typed, stored, done } => {
-                let found = self.compare(&typed, stored.as_ref(), memory);
-                let rehashed = if found.is_due { self.fresh(&typed.normal, memory).ok() } else { None };
+                let found = self.compare(set, &typed, stored.as_ref(), memory);
+                let rehashed = if found.is_due { self.fresh(set, &typed.normal, memory).ok() } else { None };
                 let made = rehashed.is_some();
                 // Counted before it is told, so that whoever was told finds it counted.
                 self.evaluated.fetch_add(u64::from(found.compared) + u64::from(made), Ordering::AcqRel);
@@ -355,39 +383,39 @@ impl Passwords {
     }
 
     /// Compares one form after the other until one matches.
-    fn compare(&self, typed: &Typed, stored: Option<&Stored>, memory: &mut Vec<Block>) -> Found {
+    fn compare(&self, set: &Set, typed: &Typed, stored: Option<&Stored>, memory: &mut Vec<Block>) -> Found {
         let began = self.clock.instant();
         let mut found = Found::default();
         for form in typed.forms() {
             found.compared += 1;
             let matches = match stored {
-                None => self.timed(|| self.pretend(self.settings.memory, form, memory)).map(|()| false),
-                Some(stored) if stored.is_ours(&self.params) => self.timed(|| stored.matches(form, memory)),
+                None => self.timed(|| self.pretend(&set.settings, set.settings.memory, form, memory)).map(|()| false),
+                Some(stored) if stored.is_ours(&set.params) => self.timed(|| stored.matches(form, memory)),
                 Some(stored) => stored.matches(form, memory),
             };
             match (matches, stored) {
                 (Ok(true), Some(stored)) => {
                     // Ours are made of the first form.
-                    let is_ours = stored.is_ours(&self.params) && found.compared == 1;
+                    let is_ours = stored.is_ours(&set.params) && found.compared == 1;
                     return Found { matches: true, is_due: !is_ours && stored.sees_all_of(form), ..found };
                 }
                 (Ok(_), _) => {}
                 (Err(error), _) => {
                     tracing::error!(error, "a password cannot be compared: {error}");
                     // The work is done all the same: time shall not tell that there is such an account.
-                    self.pretend(self.settings.memory, form, memory).ok();
+                    self.pretend(&set.settings, set.settings.memory, form, memory).ok();
                 }
             }
         }
-        if stored.is_some_and(|stored| !stored.is_ours(&self.params)) {
-            self.top_up(self.clock.instant().saturating_duration_since(began), typed, memory);
+        if stored.is_some_and(|stored| !stored.is_ours(&set.params)) {
+            self.top_up(&set.settings, self.clock.instant().saturating_duration_since(began), typed, memory);
         }
         found
     }
 
     /// Does the rest of the work that as many comparisons with a hash of ours would have been, beyond what `took` so long: a
     /// wrong guess shall not tell that the account came from elsewhere. What took longer than that stays as long.
-    fn top_up(&self, took: Duration, typed: &Typed, memory: &mut Vec<Block>) {
+    fn top_up(&self, settings: &PasswordSettings, took: Duration, typed: &Typed, memory: &mut Vec<Block>) {
         let ours = Duration::from_nanos(self.ours.load(Ordering::Acquire));
         let mut owed = typed.forms().map(|_| ours).sum::<Duration>().saturating_sub(took);
         for form in typed.forms() {
@@ -396,27 +424,33 @@ impl Passwords {
                 return;
             }
             owed -= share;
-            let part = u128::from(self.settings.memory) * share.as_nanos() / ours.as_nanos();
-            let part = u32::try_from(part).unwrap_or(self.settings.memory).max(8 * self.settings.lanes);
-            if let Err(error) = self.pretend(part, form, memory) {
+            let part = u128::from(settings.memory) * share.as_nanos() / ours.as_nanos();
+            let part = u32::try_from(part).unwrap_or(settings.memory).max(8 * settings.lanes);
+            if let Err(error) = self.pretend(settings, part, form, memory) {
                 tracing::error!(error, "a password cannot be compared: {error}");
             }
         }
     }
 
     /// The work of a hash of ours over so much memory, for nothing.
-    fn pretend(&self, memory_kib: u32, secret: &Secret, memory: &mut Vec<Block>) -> Result<(), String> {
-        let (iterations, lanes) = (self.settings.iterations, self.settings.lanes);
-        let params = Params::new(memory_kib, iterations, lanes, Some(OUR_HASH)).map_err(|error| error.to_string())?;
+    fn pretend(
+        &self,
+        settings: &PasswordSettings,
+        memory_kib: u32,
+        secret: &Secret,
+        memory: &mut Vec<Block>,
+    ) -> Result<(), String> {
+        let params =
+            Params::new(memory_kib, settings.iterations, settings.lanes, Some(OUR_HASH)).map_err(|error| error.to_string())?;
         let mut output = zeroize::Zeroizing::new([0; OUR_HASH]);
         evaluate((Algorithm::Argon2id, Version::V0x13, &params), secret, &self.pretended, &mut *output, memory)
     }
 
-    fn fresh(&self, secret: &Secret, memory: &mut Vec<Block>) -> Result<String, String> {
+    fn fresh(&self, set: &Set, secret: &Secret, memory: &mut Vec<Block>) -> Result<String, String> {
         let salt = draw::<16>(&*self.entropy);
         let mut output = zeroize::Zeroizing::new([0; OUR_HASH]);
-        self.timed(|| evaluate((Algorithm::Argon2id, Version::V0x13, &self.params), secret, &salt, &mut *output, memory))?;
-        phc(&self.params, &salt, &*output)
+        self.timed(|| evaluate((Algorithm::Argon2id, Version::V0x13, &set.params), secret, &salt, &mut *output, memory))?;
+        phc(&set.params, &salt, &*output)
     }
 
     /// Runs one hash of ours, and learns what it takes.
@@ -424,7 +458,7 @@ impl Passwords {
         let began = self.clock.instant();
         let result = hash();
         let took = self.clock.instant().saturating_duration_since(began);
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let took = nanoseconds(took);
         // Of two threads that learn at once, one may be lost.
         let mean = self.ours.load(Ordering::Acquire);
         self.ours.store(mean - mean / 8 + took / 8, Ordering::Release);
@@ -452,6 +486,10 @@ struct Found {
     matches: bool,
     /// Whether a hash of ours is due in the place of the stored one.
     is_due: bool,
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn phc(params: &Params, salt: &[u8; 16], output: &[u8]) -> Result<String, String> {
@@ -625,7 +663,7 @@ mod tests {
             let stored = Stored::parse(stored).expect("a stored form");
             let mut memory = Vec::new();
             let typed = Typed::of(&Secret::new("wrong")).expect("a password");
-            let found = passwords.compare(&typed, Some(&stored), &mut memory);
+            let found = passwords.compare(&passwords.set.now(), &typed, Some(&stored), &mut memory);
             assert!(!found.matches && found.compared == 1);
             memory.len()
         };
@@ -696,5 +734,19 @@ mod tests {
         let passwords = passwords(cheap());
         passwords.close();
         assert_eq!(block_on(passwords.verify(&Secret::new("x"), None)).expect_err("closed"), Refusal::Unavailable);
+    }
+
+    #[test]
+    fn other_settings_hold_for_the_next_hash_and_what_was_hashed_before_is_hashed_anew() {
+        let passwords = passwords(cheap());
+        with_worker(&passwords, || {
+            let before = hash(&passwords, "x");
+            passwords.resettle(PasswordSettings { iterations: 2, ..cheap() }).expect("settings in range");
+            let verdict = block_on(passwords.verify(&Secret::new("x"), Some(&before))).expect("a verdict");
+            assert!(verdict.matches && verdict.rehashed.is_some_and(|hash| hash.contains("t=2")));
+            assert!(hash(&passwords, "x").contains("m=64,t=2"));
+            let refused = passwords.resettle(PasswordSettings { iterations: 0, ..cheap() });
+            assert!(refused.is_err() && hash(&passwords, "x").contains("t=2"), "what cannot be used changes nothing");
+        });
     }
 }

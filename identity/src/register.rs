@@ -79,7 +79,7 @@ impl Core {
         if caller.principal.is_some() {
             return Err(Refusal::AlreadySignedIn);
         }
-        may_try_password(self.settings.requires_secure(context.gate), &context.peer)?;
+        may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
         // Each one costs a hash and a row, and says whether a name is taken.
         let source = Key::TokenSource(context.peer.address);
         let now = self.clock.now();

@@ -26,6 +26,7 @@ use self::key::Rule;
 pub use self::key::{Key, network};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
+use crate::current::Current;
 use crate::refusal::Refusal;
 use crate::terminal::lockout::Failures;
 use crate::terminal::{LockOut, TerminalName};
@@ -148,7 +149,7 @@ type Bucket = [Slot; WIDTH];
 
 /// The tables.
 pub struct Throttle {
-    settings: ThrottleSettings,
+    settings: Current<ThrottleSettings>,
     secret: hmac::Key,
     tables: [Vec<Mutex<Bucket>>; TABLES],
     dirty: Mutex<std::collections::BTreeSet<u32>>,
@@ -162,13 +163,18 @@ impl Throttle {
         let throttle = Throttle {
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
             tables: [buckets, buckets.div_ceil(4), buckets, buckets.div_ceil(8), PINS].map(table),
-            settings,
+            settings: Current::new(settings),
             dirty: Mutex::default(),
         };
         for row in rows {
             throttle.restore(row);
         }
         throttle
+    }
+
+    /// Counts by other settings from now on, but in as many places as before: [`ThrottleSettings::entries`] is for a new table.
+    pub fn resettle(&self, settings: ThrottleSettings) {
+        self.settings.replace(settings);
     }
 
     /// Charges an attempt on every key, or on none.
@@ -308,7 +314,7 @@ impl Throttle {
         }
         if rule.is_terminals() {
             let failures = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
-            let terminals = &self.settings.terminals;
+            let terminals = &self.settings.now().terminals;
             let failed = match rule {
                 Rule::TerminalPins => terminals.failed_on_terminal(failures, now),
                 _ => terminals.failed(failures, now),
@@ -337,7 +343,7 @@ impl Throttle {
 
     /// How long this slot asks to wait; none: it may be charged now.
     fn wait(&self, rule: Rule, slot: &Slot, now: Timestamp) -> Option<Duration> {
-        let settings = &self.settings;
+        let settings = self.settings.now();
         let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
         match rule {
             Rule::Terminal | Rule::TerminalFamiliar => return settings.terminals.wait(counted, now),
@@ -361,10 +367,10 @@ impl Throttle {
     /// The failures of a slot that still count. A clock that stepped back forgets nothing.
     fn standing(&self, rule: Rule, slot: &Slot, now: Timestamp) -> u32 {
         match rule {
-            Rule::Name if now.since(Timestamp::from_millis(slot.last)) >= self.settings.forget_after => 0,
+            Rule::Name if now.since(Timestamp::from_millis(slot.last)) >= self.settings.now().forget_after => 0,
             Rule::Terminal | Rule::TerminalFamiliar | Rule::TerminalPins => {
                 let counted = Failures { count: slot.failures, since: Timestamp::from_millis(slot.last) };
-                let terminals = &self.settings.terminals;
+                let terminals = &self.settings.now().terminals;
                 let by_all = rule == Rule::TerminalPins;
                 if by_all { terminals.standing_on_terminal(counted, now) } else { terminals.standing(counted, now) }
             }
@@ -375,15 +381,21 @@ impl Throttle {
 
     /// How many steps were forgiven since `last`, and how many milliseconds those steps are.
     fn forgiven(&self, rule: Rule, slot: &Slot, now: Timestamp) -> (u32, i64) {
-        let step = if rule == Rule::Source { self.settings.source_forgives } else { self.settings.token_forgives };
+        let step = self.step(rule);
         let step = step.as_millis().max(1);
         let steps = now.since(Timestamp::from_millis(slot.last)).as_millis() / step;
         (u32::try_from(steps).unwrap_or(u32::MAX), i64::try_from(steps * step).unwrap_or(i64::MAX))
     }
 
+    /// How long it takes until one is forgiven.
+    fn step(&self, rule: Rule) -> Duration {
+        let settings = self.settings.now();
+        if rule == Rule::Source { settings.source_forgives } else { settings.token_forgives }
+    }
+
     /// What is left of the step that is under way, `elapsed` after `slot.last`.
     fn rest(&self, rule: Rule, slot: &Slot, elapsed: Duration, now: Timestamp) -> Duration {
-        let step = if rule == Rule::Source { self.settings.source_forgives } else { self.settings.token_forgives };
+        let step = self.step(rule);
         let steps = u64::try_from(self.forgiven(rule, slot, now).1).unwrap_or(0);
         step.saturating_sub(elapsed.saturating_sub(Duration::from_millis(steps)))
     }

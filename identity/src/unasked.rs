@@ -252,7 +252,7 @@ impl Core {
                 let newest = sessions.iter().max_by_key(|session| (session.started_at, session.id)).map(|session| session.id);
                 let others = sessions.iter().filter(|session| Some(session.id) != newest);
                 let others = others.map(|session| (session.started_at, session.id)).collect();
-                for session in self.settings.sessions.displaced(others) {
+                for session in self.settings().sessions.displaced(others) {
                     self.end(session, Reason::Displaced, "displace").await?;
                 }
                 Ok(())
@@ -271,7 +271,8 @@ impl Core {
     async fn tidy(&self) -> bool {
         let now = self.clock.now();
         let before = |span: Duration| Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0));
-        let settings = &self.settings.sessions;
+        let in_force = self.settings();
+        let settings = &in_force.sessions;
         let over = Which::UsedBefore(before(settings.session_life));
         let mut more = false;
         for over in [over, Which::ExpiredBefore(now)] {
@@ -282,7 +283,7 @@ impl Core {
         }
         // The feed is trimmed below; what it says of those sessions is followed first.
         self.changed().await;
-        let kept = &self.settings.retention;
+        let kept = &in_force.retention;
         match self.store.forget(Past { now, ended: before(kept.ended), audit: before(kept.audit) }, BATCH).await {
             Ok(left) => more |= left,
             Err(error) => tracing::error!(error = %error.0, "what is no longer needed could not be forgotten: {error}"),

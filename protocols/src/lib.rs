@@ -58,6 +58,9 @@ pub struct Gate {
     pub knows_tls: bool,
     /// Which of its settings weaken something.
     pub weakens: fn(&Section) -> Result<Vec<Weakness>, BadSetting>,
+    /// Which keys of its section stay as they were when the server began, since something rests on them that cannot be exchanged
+    /// under it. All others may change while it runs, and hold from the next connection on.
+    pub restarts: &'static [&'static str],
     /// What it needs beside those; none, where it needs nothing or nobody has asked for it.
     pub own: fn(&Section) -> Result<Option<Own>, BadSetting>,
 }

@@ -14,6 +14,7 @@ use crate::http::{Request, Response};
 use crate::{Conversation, Exchange, Limits, Question, Seed};
 
 /// An exchange and the paths that it answers on the HTTP listener.
+#[derive(Clone)]
 pub struct Mount {
     /// Which.
     pub at: At,

@@ -11,6 +11,7 @@ mod origins;
 mod password;
 mod providers;
 mod retention;
+mod told;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -37,6 +38,7 @@ use crate::config::origins::Origins;
 use crate::config::password::Password;
 use crate::config::providers::WrittenProvider;
 use crate::config::retention::WrittenRetention;
+pub use crate::config::told::{Changes, Told, marked};
 use crate::listen::bounds::Limits;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files};
@@ -65,12 +67,16 @@ pub struct Config {
     pub log: String,
     /// How long a stop waits for what is in flight.
     pub drain_timeout: Duration,
+    /// How many connections a second are told that the server stops; more, where otherwise the time would not suffice.
+    pub drain_rate: u32,
     /// What the core is set to.
     pub identity: gatepost_identity::Settings,
     /// Where others find this server: an origin.
     pub public_url: Option<String>,
     /// Each gate that is open, with its section.
     pub gates: Vec<(&'static Gate, Section)>,
+    /// All of it as it was said.
+    pub told: Told,
     /// What is likely to be a slip, and no reason not to begin.
     pub warning: Option<String>,
 }
@@ -100,6 +106,7 @@ struct Written {
     limits: WrittenLimits,
     log: String,
     drain_timeout: Span,
+    drain_rate: u32,
     require_secure: bool,
     password: Password,
     throttle: Throttle,
@@ -121,6 +128,7 @@ impl Default for Written {
             limits: WrittenLimits::default(),
             log: "info".to_owned(),
             drain_timeout: Span(Duration::from_secs(30)),
+            drain_rate: 1000,
             require_secure: true,
             password: Password::default(),
             throttle: Throttle::default(),
@@ -284,7 +292,7 @@ enum WrittenOnReuse {
 }
 
 /// Where settings come from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The file; none: `gatepost.toml` here, if there is one.
     pub file: Option<PathBuf>,
@@ -302,8 +310,31 @@ impl Config {
     /// # Errors
     /// The first one that cannot be used, with its file and line or its variable.
     pub fn load(sources: Sources) -> Result<Config, ConfigError> {
+        let (table, origins, warning) = Config::read(&sources)?;
+        Ok(Config { warning, ..Config::of(table, &origins, sources.data)? })
+    }
+
+    /// Reads and checks all settings once more for a server that runs: what may not change under it is as it `began`. Beside them,
+    /// what has changed since the `last` reading.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; also where they cannot be used with what may not change.
+    pub fn reload(sources: &Sources, began: &Told, last: &Told) -> Result<(Config, Changes), ConfigError> {
+        let (table, origins, _) = Config::read(sources)?;
+        let next = Config::of(table, &origins, sources.data.clone())?.told;
+        let changes = next.changes(began, last);
+        let config = Config::of(next.under(began, &changes), &origins, sources.data.clone());
+        let config = config.map_err(|error| match &*changes.waits {
+            [] => error,
+            waits => ConfigError(format!("{error} (until a restart these are as they were: {})", waits.join(", "))),
+        })?;
+        Ok((Config { told: next, ..config }, changes))
+    }
+
+    /// What is said, by the file, then the environment, then the command line.
+    fn read(sources: &Sources) -> Result<(toml::Table, Origins, Option<String>), ConfigError> {
         let named = sources.file.is_some();
-        let path = sources.file.unwrap_or_else(|| "gatepost.toml".into());
+        let path = sources.file.clone().unwrap_or_else(|| "gatepost.toml".into());
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -312,16 +343,17 @@ impl Config {
         let origins = Origins::of(&path, &text)?;
         let mut table: toml::Table = text.parse().map_err(|error| origins.syntax(&error))?;
         let mut origins = origins;
-        for (variable, value) in sources.environment {
+        for (variable, value) in &sources.environment {
             let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(PREFIX)) else { continue };
             let value = value.to_str().ok_or_else(|| ConfigError(format!("{variable}: is not UTF-8")))?;
             origins.overlay(&mut table, variable, value)?;
         }
-        let warning = sources.begun.overlay(&mut table);
-        Ok(Config { warning, ..Config::of(table, &origins, sources.data)? })
+        let warning = sources.begun.clone().overlay(&mut table);
+        Ok((table, origins, warning))
     }
 
     fn of(mut table: toml::Table, origins: &Origins, data: Option<PathBuf>) -> Result<Config, ConfigError> {
+        let told = Told::new(table.clone());
         let mut sections = Vec::new();
         for gate in GATES {
             let section = match table.remove(gate.name) {
@@ -390,6 +422,9 @@ impl Config {
         if !(1..=1024).contains(&written.password.threads) {
             return Err(origins.complain("password.threads", "must be 1 to 1024"));
         }
+        if !(1..=1_000_000).contains(&written.drain_rate) {
+            return Err(origins.complain("drain_rate", "must be 1 to 1000000"));
+        }
         Ok(Config {
             data,
             http: written.http,
@@ -399,6 +434,8 @@ impl Config {
             password_threads: written.password.threads,
             log: written.log,
             drain_timeout: written.drain_timeout.0,
+            drain_rate: written.drain_rate,
+            told,
             identity,
             public_url,
             gates,

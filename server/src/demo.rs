@@ -43,6 +43,7 @@ use crate::cli::say;
 use crate::config::{Config, Sources};
 use crate::listen::tls::Files;
 use crate::serve::Server;
+use crate::supervisor::Inherited;
 
 /// Where the demonstration listens, if nobody else does: without TLS and with it.
 const PREFERRED: [u16; 2] = [8000, 8443];
@@ -94,7 +95,7 @@ pub(crate) async fn run(exit: bool) -> Result<(), String> {
         // Without a signal handler there is nothing to wait for; then the demonstration ends here.
         tokio::signal::ctrl_c().await.ok();
     }
-    server.stop().await;
+    server.stop(std::future::pending()).await;
     feed.abort();
     mirror.abort();
     shown
@@ -252,7 +253,7 @@ async fn start(data: &Path, settings: PathBuf, files: Files) -> Result<Server, S
     });
     config.http = http;
     config.https = Some((https, files));
-    let server = Server::start(config).await?;
+    let server = Server::start(config, Inherited::default()).await?;
     let admin = server.identity().admin(Operator::Local { uid: rustix::process::getuid().as_raw() });
     let refused = |refusal: Refusal| format!("the sample accounts could not be made: {}", refusal.word());
     let scopes = USERS[0].2.iter().map(|&scope| scope.to_owned()).collect();

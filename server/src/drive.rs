@@ -36,6 +36,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use crate::behind::Behind;
+use crate::farewell::Number;
 use crate::listen::{Seat, Wire};
 use crate::relay::{Came, Via};
 use crate::world::{Asked, World};
@@ -177,6 +178,7 @@ impl Socket {
             behind: self.behind,
             ping_due: false,
             phase: Phase::Open,
+            number: None,
             unflushed: 0,
             handed_bytes: 0,
             unsent_since: None,
@@ -220,6 +222,8 @@ struct Talking<S: Wire> {
     /// Whether a ping is to go out before that.
     ping_due: bool,
     phase: Phase,
+    /// When it is told that the server stops, once that does.
+    number: Option<Number>,
     /// Frames that the socket has taken and not sent yet.
     unflushed: usize,
     /// How many bytes those are.
@@ -272,7 +276,7 @@ impl<S: Wire> Talking<S> {
     fn go_on(&mut self, waking: &mut Waking<'_>) -> Result<(), Over> {
         loop {
             let (instant, now) = (self.world.clock.instant(), self.world.clock.now());
-            self.keep_time(instant, now)?;
+            self.keep_time(instant, now, waking)?;
             // An answer comes before the events: what befell the session after it was given must be heard after it, too. One
             // that brings an attachment leaves the old one's events unheard, since they are about what is over.
             self.hear_outcome(now, waking);
@@ -552,7 +556,7 @@ impl<S: Wire> Talking<S> {
     }
 
     /// Does what is due by the clock.
-    fn keep_time(&mut self, instant: Instant, now: Timestamp) -> Result<(), Over> {
+    fn keep_time(&mut self, instant: Instant, now: Timestamp, waking: &Waking<'_>) -> Result<(), Over> {
         if self.unsent_since.is_some_and(|since| instant >= since + self.talk.limits().unsent.1) {
             return Err(Over);
         }
@@ -563,9 +567,12 @@ impl<S: Wire> Talking<S> {
         }
         // While a question is pending nothing is read, so the peer's silence is ours; and its answer goes out before a goodbye.
         let asked = self.pending.is_some();
-        if !asked && self.world.wheel.is_stopping() {
-            self.talk.stop(&mut self.outbox);
-            return Ok(());
+        if self.world.farewell.has_begun() {
+            let number = *self.number.get_or_insert_with(|| self.world.farewell.draw());
+            if self.world.farewell.poll_called(number, waking) && !asked {
+                self.talk.stop(&mut self.outbox);
+                return Ok(());
+            }
         }
         let limits = self.talk.limits();
         if limits.due.is_some_and(|due| now >= due) {
@@ -602,8 +609,10 @@ impl<S: Wire> Talking<S> {
         if registered.is_none_or(|at| at > due + Duration::from_secs(1)) {
             self.wake_at = Some(self.world.wheel.wake_at(due, waking.waker()));
         }
-        if self.is_open() && self.pending.is_none() && self.world.wheel.is_stopping() {
-            // The server began to stop after this turn had looked, and perhaps before the wheel knew of us.
+        let farewell = &self.world.farewell;
+        let called = || self.number.is_none_or(|number| farewell.is_called(number));
+        if self.is_open() && self.pending.is_none() && farewell.has_begun() && called() {
+            // The server began to stop after this turn had looked, and perhaps before the wheel knew of us; or it was our turn.
             waking.waker().wake_by_ref();
         }
     }

@@ -117,6 +117,13 @@ impl Ways {
         let way = ways.entry(Arc::as_ptr(backend).addr()).or_insert_with(|| Arc::new(Way::new(Arc::clone(backend))));
         Arc::clone(way)
     }
+
+    /// Forgets the ways that nobody can take any more, since the settings name their services no longer.
+    pub(crate) fn forget_unused(&self) {
+        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A request that is under way holds its way itself.
+        ways.retain(|_, way| Arc::strong_count(&way.backend) > 1);
+    }
 }
 
 impl Way {

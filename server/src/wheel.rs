@@ -57,6 +57,11 @@ impl Wheel {
     /// Says that the server stops, and wakes everybody. Once.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Wakes everybody.
+    pub fn wake_all(&self) {
         self.slots.iter().for_each(|slot| {
             let wakers = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
             wakers.into_iter().for_each(Waker::wake);

@@ -17,6 +17,7 @@ use gatepost_identity::command::{Command, ConnectionId, Context};
 use gatepost_identity::reply::Outcome;
 use tokio::sync::oneshot;
 
+use crate::farewell::Farewell;
 use crate::forward::Ways;
 use crate::wheel::Wheel;
 
@@ -34,6 +35,10 @@ pub struct World {
     pub wheel: Wheel,
     /// Numbers connections.
     pub last_connection: AtomicU64,
+    /// Who is told next that the server stops.
+    pub farewell: Farewell,
+    /// Connections that speak HTTP.
+    pub connections: AtomicUsize,
     /// Open sockets.
     pub sockets: AtomicUsize,
     /// Questions that the core has not answered yet.
@@ -45,6 +50,11 @@ pub struct World {
 }
 
 impl World {
+    /// Whether the server stops and sends its peers elsewhere: nobody new should be sent here.
+    pub fn is_draining(&self) -> bool {
+        self.farewell.has_begun()
+    }
+
     /// A new connection's number.
     pub(crate) fn connection(&self) -> ConnectionId {
         ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)

@@ -73,7 +73,7 @@ impl Core {
         mut kinds: Vec<TokenKind>,
         context: &Context,
     ) -> Result<Vec<IssuedToken>, Refusal> {
-        let rotates = self.settings.rotates_refresh(context.gate);
+        let rotates = self.settings().rotates_refresh(context.gate);
         let renews = match principal.method {
             Method::Access | Method::ApiKey => false,
             Method::Refresh => rotates,
@@ -137,7 +137,8 @@ impl Core {
         context: &Context,
     ) -> Result<IssuedToken, Refusal> {
         let (account, issued_at) = self.to_be_signed_for(principal).await?;
-        let sessions = &self.settings.sessions;
+        let settings = self.settings();
+        let sessions = &settings.sessions;
         let life = match what {
             Use::Access => sessions.access_life,
             Use::Refresh => sessions.refresh_life,
@@ -145,7 +146,7 @@ impl Core {
         let expires_at = self.signed_ends(life, principal, &account);
         let number = self.next_number().await?;
         let basis = basis.map(|basis| basis.text());
-        let (audience, basis) = (&*self.settings.audience.audiences, basis.as_deref());
+        let (audience, basis) = (&*settings.audience.audiences, basis.as_deref());
         let new = match what {
             Use::Access => NewToken::Access { principal, audience, number, issued_at, expires_at, basis },
             Use::Refresh => NewToken::Refresh { principal, audience, number: -number, issued_at, expires_at, basis },
@@ -158,7 +159,7 @@ impl Core {
         let basis = Basis::Family(family.id).text();
         let new = NewToken::Refresh {
             principal,
-            audience: &self.settings.audience.audiences,
+            audience: &self.settings().audience.audiences,
             number: family.current,
             issued_at: family.issued_at,
             expires_at: family.expires_at,

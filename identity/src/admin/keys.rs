@@ -52,7 +52,7 @@ impl Admin<'_> {
             return Err(Refusal::Invalid(vec![fault.to_owned()]));
         }
         let at = self.core.clock.now();
-        let life = self.core.settings.sessions.signed_life(key.purpose);
+        let life = self.core.settings().sessions.signed_life(key.purpose);
         let until = if now { at } else { key.retired.map_or(at, |retired| retired.at).after(life) };
         let retired = Retired { at, until };
         self.core.store.retire_key(number, retired, self.entry("key_retire")).await?;

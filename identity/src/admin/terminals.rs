@@ -147,7 +147,7 @@ impl Admin<'_> {
     /// One that is kept, or that the settings name, so that it can be protected before it is served for the first time.
     async fn stored_or_named(&self, name: &TerminalName) -> Result<StoredTerminal, Refusal> {
         match self.stored_terminal(name).await {
-            Err(Refusal::NotFound(_)) if self.core.settings.terminals.terminals.iter().any(|(named, _)| named == name) => {
+            Err(Refusal::NotFound(_)) if self.core.settings().terminals.terminals.iter().any(|(named, _)| named == name) => {
                 Ok(first_terminal(&*self.core.store, name, self.core.clock.now()).await?)
             }
             kept => kept,

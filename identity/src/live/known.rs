@@ -60,11 +60,12 @@ impl Live {
         if tables.known.entries.contains_key(&shown) {
             return;
         }
-        while tables.known.entries.len() >= self.settings.kept_in_memory.max(1) {
+        let most = self.settings.now().kept_in_memory;
+        while tables.known.entries.len() >= most.max(1) {
             let Some(first) = tables.known.order.pop_front() else { break };
             tables.unknow(&first);
         }
-        if tables.known.order.len() > 2 * self.settings.kept_in_memory {
+        if tables.known.order.len() > 2 * most {
             let KnownTable { entries, order, .. } = &mut tables.known;
             order.retain(|hash| entries.contains_key(hash));
         }

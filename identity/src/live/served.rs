@@ -59,6 +59,11 @@ impl Served {
         Served { name, command_line_pin, changing: Arc::default(), state: Mutex::new(state) }
     }
 
+    /// Issues for other lives from now on. What is issued already ends when it was to.
+    pub(crate) fn resettle(&self, lives: TerminalLives) {
+        self.state().sessions.live_by(lives);
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &TerminalName {
         &self.name

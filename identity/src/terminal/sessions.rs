@@ -151,6 +151,11 @@ impl Sessions {
         }
     }
 
+    /// Issues for other lives from now on.
+    pub fn live_by(&mut self, lives: TerminalLives) {
+        self.lives = lives;
+    }
+
     /// The chain that a token leads to, if the token stands and is of one of these kinds.
     pub fn find(&self, token: &TokenHash, any_of: &[TerminalToken], now: Timestamp) -> Option<(ChainId, Chain)> {
         let token = self.tokens.get(token).filter(|token| any_of.contains(&token.kind) && !is_over(token.ends_at, now))?;

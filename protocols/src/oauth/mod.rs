@@ -26,6 +26,7 @@ pub const GATE: Gate = Gate {
     rotates_refresh: |_| Ok(false),
     knows_tls: true,
     weakens: |_| Ok(Vec::new()),
+    restarts: &[],
     own: |_| Ok(None),
 };
 

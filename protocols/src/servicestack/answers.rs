@@ -1,5 +1,7 @@
 //! What the core's positive answers become on this wire.
 
+use std::sync::Arc;
+
 use gatepost_identity::account::AccountSummary;
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::reply::{Granted, IssuedToken, Method, Principal, TokenKind, ToldApiKey};
@@ -35,7 +37,7 @@ pub(super) struct Login {
 /// Somebody has logged in.
 pub(super) fn began(now: Timestamp, granted: Granted, login: Login, mut envelope: Envelope) -> Response {
     let Granted { principal, tokens } = granted;
-    let mut dto = described(principal);
+    let mut dto = described(Arc::unwrap_or_clone(principal));
     let user = dto.user_id.clone().unwrap_or_default();
     dto.session_id = begin(&tokens, login.remember, &user, &mut envelope);
     hand_over(now, tokens, login.in_cookies, &mut dto, &mut envelope);
@@ -88,7 +90,7 @@ pub(super) fn speaks(now: Timestamp, granted: Granted, speaks: Speaks, mut envel
     let Granted { principal, tokens } = granted;
     // What is good for one request is told an id that opens nothing.
     let session = speaks.shown.filter(|_| principal.session.is_some());
-    let mut dto = described(principal);
+    let mut dto = described(Arc::unwrap_or_clone(principal));
     dto.session_id = Some(Secret::new(session.unwrap_or_else(|| envelope.jar.empty_session())));
     if speaks.earns {
         if speaks.in_cookies && !tokens.is_empty() {

@@ -77,5 +77,6 @@ pub const GATE: Gate = Gate {
     rotates_refresh: |section| settings::Settings::rotates_refresh(section),
     knows_tls: true,
     weakens: |section| settings::Settings::weakens(section),
+    restarts: &[],
     own: |_| Ok(None),
 };

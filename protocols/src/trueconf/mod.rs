@@ -45,6 +45,7 @@ pub const GATE: Gate = Gate {
     rotates_refresh: |_| Ok(false),
     knows_tls: false,
     weakens,
+    restarts: &["web", "http", "tls", "terminals"],
     own,
 };
 

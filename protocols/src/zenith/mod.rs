@@ -37,6 +37,7 @@ pub const GATE: Gate = Gate {
     rotates_refresh: |_| Ok(false),
     knows_tls: true,
     weakens,
+    restarts: &[],
     own: |_| Ok(None),
 };
 

@@ -42,6 +42,7 @@ use crate::listen::descriptors;
 use crate::listen::tls::closed_to_others;
 use crate::operator::{Operation, Told};
 use crate::serve::Server;
+use crate::supervisor::Inherited;
 use crate::{demo, telemetry};
 
 /// What may hold the PIN that the server is begun with.
@@ -327,6 +328,11 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
         Command::Man(man) => return man.run(Cli::command()).map(done),
         _ => {}
     }
+    // Before there are threads, which could read the environment meanwhile.
+    let inherited = match &cli.command {
+        Command::Serve(_) => Inherited::take()?,
+        _ => Inherited::default(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     if let Command::Demo { exit } = cli.command {
         telemetry::start("warn")?;
@@ -345,7 +351,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         return result;
     }
-    let config = Config::load(sources).map_err(|error| error.to_string())?;
+    let config = Config::load(sources.clone()).map_err(|error| error.to_string())?;
     if let Command::Check = cli.command {
         return print::check(&config, cli.json).map(done);
     }
@@ -363,7 +369,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
     let json = cli.json;
     let result = runtime.block_on(async move {
         match cli.command {
-            Command::Serve(_) => serve(config).await,
+            Command::Serve(_) => serve(config, sources, inherited).await,
             // These were done before there was need of the settings.
             Command::Demo { .. } | Command::Check | Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
             Command::Audit(command) => command.run(config, json).await,
@@ -390,7 +396,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
             Command::Session(command) => command.run(config, json).await,
         }
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result.map(done)
 }
 
@@ -423,14 +429,14 @@ fn client(command: Client) -> Result<Operation, String> {
     })
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config, sources: Sources, inherited: Inherited) -> Result<(), String> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let raised = descriptors::raise();
-    let server = Server::start(config).await?;
+    let mut server = Server::start(config, inherited).await?;
     raised.say();
     // The one line on standard output: a supervisor waits for it.
     say(&format!("ready {}", server.addresses()))?;
@@ -438,10 +444,16 @@ async fn serve(config: Config) -> Result<(), String> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => server.reload(),
+            _ = hangup.recv() => server.reload(&sources),
         }
     }
-    server.stop().await;
+    let asked_again = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.stop(asked_again).await;
     Ok(())
 }
 

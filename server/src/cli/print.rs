@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::doctor::weak::weakened;
 use super::say;
-use crate::config::Config;
+use crate::config::{Config, marked};
 use crate::listen::bounds::Limits;
 
 /// One answer.
@@ -133,6 +133,7 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
     let weak: Vec<String> = weakened(config).into_iter().map(|weak| weak.what).collect();
     let (sessions, throttle) = (&identity.sessions, &identity.throttle);
     let most = |limit: Option<usize>| limit.map_or("any number of".to_owned(), |limit| format!("at most {limit}"));
+    let (reloads, restarts) = marked();
     let mut found = json!({
         "data": config.data.display().to_string(),
         "http": config.http.to_string(),
@@ -169,7 +170,9 @@ pub(super) fn check(config: &Config, json: bool) -> Result<(), String> {
         ),
         "limits": limits(&config.limits),
         "log": config.log,
-        "drain_timeout": format!("{:?}", config.drain_timeout),
+        "drain": format!("at most {:?}; {} connections a second", config.drain_timeout, config.drain_rate),
+        "reloads": reloads,
+        "restarts": restarts,
         "proxies": match config.proxies.trusted.as_slice() {
             [] => "none is trusted".to_owned(),
             trusted => format!(

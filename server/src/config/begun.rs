@@ -8,7 +8,7 @@ use toml::{Table, Value};
 const DEFAULT: &str = "default";
 
 /// What was typed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Begun {
     /// The terminal.
     pub terminal: Option<String>,

@@ -18,10 +18,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as Waking, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gatepost_identity::command::Peer;
+use gatepost_identity::current::Current;
 use gatepost_identity::terminal::TerminalName;
 use gatepost_protocols::http::{Body, Request, Response, Upgrade};
 use gatepost_protocols::listener::Place;
@@ -46,6 +49,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::behind::Behind;
 use crate::drive::{Arrived, Open, Socket, Turn, exchange};
+use crate::farewell::Waiting;
 use crate::forward::{Download, forward};
 use crate::listen::bounds::Bounds;
 use crate::listen::descriptors::Queue;
@@ -65,20 +69,27 @@ const MOST_UNSENT: usize = 16 * 1024;
 pub struct Site {
     /// What every connection needs.
     pub world: Arc<World>,
-    /// Each gate's mounts, with its name.
-    pub mounts: Vec<(&'static str, Mount)>,
+    /// What answers here.
+    pub offer: Current<Offer>,
     /// The terminal that whoever comes here means.
     pub terminal: Option<TerminalName>,
     /// The service that all connections of this listener share, where there is one.
     pub shared: Option<Arc<Desk>>,
-    /// Who is believed about where a peer comes from.
-    pub proxies: Proxies,
     /// What operators are told it is.
     pub name: String,
     /// Who waits here to be let in, where that is counted.
     pub strangers: Option<Arc<Room>>,
     /// What this listener shares with all others against abuse.
     pub bounds: Arc<Bounds>,
+}
+
+/// What may be exchanged while others are served.
+#[derive(Default)]
+pub struct Offer {
+    /// Each gate's mounts, with its name.
+    pub mounts: Vec<(&'static str, Mount)>,
+    /// Who is believed about where a peer comes from.
+    pub proxies: Proxies,
 }
 
 /// Accepts connections and serves each in a task of its own, until it is dropped. With certificates, over TLS.
@@ -117,7 +128,7 @@ async fn welcome(
     stream.set_nodelay(true).ok();
     let mut peer = Peer { address, secure: false };
     let within = site.bounds.limits.head_within;
-    if site.proxies.introduces(address) {
+    if site.offer.now().proxies.introduces(address) {
         // Boxed, since most connections begin without.
         let introduced = Box::pin(tokio::time::timeout(within, peer::introduced(&mut stream, peer))).await;
         peer = introduced.inspect_err(|_| site.bounds.was_slow())??;
@@ -154,7 +165,7 @@ impl Site {
             }
         };
         let mut seat = Box::new(Seat { place, stranger: None });
-        if !self.proxies.introduces(address)
+        if !self.offer.now().proxies.introduces(address)
             && let Err((room, no_room)) = self.seats(&mut seat, address)
         {
             self.turn_away(stream, address, (&room, no_room), encrypted);
@@ -166,11 +177,11 @@ impl Site {
     /// Gives a connection its place among those of its source, and among strangers where they are counted. Connections of a proxy are
     /// nobody's: whose their requests are they say themselves.
     fn seats(&self, seat: &mut Seat, source: IpAddr) -> Result<(), (Arc<Room>, NoRoom)> {
-        if !self.proxies.trusts(source) {
+        if !self.offer.now().proxies.trusts(source) {
             seat.place.is_of(source).map_err(|no_room| (seat.place.room(), no_room))?;
         }
         if let Some(strangers) = &self.strangers {
-            let source = (!self.proxies.speaks_for(source)).then_some(source);
+            let source = (!self.offer.now().proxies.speaks_for(source)).then_some(source);
             seat.stranger = Some(strangers.admit(source).map_err(|no_room| (Arc::clone(strangers), no_room))?);
         }
         Ok(())
@@ -183,7 +194,7 @@ impl Site {
 
     /// A place for a request that a proxy brings, whose connection counts for nobody.
     fn of_request(&self, proxy: IpAddr, source: IpAddr) -> Result<Option<Held>, NoRoom> {
-        if !self.proxies.speaks_for(proxy) || self.proxies.trusts(source) {
+        if !self.offer.now().proxies.speaks_for(proxy) || self.offer.now().proxies.trusts(source) {
             return Ok(None);
         }
         let admitted = self.bounds.admit_request(source);
@@ -196,14 +207,16 @@ impl Site {
 fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Box<Seat>) -> impl Future<Output = hyper::Result<()>> + Send {
     let guest = Guest::new(seat);
     let limits = site.bounds.limits;
+    let world = Arc::clone(&site.world);
     let stream = Guarded::new(stream, Arc::clone(&guest), Arc::clone(&site.bounds));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (site, guest) = (Arc::clone(&site), Arc::clone(&guest));
         async move {
             // What comes behind it was not followed, since it might have been another protocol's.
-            let was_last = request.headers().contains_key(UPGRADE);
+            let was_upgrade = request.headers().contains_key(UPGRADE);
             let answer = respond::<S>(&site, peer, &guest, request).await;
-            let goes_on = !was_last || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let is_last = was_upgrade || site.world.is_draining();
+            let goes_on = !is_last || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             Ok::<_, Infallible>(if goes_on { answer } else { last(answer) })
         }
     });
@@ -213,7 +226,39 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Box<Seat>) -> 
         .max_header_size(LONGEST_HEADER)
         .max_buf_size(LONGEST_HEADER)
         .half_close(false);
-    http.serve_connection(TokioIo::new(stream), service).with_upgrades()
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    world.connections.fetch_add(1, Ordering::AcqRel);
+    Speaking { connection, part: |connection| connection.graceful_shutdown(), turn: Waiting::default(), world }
+}
+
+/// A connection that speaks HTTP, counted while it lives. In its turn it is told that the server stops: whoever is being answered hears
+/// the end of it, whoever asks nothing is parted with.
+struct Speaking<C> {
+    connection: C,
+    part: fn(Pin<&mut C>),
+    turn: Waiting,
+    world: Arc<World>,
+}
+
+impl<C: Future + Unpin> Future for Speaking<C> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<C::Output> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.connection).poll(waking);
+        if polled.is_ready() || !this.world.farewell.poll_turn(&mut this.turn, waking) {
+            return polled;
+        }
+        (this.part)(Pin::new(&mut this.connection));
+        Pin::new(&mut this.connection).poll(waking)
+    }
+}
+
+impl<C> Drop for Speaking<C> {
+    fn drop(&mut self) {
+        self.world.farewell.leave(&mut self.turn);
+        self.world.connections.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What goes back: the gate's own answer, or a service's as it comes.
@@ -237,7 +282,8 @@ async fn respond<S: Wire>(
         return last(plain(Response::empty(StatusCode::BAD_REQUEST)));
     }
     let proxy = peer.address;
-    let peer = match site.proxies.behind(peer, request.headers()) {
+    let offer = site.offer.now();
+    let peer = match offer.proxies.behind(peer, request.headers()) {
         Ok(peer) => peer,
         Err(Odd(what)) => {
             tracing::warn!(proxy = %peer.address, "a trusted proxy speaks oddly: {what}");
@@ -249,7 +295,7 @@ async fn respond<S: Wire>(
         Err(no_room) => return plain(site.bounds.room().response(no_room)),
     };
     let path = request.uri().path();
-    let Some((gate, mount)) = Mount::find(&site.mounts, path, |(_, mount)| mount) else {
+    let Some((gate, mount)) = Mount::find(&offer.mounts, path, |(_, mount)| mount) else {
         return plain(Response::text(StatusCode::NOT_FOUND, "There is nothing here.\n"));
     };
     let most = if mount.exchange.leaves_body(path) { 0 } else { mount.max_body };

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gatepost_identity::current::Current;
 use gatepost_identity::throttle::network;
 use gatepost_protocols::http::Response;
+use gatepost_protocols::listener::MostStrangers;
 use http::StatusCode;
 
 /// How long it is until the log says again that somebody was turned away.
@@ -25,6 +27,12 @@ pub struct Most {
     pub here: usize,
     /// Of one source: an IPv4 address, or 64 bits of an IPv6 one.
     pub of_source: usize,
+}
+
+impl From<MostStrangers> for Most {
+    fn from(MostStrangers { here, of_source }: MostStrangers) -> Most {
+        Most { here, of_source }
+    }
 }
 
 /// Who is counted in a room.
@@ -40,7 +48,7 @@ pub enum Whom {
 #[derive(Debug)]
 pub struct Room {
     whom: Whom,
-    most: Most,
+    most: Current<Most>,
     held: Mutex<Held>,
     refused: [AtomicU64; 2],
 }
@@ -74,7 +82,12 @@ pub enum NoRoom {
 impl Room {
     /// An empty one.
     pub fn new(whom: Whom, most: Most) -> Arc<Room> {
-        Arc::new(Room { whom, most, held: Mutex::default(), refused: Default::default() })
+        Arc::new(Room { whom, most: Current::new(most), held: Mutex::default(), refused: Default::default() })
+    }
+
+    /// Lets so many be there from now on. Whoever is there stays.
+    pub fn allow(&self, most: Most) {
+        self.most.replace(most);
     }
 
     /// A place for one more connection. Where the source is not known yet, [`Place::is_of`] says it later.
@@ -84,7 +97,7 @@ impl Room {
     pub fn admit(self: &Arc<Room>, source: Option<IpAddr>) -> Result<Place, NoRoom> {
         {
             let mut held = self.held();
-            if held.here >= self.most.here {
+            if held.here >= self.most.now().here {
                 return Err(self.refuse(NoRoom::Here));
             }
             held.here += 1;
@@ -169,7 +182,7 @@ impl Place {
         let source = network(source);
         let mut held = self.room.held();
         let count = held.of_source.get(&source).copied().unwrap_or(0);
-        if count >= self.room.most.of_source {
+        if count >= self.room.most.now().of_source {
             return Err(self.room.refuse(NoRoom::ForSource));
         }
         held.of_source.insert(source, count + 1);

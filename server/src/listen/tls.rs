@@ -7,7 +7,7 @@
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -47,9 +47,9 @@ impl fmt::Display for Unusable {
 
 /// The certificate in use.
 pub struct Certificates {
-    files: Files,
     current: RwLock<Arc<ServerConfig>>,
-    seen: Mutex<[Option<Stamp>; 2]>,
+    /// Where they stand, and what they were when they were last read with success.
+    files: Mutex<(Files, [Option<Stamp>; 2])>,
     /// What was last said against the files.
     complained: Mutex<Option<String>>,
 }
@@ -62,7 +62,7 @@ impl Certificates {
     pub fn open(files: Files) -> Result<Certificates, Unusable> {
         let seen = files.stamps();
         let current = RwLock::new(Arc::new(read(&files)?));
-        Ok(Certificates { files, current, seen: Mutex::new(seen), complained: Mutex::default() })
+        Ok(Certificates { current, files: Mutex::new((files, seen)), complained: Mutex::default() })
     }
 
     /// What the next connection is served with.
@@ -70,28 +70,30 @@ impl Certificates {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files anew.
-    ///
-    /// # Errors
-    /// Which file is at fault, and why; what was in use stays in use.
-    pub fn reload(&self) -> Result<(), Unusable> {
-        let seen = self.files.stamps();
-        let config = read(&self.files)?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    /// Goes over to those of another, which may stand elsewhere.
+    pub fn follow(&self, other: Certificates) {
+        let current = other.current.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        *self.files() = other.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         *self.complained.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-        Ok(())
+    }
+
+    fn files(&self) -> MutexGuard<'_, (Files, [Option<Stamp>; 2])> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the files anew if they have changed since they were last read with success. Certificate and key are replaced one after
     /// the other, so a pair that does not fit is tried again; each complaint is said once.
     pub fn reload_if_changed(&self) {
-        let changed = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != self.files.stamps();
-        if !changed {
+        let (files, seen) = self.files().clone();
+        if seen == files.stamps() {
             return;
         }
-        match self.reload() {
-            Ok(()) => tracing::info!("the certificate was read anew"),
+        match Certificates::open(files) {
+            Ok(read) => {
+                self.follow(read);
+                tracing::info!("the certificate was read anew");
+            }
             Err(error) => {
                 let said = Some(error.to_string());
                 let before = std::mem::replace(&mut *self.complained.lock().unwrap_or_else(PoisonError::into_inner), said.clone());

@@ -4,7 +4,6 @@
 //! test a behaviour. What has to wait waits for something that it can see, with a generous limit; only where the wire itself
 //! is about time does a test let time pass.
 
-#[path = "../../../examples/keys.rs"]
 mod abuse;
 mod apart;
 mod asked;
@@ -16,6 +15,7 @@ mod crowd;
 mod device;
 mod doctor;
 mod documents;
+mod drain;
 mod echo;
 mod faults;
 mod frames;
@@ -42,9 +42,11 @@ mod played;
 mod process;
 mod proxies;
 mod proxy;
+#[path = "../../../examples/keys.rs"]
 mod published;
 mod refresh;
 mod relay;
+mod reload;
 mod services;
 mod smuggled;
 mod stall;
