@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::Core;
 use crate::account::Rights;
-use crate::audit::AuditEntry;
+use crate::attempt::Attempt;
 use crate::clock::Timestamp;
 use crate::command::{Context, Target};
+use crate::counts::Way;
 use crate::credential::{About, Credential};
 use crate::grant::HeldEvents;
 use crate::live::served::{Served, State};
@@ -57,6 +58,7 @@ impl Core {
     ) -> Outcome {
         let by_token = matches!(credential, Credential::Terminal { token_shaped: true, .. });
         let action = if by_token { "restore" } else { "login" };
+        let attempt = Attempt::begin(self, Way::of(credential), context);
         let result = match self.terminal(context) {
             Ok(served) => match self.obtain(served, credential, asked, context).await {
                 Ok(found) => self.seat(served, &found, context),
@@ -64,7 +66,7 @@ impl Core {
             },
             Err(refusal) => Err(refusal),
         };
-        self.noted(action, context, result)
+        self.noted(action, Some(attempt), context, result)
     }
 
     /// Looks at what is shown, in the order of `terminal.rs`.
@@ -194,7 +196,7 @@ impl Core {
             let held = HeldEvents::of_terminal(served, untold, hashes);
             Ok(Outcome { reply: Reply::of(Ok(Answer::Granted(granted))), attachment: None, held })
         });
-        self.noted("narrow", context, result)
+        self.noted("narrow", None, context, result)
     }
 
     /// Tokens for whoever the connection holds.
@@ -229,7 +231,7 @@ impl Core {
             state.sessions.follow(&change, context.connection);
             Ok(Outcome::only(Ok(Answer::Done)))
         });
-        self.noted("revoke", context, result)
+        self.noted("revoke", None, context, result)
     }
 
     /// Protects a role otherwise: on disk first, then for everybody who is there.
@@ -240,7 +242,7 @@ impl Core {
         };
         match result {
             Ok(outcome) => outcome,
-            Err(refusal) => self.noted("protect", context, Err(refusal)),
+            Err(refusal) => self.noted("protect", None, context, Err(refusal)),
         }
     }
 
@@ -382,27 +384,35 @@ impl Core {
     }
 
     /// Writes down what became of it.
-    fn noted(&self, action: &'static str, context: &Context, result: Result<Outcome, Refusal>) -> Outcome {
+    fn noted(
+        &self,
+        action: &'static str,
+        attempt: Option<Attempt<'_>>,
+        context: &Context,
+        result: Result<Outcome, Refusal>,
+    ) -> Outcome {
         let now = self.clock.now();
-        let entry = |role| -> AuditEntry {
-            let about = self.terminal(context).map(|served| about(served, role)).unwrap_or_default();
-            self.entry(now, action, context, &about)
+        let role = match &result {
+            Ok(Outcome { reply: Reply { result: Ok(Answer::Granted(granted)), .. }, .. }) => granted.principal.terminal,
+            _ => None,
         };
+        let about = self.terminal(context).map(|served| about(served, role)).unwrap_or_default();
+        let about = About { attempt: attempt.as_ref().map(|attempt| attempt.id), ..about };
+        if let Some(attempt) = attempt {
+            attempt.end(action, &about, result.as_ref().err());
+        }
+        let entry = self.entry(now, action, context, &about);
         match result {
             Ok(outcome) => {
-                let role = match &outcome.reply.result {
-                    Ok(Answer::Granted(granted)) => granted.principal.terminal,
-                    _ => None,
-                };
-                self.audit.repeated(now, context, entry(role), None);
+                self.audit.repeated(now, context, entry, None);
                 outcome
             }
             Err(refusal) => {
                 // What the throttle counts cannot be had without end; everything else at a terminal can.
                 if action == "login" && refusal == Refusal::InvalidCredentials {
-                    self.audit.refused(now, context, entry(None), &refusal);
+                    self.audit.refused(now, context, entry, &refusal);
                 } else {
-                    self.audit.repeated(now, context, entry(None), Some(&refusal));
+                    self.audit.repeated(now, context, entry, Some(&refusal));
                 }
                 Outcome::only(Err(refusal))
             }

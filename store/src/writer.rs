@@ -11,26 +11,26 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
+use gatepost_identity::clock::system_instant;
 use gatepost_identity::store::StoreError;
 use rusqlite::Connection;
 
 use crate::failure::Failure;
+use crate::figures::Figures;
 use crate::job::Job;
 
 /// The most jobs of one commit: so many that a sync is well shared, so few that the first of them does not wait long.
 const GROUP: usize = 256;
 
 /// Works until no more jobs can come and all that came are done.
-pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, commits: &Arc<AtomicU64>) {
+pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, figures: &Figures) {
     while let Ok(first) = jobs.recv() {
         let mut waiting = VecDeque::from([first]);
         waiting.extend(jobs.try_iter().take(GROUP - 1));
         while !waiting.is_empty() {
-            transaction(connection, &mut waiting, commits);
+            transaction(connection, &mut waiting, figures);
         }
     }
     // Readers may still hold the file, and then closing this connection would not do it: the file alone holds everything.
@@ -40,15 +40,19 @@ pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, commi
 }
 
 /// One transaction over as many of `waiting`, at least one, as it survives; then their answers.
-fn transaction(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, commits: &AtomicU64) {
+fn transaction(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, figures: &Figures) {
     let mut tried = Vec::with_capacity(waiting.len());
+    let began = system_instant();
     let outcome = run(connection, waiting, &mut tried).and_then(|()| say(connection, "COMMIT"));
     let lost = match outcome {
         Ok(()) => {
-            commits.fetch_add(1, Ordering::Relaxed);
+            figures.committed(began.elapsed());
             None
         }
-        Err(failure) => Some(give_up(connection, failure)),
+        Err(failure) => {
+            figures.failed();
+            Some(give_up(connection, failure))
+        }
     };
     if tried.is_empty() {
         // No transaction could begin, which is nobody's own fault and would not go better for the next one.
@@ -117,9 +121,9 @@ mod tests {
         for question in &mut asked {
             assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        let commits = Arc::new(AtomicU64::new(0));
+        let figures = Figures::default();
         let mut group: VecDeque<_> = waiting.try_iter().collect();
-        transaction(&connection, &mut group, &commits);
+        transaction(&connection, &mut group, &figures);
         assert!(group.is_empty());
 
         let mut answers = Vec::new();
@@ -127,7 +131,7 @@ mod tests {
             answers.push(question.await);
         }
         assert_eq!(answers, [Ok(()), Err(StoreError("a verb of the store panicked".to_owned())), Ok(())]);
-        assert_eq!(commits.load(Ordering::Relaxed), 1);
+        assert_eq!((figures.commits().count(), figures.failures()), (1, 0));
         let notes: String =
             connection.query_row("SELECT group_concat(text) FROM notes", [], |row| row.get(0)).expect("the notes are read");
         assert_eq!(notes, "one,three");
@@ -158,7 +162,7 @@ mod tests {
             }
             let mut group: VecDeque<_> = waiting.try_iter().collect();
             while !group.is_empty() {
-                transaction(&connection, &mut group, &AtomicU64::new(0));
+                transaction(&connection, &mut group, &Figures::default());
             }
             for (text, question) in asked {
                 let answer = question.await;
@@ -186,7 +190,9 @@ mod tests {
             assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         let mut group: VecDeque<_> = waiting.try_iter().collect();
-        transaction(&busy, &mut group, &AtomicU64::new(0));
+        let figures = Figures::default();
+        transaction(&busy, &mut group, &figures);
+        assert_eq!((figures.commits().count(), figures.failures()), (0, 1));
         assert!(group.is_empty());
         for question in asked {
             let said = question.await.err().map(|error| error.0).unwrap_or_default();
