@@ -65,6 +65,8 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         entropy,
         last_connection: AtomicU64::new(0),
         sockets: AtomicUsize::new(0),
+        open: Vec::new(),
+        turned_away: AtomicU64::new(0),
         questions: AtomicUsize::new(0),
         services: Mutex::default(),
         ways: Ways::default(),

@@ -14,7 +14,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
@@ -138,19 +138,35 @@ pub(crate) struct Socket {
 }
 
 /// One open socket, counted while this lives.
-pub struct Open(Arc<World>);
+pub struct Open {
+    world: Arc<World>,
+    of_gate: Option<Arc<AtomicUsize>>,
+}
 
 impl Open {
-    /// One more.
-    pub fn count(world: &Arc<World>) -> Open {
+    /// One more that is no peer's.
+    pub fn of_nobody(world: &Arc<World>) -> Open {
         world.sockets.fetch_add(1, Ordering::AcqRel);
-        Open(Arc::clone(world))
+        Open { world: Arc::clone(world), of_gate: None }
+    }
+
+    /// One more of this gate.
+    pub fn count(world: &Arc<World>, gate: &'static str) -> Open {
+        world.sockets.fetch_add(1, Ordering::AcqRel);
+        let of_gate = world.open.iter().find(|(name, _)| *name == gate).map(|(_, open)| Arc::clone(open));
+        if let Some(open) = &of_gate {
+            open.fetch_add(1, Ordering::Relaxed);
+        }
+        Open { world: Arc::clone(world), of_gate }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
+        self.world.sockets.fetch_sub(1, Ordering::AcqRel);
+        if let Some(open) = &self.of_gate {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

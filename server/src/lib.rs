@@ -11,6 +11,8 @@ mod demo;
 pub mod drive;
 pub mod forward;
 pub mod listen;
+mod management;
+mod metrics;
 pub mod operator;
 mod relay;
 pub mod serve;

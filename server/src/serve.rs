@@ -24,6 +24,8 @@ use crate::forward::Ways;
 use crate::listen::strangers::Strangers;
 use crate::listen::tls::Certificates;
 use crate::listen::{Site, accept, bind_at};
+use crate::management::{self, Watched};
+use crate::metrics::Metrics;
 use crate::operator::{self, Standing};
 use crate::shared::Desk;
 use crate::wheel::Wheel;
@@ -66,6 +68,8 @@ impl From<OpenCoreError> for String {
 pub struct Core {
     /// The core.
     pub identity: Identity,
+    /// What it remembers by.
+    store: Sqlite,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -84,7 +88,7 @@ impl Core {
             threads.push(spawn(worker.name.to_owned(), || worker.run())?);
         }
         let world = gatepost_identity::World {
-            store: Arc::new(store),
+            store: Arc::new(store.clone()),
             shared: Arc::new(OneNode::default()),
             clock: Arc::new(RealClock),
             entropy: Arc::new(SystemEntropy),
@@ -98,15 +102,15 @@ impl Core {
                 identity.work_passwords();
             })?);
         }
-        Ok(Core { identity, threads })
+        Ok(Core { identity, store, threads })
     }
 
     /// Writes what was put off, and gives the data directory back.
     pub async fn close(self) {
         self.identity.flush().await;
         self.identity.close_passwords();
-        let Core { identity, threads } = self;
-        drop(identity);
+        let Core { identity, store, threads } = self;
+        drop((identity, store));
         // What was told is on disk already. A peer that would not go may still hold the core, and then the threads stay
         // until the process ends.
         let ended = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count());
@@ -132,6 +136,8 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where HTTP over TLS is answered, if it is.
     pub https: Option<SocketAddr>,
+    /// Where the server is watched, if it is.
+    management: Option<SocketAddr>,
     /// Where the listeners of gates are, by the gate's name and their own.
     own: Vec<(&'static str, String, SocketAddr)>,
     certificates: Option<Arc<Certificates>>,
@@ -163,6 +169,8 @@ impl Server {
             entropy: Arc::new(SystemEntropy),
             last_connection: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
+            open: config.gates.iter().map(|(gate, _)| (gate.name, Arc::default())).collect(),
+            turned_away: AtomicU64::new(0),
             questions: AtomicUsize::new(0),
             services: Mutex::default(),
             ways: Ways::default(),
@@ -174,12 +182,19 @@ impl Server {
             let (listener, https) = listen(fixed(address)).await?;
             secure = Some((listener, https, certificates));
         }
+        let watching = match config.management {
+            Some(address) => Some(listen(fixed(address)).await.map_err(|fault| format!("management.listen: {fault}"))?),
+            None => None,
+        };
+        let management = watching.as_ref().map(|(_, address)| *address);
+        let mut terminals = None;
         let mut sites = Vec::new();
         let mut own = Vec::new();
         let mut shared = Vec::new();
         for (gate, section) in &config.gates {
             let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
             let Some(Own { listeners, mounts, shared_services, .. }) = wanted else { continue };
+            terminals = Some(gate.name);
             let mut these = Vec::new();
             let bound = listen_all(gate.name, &listeners).await?;
             for (listener, (socket, address)) in listeners.into_iter().zip(bound) {
@@ -212,17 +227,20 @@ impl Server {
             sites.extend(these);
         }
         let https = secure.as_ref().map(|(_, address, _)| *address);
-        let standing = Standing::new(addresses(http, https, &own));
+        let standing = Standing::new(addresses(http, https, management, &own));
         let operators = operator::listen(&config.data, core.identity.clone(), standing)?;
         let (world_here, name) = (Arc::clone(&world), "http".to_owned());
         let site = Site { world: world_here, mounts, terminal: None, shared: None, proxies: config.proxies, name, strangers: None };
         let site = Arc::new(site);
+        let mut names = vec!["http".to_owned()];
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
+        names.extend(sites.iter().map(|(_, site, ..)| site.name.clone()));
         let spawn = |(listener, site, _, files)| tokio::spawn(accept(listener, Arc::new(site), files));
         accepting.extend(sites.into_iter().map(spawn));
         let (mut https, mut certificates) = (None, None);
         if let Some((listener, address, files)) = secure {
             accepting.push(tokio::spawn(accept(listener, site, Some(Arc::clone(&files)))));
+            names.push("https".to_owned());
             (https, certificates) = (Some(address), Some(files));
         }
         let (unasked, ticking, watched) = (core.identity.clone(), Arc::clone(&world), certificates.clone());
@@ -251,7 +269,25 @@ impl Server {
                 }
             }),
         ]);
-        Ok(Server { http, https, own, certificates, world, core, accepting, tasks, drain_timeout: config.drain_timeout })
+        if let Some((listener, address)) = watching {
+            management::warn_of(address);
+            let accepting = names.into_iter().zip(accepting.iter().map(Task::abort_handle)).collect();
+            let (metrics, store) = (Metrics::new(world.clock.now(), terminals), core.store.clone());
+            // Among what ends last, so that a server which drains can say so.
+            tasks.push(tokio::spawn(management::serve(listener, Watched { world: Arc::clone(&world), store, accepting, metrics })));
+        }
+        Ok(Server {
+            http,
+            https,
+            management,
+            own,
+            certificates,
+            world,
+            core,
+            accepting,
+            tasks,
+            drain_timeout: config.drain_timeout,
+        })
     }
 
     /// Reads certificate and key anew. What cannot be used changes nothing, and is said in the log.
@@ -270,7 +306,7 @@ impl Server {
 
     /// What stands on the one line that says that the server is ready: listeners and their addresses.
     pub fn addresses(&self) -> serde_json::Value {
-        addresses(self.http, self.https, &self.own)
+        addresses(self.http, self.https, self.management, &self.own)
     }
 
     /// Ends in good order: accepts no more, lets what is in flight be answered, closes every socket with its wire's own word,
@@ -298,10 +334,18 @@ impl Server {
 }
 
 /// Listeners and their addresses, by name; those of a gate below its name.
-fn addresses(http: SocketAddr, https: Option<SocketAddr>, own: &[(&'static str, String, SocketAddr)]) -> serde_json::Value {
+fn addresses(
+    http: SocketAddr,
+    https: Option<SocketAddr>,
+    management: Option<SocketAddr>,
+    own: &[(&'static str, String, SocketAddr)],
+) -> serde_json::Value {
     let mut addresses = serde_json::json!({ "http": http.to_string() });
     if let Some(https) = https {
         addresses["https"] = https.to_string().into();
+    }
+    if let Some(management) = management {
+        addresses["management"] = management.to_string().into();
     }
     for (gate, name, address) in own {
         addresses[gate][name] = address.to_string().into();

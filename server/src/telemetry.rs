@@ -178,7 +178,10 @@ mod tests {
 
     fn said() -> Said {
         let fields = [("name", Value::from(BAD)), ("gate", "zenith".into()), ("took_ms", 3.into()), ("empty", "".into())];
-        Said { message: format!("it says {BAD}"), fields: fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect() }
+        Said {
+            message: format!("it says {BAD}"),
+            fields: fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+        }
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub struct World {
     pub last_connection: AtomicU64,
     /// Open sockets.
     pub sockets: AtomicUsize,
+    /// Open sockets of each gate.
+    pub open: Vec<(&'static str, Arc<AtomicUsize>)>,
+    /// Connections for which there was no room.
+    pub turned_away: AtomicU64,
     /// Questions that the core has not answered yet.
     pub questions: AtomicUsize,
     /// The services behind the gates, by the gate's name.

@@ -85,7 +85,20 @@ pub(super) struct Filter {
 impl Filter {
     fn ask(self) -> AuditAsk {
         let Filter { since, until, account, client, session, attempt, gate, action, outcome, name, source } = self;
-        let ask = AuditAsk { since, until, account, client, session, attempt, gate, action, outcome, name, source, ..AuditAsk::default() };
+        let ask = AuditAsk {
+            since,
+            until,
+            account,
+            client,
+            session,
+            attempt,
+            gate,
+            action,
+            outcome,
+            name,
+            source,
+            ..AuditAsk::default()
+        };
         AuditAsk { limit: PAGE, ..ask }
     }
 }

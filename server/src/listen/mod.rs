@@ -12,6 +12,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +143,7 @@ impl Site {
     }
 
     fn turned_away(&self, peer: Peer, no_room: NoRoom) {
+        self.world.turned_away.fetch_add(1, Ordering::Relaxed);
         if let Some(strangers) = &self.strangers {
             strangers.turned_away(&self.name, peer.address, no_room, self.world.clock.instant());
         }
@@ -256,7 +258,7 @@ async fn respond<S: Wire>(
     if let Some(subprotocol) = subprotocol {
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
-    let counted = Open::count(&site.world);
+    let counted = Open::count(&site.world, gate);
     let (world, terminal) = (Arc::clone(&site.world), site.terminal.clone());
     let behind = match (upstream, &site.shared) {
         (Some(service), _) => Behind::Own(service, None),

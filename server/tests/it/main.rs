@@ -48,3 +48,4 @@ mod tokens;
 mod transcripts;
 mod unread;
 mod upgrade;
+mod watched;
