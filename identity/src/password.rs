@@ -466,7 +466,9 @@ impl Passwords {
     }
 
     fn finished(&self, began: Instant, weight: u32, made: bool) {
-        let took = self.clock.instant().saturating_duration_since(began) / weight.saturating_add(u32::from(made));
+        let took = self.clock.instant().saturating_duration_since(began);
+        self.worked.record(took);
+        let took = took / weight.saturating_add(u32::from(made));
         let mut queue = self.queue();
         queue.running -= 1;
         queue.ahead = queue.ahead.saturating_sub(weight);
