@@ -149,8 +149,11 @@ impl Seen {
     }
 }
 
+/// Labels of what has none.
+type NoLabels = [(&'static str, &'static str); 0];
+
 /// A value that has no labels.
-fn alone(value: u64) -> [(Option<[(&'static str, &'static str); 0]>, u64); 1] {
+fn alone(value: u64) -> [(Option<NoLabels>, u64); 1] {
     [(None, value)]
 }
 
