@@ -14,7 +14,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
@@ -138,35 +138,19 @@ pub(crate) struct Socket {
 }
 
 /// One open socket, counted while this lives.
-pub struct Open {
-    world: Arc<World>,
-    of_gate: Option<Arc<AtomicUsize>>,
-}
+pub struct Open(Arc<World>);
 
 impl Open {
-    /// One more that is no peer's.
-    pub fn of_nobody(world: &Arc<World>) -> Open {
+    /// One more.
+    pub fn count(world: &Arc<World>) -> Open {
         world.sockets.fetch_add(1, Ordering::AcqRel);
-        Open { world: Arc::clone(world), of_gate: None }
-    }
-
-    /// One more of this gate.
-    pub fn count(world: &Arc<World>, gate: &'static str) -> Open {
-        world.sockets.fetch_add(1, Ordering::AcqRel);
-        let of_gate = world.open.iter().find(|(name, _)| *name == gate).map(|(_, open)| Arc::clone(open));
-        if let Some(open) = &of_gate {
-            open.fetch_add(1, Ordering::Relaxed);
-        }
-        Open { world: Arc::clone(world), of_gate }
+        Open(Arc::clone(world))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.world.sockets.fetch_sub(1, Ordering::AcqRel);
-        if let Some(open) = &self.of_gate {
-            open.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -183,13 +167,16 @@ impl Socket {
         // Copied, since it is a piece of the buffer that HTTP was read into, which would otherwise live as long as the socket.
         let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
         let now = self.world.clock.instant();
+        if let Some(open) = self.world.open_of(self.gate) {
+            open.fetch_add(1, Ordering::Relaxed);
+        }
         Talking {
             stream,
             talk: self.talk,
             attachment: self.attachment,
             stranger: self.stranger,
             pending: None,
-            held: None,
+            held: Vec::new(),
             outbox: Outbox::default(),
             behind: self.behind,
             ping_due: false,
@@ -229,7 +216,7 @@ struct Talking<S: Wire> {
     stranger: Option<Box<Stranger>>,
     pending: Option<oneshot::Receiver<Outcome>>,
     /// What others learn once the frames that wait are out; dropped with the socket, it takes back what nobody was told.
-    held: Option<HeldEvents>,
+    held: Vec<HeldEvents>,
     /// What the conversation wants sent and the socket has not taken yet.
     outbox: Outbox,
     /// What is behind the gate.
@@ -265,6 +252,14 @@ enum Reading {
     Waits,
     /// Nothing is taken in until more has gone out.
     HeldBack,
+}
+
+impl<S: Wire> Drop for Talking<S> {
+    fn drop(&mut self) {
+        if let Some(open) = self.world.open_of(self.gate) {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<S: Wire> Future for Talking<S> {
@@ -352,7 +347,9 @@ impl<S: Wire> Talking<S> {
             self.stranger = None;
         }
         self.talk.answer(now, reply, &mut self.outbox);
-        self.held = Some(held).filter(|held| !held.is_nothing());
+        if !held.is_nothing() {
+            self.held.push(held);
+        }
     }
 
     /// Hands to the connection to the service behind the gate what the conversation wants done with it.
@@ -410,7 +407,7 @@ impl<S: Wire> Talking<S> {
             return Ok(Reading::Waits);
         }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
-        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > most {
+        if self.is_unsent() || self.held.iter().any(HeldEvents::concerns_others) || self.unsent_bytes() > most {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -557,7 +554,7 @@ impl<S: Wire> Talking<S> {
 
     /// The last answer has been handed over.
     fn release(&mut self) {
-        if let Some(held) = self.held.take() {
+        for held in std::mem::take(&mut self.held) {
             held.release();
         }
     }

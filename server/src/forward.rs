@@ -196,7 +196,7 @@ pub(crate) async fn forward(
         way.is_full(gate, peer.address, world.clock.instant());
         return Err(failed(NoAnswer::Full));
     };
-    let counted = Open::of_nobody(world);
+    let counted = Open::count(world);
     let sending = Arc::new(Sending { to: Arc::clone(&to), clock: Arc::clone(&world.clock), state: Mutex::default() });
     let patience = Patience::of(UPLOAD_SILENCE);
     let upload = Upload { body, left: to.max_body, patience, silence: None, sending: Arc::clone(&sending) };

@@ -168,7 +168,7 @@ impl Relay {
         (self.queue, self.queued_bytes, self.tell_lost) = (VecDeque::new(), 0, false);
         let begun = match std::mem::replace(&mut self.state, State::Parted) {
             State::Open(line) => {
-                tokio::spawn(farewell(line.stream, 1000, Open::of_nobody(world)));
+                tokio::spawn(farewell(line.stream, 1000, Open::count(world)));
                 line.opened_at
             }
             State::Beginning | State::Asking(_) | State::Opening(_) => instant,
@@ -309,7 +309,7 @@ impl Relay {
             if instant >= line.opened_at + SOUND {
                 self.failures = 0;
             }
-            tokio::spawn(farewell(line.stream, code, Open::of_nobody(via.world)));
+            tokio::spawn(farewell(line.stream, code, Open::count(via.world)));
         }
         self.again_at = Some(instant + with_chance(pause_after(self.failures), draw(&*via.world.entropy)));
         self.failures = self.failures.saturating_add(1);

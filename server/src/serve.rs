@@ -169,7 +169,7 @@ impl Server {
             entropy: Arc::new(SystemEntropy),
             last_connection: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
-            open: config.gates.iter().map(|(gate, _)| (gate.name, Arc::default())).collect(),
+            open: config.gates.iter().map(|(gate, _)| (gate.name, AtomicUsize::new(0))).collect(),
             turned_away: AtomicU64::new(0),
             questions: AtomicUsize::new(0),
             services: Mutex::default(),

@@ -414,7 +414,7 @@ async fn once(
         Err(NotOpened::Lost(why)) => return (End::soon(1000, &why), None),
         Err(NotOpened::Refused(status)) => return (End::soon(1000, &format!("it answers the handshake with {status}")), None),
     };
-    let counted = Open::of_nobody(world);
+    let counted = Open::count(world);
     let opened_at = world.clock.instant();
     let login = service.owner.opened(secret);
     let late = Some(opened_at + service.limits.answer_within);

@@ -37,7 +37,7 @@ pub struct World {
     /// Open sockets.
     pub sockets: AtomicUsize,
     /// Open sockets of each gate.
-    pub open: Vec<(&'static str, Arc<AtomicUsize>)>,
+    pub open: Vec<(&'static str, AtomicUsize)>,
     /// Connections for which there was no room.
     pub turned_away: AtomicU64,
     /// Questions that the core has not answered yet.
@@ -49,6 +49,11 @@ pub struct World {
 }
 
 impl World {
+    /// The count of a gate's open sockets.
+    pub(crate) fn open_of(&self, gate: &str) -> Option<&AtomicUsize> {
+        self.open.iter().find(|(name, _)| *name == gate).map(|(_, open)| open)
+    }
+
     /// A new connection's number.
     pub(crate) fn connection(&self) -> ConnectionId {
         ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)

@@ -62,7 +62,9 @@ impl Origins {
             return Ok(());
         }
         let name = name.to_ascii_lowercase();
-        let sections = ["password", "throttle", "session", "tls", "proxy"].into_iter().chain(GATES.iter().map(|gate| gate.name));
+        let sections = ["password", "throttle", "session", "retention", "token", "tls", "proxy", "management"]
+            .into_iter()
+            .chain(GATES.iter().map(|gate| gate.name));
         let section = sections.filter_map(|section| Some((section, name.strip_prefix(section)?.strip_prefix('_')?))).next();
         let value = format!("value = {value}")
             .parse::<toml::Table>()

@@ -258,7 +258,7 @@ async fn respond<S: Wire>(
     if let Some(subprotocol) = subprotocol {
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
-    let counted = Open::count(&site.world, gate);
+    let counted = Open::count(&site.world);
     let (world, terminal) = (Arc::clone(&site.world), site.terminal.clone());
     let behind = match (upstream, &site.shared) {
         (Some(service), _) => Behind::Own(service, None),
