@@ -176,7 +176,7 @@ impl Socket {
             attachment: self.attachment,
             stranger: self.stranger,
             pending: None,
-            held: Vec::new(),
+            held: None,
             outbox: Outbox::default(),
             behind: self.behind,
             ping_due: false,
@@ -216,7 +216,7 @@ struct Talking<S: Wire> {
     stranger: Option<Box<Stranger>>,
     pending: Option<oneshot::Receiver<Outcome>>,
     /// What others learn once the frames that wait are out; dropped with the socket, it takes back what nobody was told.
-    held: Vec<HeldEvents>,
+    held: Option<HeldEvents>,
     /// What the conversation wants sent and the socket has not taken yet.
     outbox: Outbox,
     /// What is behind the gate.
@@ -347,9 +347,7 @@ impl<S: Wire> Talking<S> {
             self.stranger = None;
         }
         self.talk.answer(now, reply, &mut self.outbox);
-        if !held.is_nothing() {
-            self.held.push(held);
-        }
+        self.held = Some(held).filter(|held| !held.is_nothing());
     }
 
     /// Hands to the connection to the service behind the gate what the conversation wants done with it.
@@ -407,7 +405,7 @@ impl<S: Wire> Talking<S> {
             return Ok(Reading::Waits);
         }
         // An answer that has not gone out yet holds back what others learn from it; the next question must not overtake it.
-        if self.is_unsent() || self.held.iter().any(HeldEvents::concerns_others) || self.unsent_bytes() > most {
+        if self.is_unsent() || self.held.is_some() || self.unsent_bytes() > most {
             return Ok(Reading::HeldBack);
         }
         let message = match Pin::new(&mut self.stream).poll_next(waking) {
@@ -554,7 +552,7 @@ impl<S: Wire> Talking<S> {
 
     /// The last answer has been handed over.
     fn release(&mut self) {
-        for held in std::mem::take(&mut self.held) {
+        if let Some(held) = self.held.take() {
             held.release();
         }
     }
