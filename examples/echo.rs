@@ -70,6 +70,7 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         farewell: Farewell::default(),
         connections: AtomicUsize::new(0),
         sockets: AtomicUsize::new(0),
+        open: Vec::new(),
         questions: AtomicUsize::new(0),
         services: Mutex::default(),
         ways: Ways::default(),

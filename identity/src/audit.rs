@@ -10,11 +10,17 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::account::{AccountId, ClientId, NameKey};
 use crate::clock::Timestamp;
 use crate::command::Context;
 use crate::refusal::Refusal;
 use crate::session::SessionId;
+
+/// Identifies one attempt to come in, in the audit and in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptId(pub Uuid);
 
 /// One line, before it has a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub struct AuditEntry {
     pub client: Option<ClientId>,
     /// The session it is about.
     pub session: Option<SessionId>,
+    /// The attempt that it came of; none where it stands for several, or for none.
+    pub attempt: Option<AttemptId>,
     /// How many attempts this line stands for; 1 but for what a peer can have without end.
     pub count: u32,
     /// What can be erased: the name that was claimed. Not hashed.
@@ -52,6 +60,7 @@ impl AuditEntry {
             account: None,
             client: None,
             session: None,
+            attempt: None,
             count: 1,
             name: None,
             source: None,
@@ -80,6 +89,8 @@ pub struct AuditRow {
     pub client: Option<ClientId>,
     /// The session.
     pub session: Option<SessionId>,
+    /// The attempt.
+    pub attempt: Option<AttemptId>,
     /// How many attempts.
     pub count: u32,
     /// The name claimed, unless it was erased.
@@ -105,6 +116,8 @@ pub struct AuditFilter {
     pub client: Option<ClientId>,
     /// About this session.
     pub session: Option<SessionId>,
+    /// Of this attempt.
+    pub attempt: Option<AttemptId>,
     /// Of this gate.
     pub gate: Option<String>,
     /// With this action.
@@ -131,6 +144,7 @@ impl AuditFilter {
             && (self.account.is_none() || row.account == self.account)
             && (self.client.is_none() || row.client == self.client)
             && (self.session.is_none() || row.session == self.session)
+            && (self.attempt.is_none() || row.attempt == self.attempt)
             && self.gate.as_ref().is_none_or(|gate| row.gate == *gate)
             && self.action.as_ref().is_none_or(|action| row.action == *action)
             && self.outcome.as_ref().is_none_or(|outcome| row.outcome == *outcome || (outcome == REFUSED && row.outcome != "ok"))
@@ -139,7 +153,8 @@ impl AuditFilter {
     }
 }
 
-/// The hash of a line: SHA-256 over its fields, each with its length in front, and the hash of the line before.
+/// The hash of a line: SHA-256 over its fields, each with its length in front, and the hash of the line before. A line without an
+/// attempt has no field for it, as those have none that were written before attempts had ids; the lengths tell the two apart.
 pub fn chain(number: u64, node: u32, entry: &AuditEntry, previous: &[u8; 32]) -> [u8; 32] {
     let mut text = Vec::with_capacity(256);
     let mut field = |bytes: &[u8]| {
@@ -156,6 +171,9 @@ pub fn chain(number: u64, node: u32, entry: &AuditEntry, previous: &[u8; 32]) ->
     field(entry.client.as_ref().map_or(&[], |id| id.as_str().as_bytes()));
     field(entry.session.map(|id| id.0.into_bytes()).as_ref().map_or(&[], |bytes| bytes.as_slice()));
     field(&entry.count.to_be_bytes());
+    if let Some(AttemptId(id)) = &entry.attempt {
+        field(id.as_bytes());
+    }
     field(previous);
     digest(&text)
 }
@@ -327,7 +345,7 @@ fn turned_away(context: &Context, refusal: &Refusal) -> Alike {
 }
 
 /// Whether a peer can have as many of these as it likes: they cost it nothing, or are not throttled.
-fn is_unbounded(refusal: &Refusal) -> bool {
+pub(crate) fn is_unbounded(refusal: &Refusal) -> bool {
     matches!(
         refusal,
         Refusal::TooManyAttempts { .. }

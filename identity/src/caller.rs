@@ -12,8 +12,10 @@ use std::sync::Arc;
 use crate::Core;
 use crate::access::{Basis, Behind, Use};
 use crate::account::{Client, ClientId};
+use crate::attempt::{Attempt, say};
 use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
+use crate::counts::{Ending, Way};
 use crate::credential::{About, Credential, Proof};
 use crate::live::Found;
 use crate::policy::{may_come_through, may_enter};
@@ -136,11 +138,23 @@ impl Core {
         let mut behind = Behind::default();
         for (index, shown) in presented.iter().enumerate() {
             let known = caller.principal.is_some();
+            let way = Way::of(shown);
             let mut about = About::default();
-            let found = match shown {
+            let is_passed_over = match shown {
                 // It says through what the others come, not who speaks.
-                Credential::Client { .. } => continue,
-                Credential::Cookie(_) | Credential::Refresh(_) | Credential::Kept { .. } if known => continue,
+                Credential::Client { .. } => true,
+                Credential::Cookie(_) | Credential::Refresh(_) | Credential::Kept { .. } => known,
+                Credential::OperatorSecret(_) => !self.has_operator_secret(),
+                _ => false,
+            };
+            if is_passed_over {
+                continue;
+            }
+            // What is compared, and so could be guessed, is an attempt; everything else is looked up.
+            let is_compared = matches!(shown, Credential::Password { .. } | Credential::OperatorSecret(_));
+            let attempt = is_compared.then(|| Attempt::begin(self, way, context));
+            about.attempt = attempt.as_ref().map(|attempt| attempt.id);
+            let found = match shown {
                 Credential::Cookie(cookie) => self.recognise_cookie(cookie, context).await.map(with_nothing),
                 Credential::Password { .. } => {
                     // Boxed: it is larger by far than what else may be presented.
@@ -152,8 +166,7 @@ impl Core {
                     once.await.map(with_nothing)
                 }
                 Credential::TerminalToken { token, any_of } => self.recognise_terminal_token(token, any_of).map(with_nothing),
-                Credential::OperatorSecret(_) if !self.has_operator_secret() => continue,
-                Credential::OperatorSecret(secret) => match self.recognise_operator_secret(secret, context) {
+                Credential::OperatorSecret(secret) => match self.recognise_operator_secret(secret, &about, context) {
                     Ok(operator) => self.client_may_enter(presented, context).await.map(|()| with_nothing(operator)),
                     Err(refusal) => Err(refusal),
                 },
@@ -177,7 +190,8 @@ impl Core {
                     self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, true), context).await
                 }
                 // These begin or restore a session, and are worth nothing beside another question.
-                Credential::Token { .. }
+                Credential::Client { .. }
+                | Credential::Token { .. }
                 | Credential::Kept { .. }
                 | Credential::Code { .. }
                 | Credential::Terminal { .. }
@@ -185,11 +199,15 @@ impl Core {
             };
             let refusal = match (found, &caller.principal) {
                 (Ok((principal, rest)), None) => {
+                    self.looked_at(way, attempt, &about, context, None);
                     caller.principal = Some(principal);
                     behind = rest;
                     continue;
                 }
-                (Ok((principal, _)), Some(first)) if is_same(first, &principal) => continue,
+                (Ok((principal, _)), Some(first)) if is_same(first, &principal) => {
+                    self.looked_at(way, attempt, &about, context, None);
+                    continue;
+                }
                 (Ok(_), Some(_)) => {
                     caller.principal = None;
                     Refusal::InvalidCredentials
@@ -198,7 +216,12 @@ impl Core {
             };
             let now = self.clock.now();
             // Whoever has no session shows some cookie all the same, with every request.
-            if !matches!(shown, Credential::Cookie(_) | Credential::TerminalToken { .. }) {
+            let is_written_down = !matches!(shown, Credential::Cookie(_) | Credential::TerminalToken { .. });
+            if is_written_down {
+                about.attempt.get_or_insert_with(|| self.attempt_id());
+            }
+            self.looked_at(way, attempt, &about, context, Some(&refusal));
+            if is_written_down {
                 self.audit.refused(now, context, self.entry(now, "recognise", context, &about), &refusal);
             }
             let parted = known && caller.principal.is_none();
@@ -215,6 +238,24 @@ impl Core {
             caller.principal = held.map(Arc::unwrap_or_clone);
         }
         Ok(Recognised { caller, behind })
+    }
+
+    /// Counts what was shown with a request, and how that ended. Whoever is recognised again has no line anywhere.
+    fn looked_at(&self, way: Way, attempt: Option<Attempt<'_>>, about: &About, context: &Context, refusal: Option<&Refusal>) {
+        let action = match (way, refusal) {
+            (_, Some(_)) => "recognise",
+            (Way::OperatorSecret, None) => "operator_secret",
+            (_, None) => "request",
+        };
+        match (attempt, about.attempt) {
+            (Some(attempt), _) => attempt.end(action, about, refusal),
+            (None, id) => {
+                self.counts.count(context.gate, way, refusal.map_or(Ending::Granted, Refusal::ending));
+                if let Some(id) = id {
+                    say(action, (way, id), context, about, refusal, None);
+                }
+            }
+        }
     }
 
     /// Whom a signed token speaks for, if the client that it came through may still come in: what was had through a client ends

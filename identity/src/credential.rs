@@ -4,7 +4,8 @@
 //! `policy.rs`'s to say, and what is granted, `grant.rs`'s.
 
 use crate::Core;
-use crate::account::{Account, AccountId, Client, ClientId, NameKey};
+use crate::account::{Account, AccountId, Client, ClientId, LONGEST_NAME, NameKey};
+use crate::audit::AttemptId;
 use crate::command::{Context, ProviderName};
 use crate::password::Verdict;
 use crate::policy::{may_come_through, may_enter, may_try_password};
@@ -97,10 +98,22 @@ pub(crate) struct Proof {
 /// What the audit may say of an attempt, filled in as far as it came.
 #[derive(Default)]
 pub(crate) struct About {
+    pub(crate) attempt: Option<AttemptId>,
     pub(crate) name: Option<String>,
     pub(crate) account: Option<AccountId>,
     pub(crate) client: Option<ClientId>,
     pub(crate) session: Option<SessionId>,
+}
+
+impl About {
+    pub(crate) fn attempt(id: AttemptId) -> About {
+        About { attempt: Some(id), ..About::default() }
+    }
+
+    /// As much of the name as any account could have: what is claimed can be as long as a message.
+    pub(crate) fn shown_name(&self) -> Option<String> {
+        self.name.as_deref().map(|name| name[..name.floor_char_boundary(LONGEST_NAME)].to_owned())
+    }
 }
 
 /// What a client claims to be.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::MutexGuard;
 
 use crate::Core;
-use crate::account::{Account, AccountId, Client, LONGEST_NAME};
+use crate::account::{Account, AccountId, Client};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::command::{Binding, Context, GrantRequest, ProviderName};
@@ -537,16 +537,12 @@ impl Core {
             account: about.account,
             client: about.client.clone(),
             session: about.session,
-            name: about.name.as_deref().map(clipped),
+            attempt: about.attempt,
+            name: about.shown_name(),
             source: Some(shown(context.peer.address)),
             ..AuditEntry::new(at, action, context.gate)
         }
     }
-}
-
-/// As much of a name as any account could have: what is claimed can be as long as a message.
-fn clipped(name: &str) -> String {
-    name[..name.floor_char_boundary(LONGEST_NAME)].to_owned()
 }
 
 fn shown(address: IpAddr) -> String {

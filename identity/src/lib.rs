@@ -10,11 +10,13 @@ pub mod access;
 pub mod account;
 pub mod admin;
 pub mod api_key;
+mod attempt;
 pub mod audit;
 mod borrow;
 mod caller;
 pub mod clock;
 pub mod command;
+pub mod counts;
 pub mod credential;
 pub mod current;
 pub mod family;
@@ -49,9 +51,11 @@ use std::time::Instant;
 
 use crate::access::{AudienceSettings, Behind};
 use crate::admin::{Admin, Operator};
+use crate::attempt::Attempt;
 use crate::audit::Audit;
 use crate::clock::{Clock, Entropy, Timestamp, draw};
 use crate::command::{Binding, Command, Context, GrantRequest, ProviderName, Verb};
+use crate::counts::{Counts, Durations, Way};
 use crate::credential::{About, Credential, Proof};
 use crate::current::Current;
 use crate::grant::Grant;
@@ -191,6 +195,7 @@ pub(crate) struct Core {
     /// The terminals that are served here, by name.
     terminals: BTreeMap<TerminalName, Arc<Served>>,
     audit: Audit,
+    counts: Counts,
     unasked: Unasked,
     /// Places where grants are redeemed, each grant always in the same one.
     turns: [tokio::sync::Mutex<()>; 64],
@@ -233,6 +238,7 @@ impl Identity {
             feed_read_at: Mutex::new(Some(clock.instant())),
             feed: tokio::sync::Mutex::new(feed),
             audit: Audit::default(),
+            counts: Counts::new(spellings.iter().map(|(gate, _)| *gate)),
             unasked: Unasked::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             passwords,
@@ -332,9 +338,29 @@ impl Identity {
         self.core.passwords.evaluated()
     }
 
+    /// How long secrets waited for a thread that hashes.
+    pub fn waited(&self) -> &Durations {
+        self.core.passwords.waited()
+    }
+
+    /// How long such a thread then had one.
+    pub fn hashed(&self) -> &Durations {
+        self.core.passwords.worked()
+    }
+
+    /// What was tried at the gates, and how it ended.
+    pub fn counts(&self) -> &Counts {
+        &self.core.counts
+    }
+
+    /// How many connections hold a role of a terminal now.
+    pub fn attached_to_terminals(&self) -> usize {
+        self.core.terminals.values().map(|served| served.attached()).sum()
+    }
+
     /// How many connections hold a session now.
     pub fn attached(&self) -> usize {
-        self.core.live.attached() + self.core.terminals.values().map(|served| served.attached()).sum::<usize>()
+        self.core.live.attached() + self.attached_to_terminals()
     }
 }
 
@@ -350,7 +376,8 @@ impl Core {
         request: &GrantRequest,
         context: &Context,
     ) -> Outcome {
-        let mut about = About::default();
+        let attempt = Attempt::begin(self, Way::of(credential), context);
+        let mut about = About::attempt(attempt.id);
         let (action, result) = match credential {
             Credential::Token { any_of, kind: TokenKind::Restore } => {
                 ("restore", self.restore(provider, any_of, request, context, &mut about).await)
@@ -365,6 +392,7 @@ impl Core {
                 (action, result)
             }
         };
+        attempt.end(action, &about, result.as_ref().err());
         match result {
             Ok(Grant { granted, attachment, held }) => Outcome { reply: Reply::of(Ok(Answer::Granted(granted))), attachment, held },
             Err(refusal) => {

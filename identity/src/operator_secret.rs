@@ -69,7 +69,7 @@ impl Core {
     }
 
     /// Whoever shows the operator's secret.
-    pub(crate) fn recognise_operator_secret(&self, shown: &Secret, context: &Context) -> Result<Principal, Refusal> {
+    pub(crate) fn recognise_operator_secret(&self, shown: &Secret, about: &About, context: &Context) -> Result<Principal, Refusal> {
         may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
         let providers = self.providers();
         let provider = providers.first_of(|kind| matches!(kind, ProviderKind::Secret(_)))?;
@@ -81,7 +81,7 @@ impl Core {
             return Err(Refusal::InvalidCredentials);
         }
         self.throttle.settle(charge, Settled::Proved);
-        self.audit.note(self.entry(now, "operator_secret", context, &About::default()));
+        self.audit.note(self.entry(now, "operator_secret", context, about));
         Ok(Principal {
             session: None,
             account: None,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use crate::Core;
 use crate::account::Rights;
+use crate::attempt::Attempt;
 use crate::clock::Timestamp;
 use crate::command::{Context, Target};
+use crate::counts::Way;
 use crate::credential::{About, Credential};
 use crate::grant::HeldEvents;
 use crate::live::served::{Served, State};
@@ -56,6 +58,7 @@ impl Core {
     ) -> Outcome {
         let by_token = matches!(credential, Credential::Terminal { token_shaped: true, .. });
         let action = if by_token { "restore" } else { "login" };
+        let attempt = Attempt::begin(self, Way::of(credential), context);
         let result = match self.terminal(context) {
             Ok(served) => match self.obtain(served, credential, asked, context).await {
                 Ok(found) => self.seat(served, &found, context),
@@ -63,7 +66,7 @@ impl Core {
             },
             Err(refusal) => Err(refusal),
         };
-        self.noted(action, context, result)
+        self.noted(action, Some(attempt), context, result)
     }
 
     /// Looks at what is shown, in the order of `terminal.rs`.
@@ -193,7 +196,7 @@ impl Core {
             let held = HeldEvents::of_terminal(served, untold, hashes);
             Ok(Outcome { reply: Reply::of(Ok(Answer::Granted(granted))), attachment: None, held })
         });
-        self.noted("narrow", context, result)
+        self.noted("narrow", None, context, result)
     }
 
     /// Tokens for whoever the connection holds.
@@ -228,7 +231,7 @@ impl Core {
             state.sessions.follow(&change, context.connection);
             Ok(Outcome::only(Ok(Answer::Done)))
         });
-        self.noted("revoke", context, result)
+        self.noted("revoke", None, context, result)
     }
 
     /// Protects a role otherwise: on disk first, then for everybody who is there.
@@ -239,7 +242,7 @@ impl Core {
         };
         match result {
             Ok(outcome) => outcome,
-            Err(refusal) => self.noted("protect", context, Err(refusal)),
+            Err(refusal) => self.noted("protect", None, context, Err(refusal)),
         }
     }
 
@@ -383,25 +386,39 @@ impl Core {
     }
 
     /// Writes down what became of it.
-    fn noted(&self, action: &'static str, context: &Context, result: Result<Outcome, Refusal>) -> Outcome {
+    fn noted(
+        &self,
+        action: &'static str,
+        attempt: Option<Attempt<'_>>,
+        context: &Context,
+        result: Result<Outcome, Refusal>,
+    ) -> Outcome {
         let now = self.clock.now();
-        let name = |role| self.terminal(context).ok().map(|served| named(served, role));
-        let entry = |name| self.entry(now, action, context, &About { name, ..About::default() });
+        let role = match &result {
+            Ok(Outcome { reply: Reply { result: Ok(Answer::Granted(granted)), .. }, .. }) => granted.principal.terminal,
+            _ => None,
+        };
+        let about = About {
+            name: self.terminal(context).ok().map(|served| named(served, role)),
+            attempt: attempt.as_ref().map(|attempt| attempt.id),
+            ..About::default()
+        };
+        if let Some(attempt) = attempt {
+            attempt.end(action, &about, result.as_ref().err());
+        }
+        let About { name, attempt, .. } = about;
+        let entry = |name| self.entry(now, action, context, &About { name, attempt, ..About::default() });
         match result {
             Ok(outcome) => {
-                let role = match &outcome.reply.result {
-                    Ok(Answer::Granted(granted)) => granted.principal.terminal,
-                    _ => None,
-                };
-                self.audit.repeated(now, context, (action, "ok"), name(role), entry);
+                self.audit.repeated(now, context, (action, "ok"), name, entry);
                 outcome
             }
             Err(refusal) => {
                 // What the throttle counts cannot be had without end; everything else at a terminal can.
                 if action == "login" && refusal == Refusal::InvalidCredentials {
-                    self.audit.refused(now, context, entry(name(None)), &refusal);
+                    self.audit.refused(now, context, entry(name), &refusal);
                 } else {
-                    self.audit.repeated_refusal(now, context, (action, &refusal), name(None), entry);
+                    self.audit.repeated_refusal(now, context, (action, &refusal), name, entry);
                 }
                 Outcome::only(Err(refusal))
             }

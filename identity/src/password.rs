@@ -24,6 +24,7 @@ use unicode_normalization::UnicodeNormalization;
 pub use self::stored::{Cost, LONGEST_STORED};
 use self::stored::{Stored, evaluate};
 use crate::clock::{Clock, Entropy, draw};
+use crate::counts::Durations;
 use crate::current::Current;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -38,6 +39,21 @@ pub const MOST_ITERATIONS: u32 = 64;
 pub const MOST_LANES: u32 = 16;
 /// The bytes of a hash that we make.
 const OUR_HASH: usize = 32;
+/// Among what the waits and the hashes are sorted, for whoever watches.
+const BOUNDS: &[Duration] = &[
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
 
 /// How passwords are hashed, and how long one may wait for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +142,8 @@ pub struct Passwords {
     evaluated: AtomicU64,
     /// What one hash of ours takes, as a sliding mean in nanoseconds.
     ours: AtomicU64,
+    waited: Durations,
+    worked: Durations,
 }
 
 /// What hashes are made by, and what follows from it.
@@ -154,6 +172,8 @@ struct Queue {
 struct Job {
     /// What is to be done, in hashes of ours; at least one.
     weight: u32,
+    /// Since when it waits.
+    since: Instant,
     task: Task,
 }
 
@@ -205,6 +225,8 @@ impl Passwords {
             wake: Condvar::new(),
             evaluated: AtomicU64::new(0),
             ours: AtomicU64::new(nanoseconds(cost)),
+            waited: Durations::new(BOUNDS),
+            worked: Durations::new(BOUNDS),
         })
     }
 
@@ -251,7 +273,7 @@ impl Passwords {
         let forms = if typed.verbatim.is_some() { 2 } else { 1 };
         let weight = forms * stored.as_ref().map_or(1, |stored| self.weight(stored.cost()));
         let (done, verdict) = oneshot::channel();
-        self.enqueue(Job { weight, task: Task::Verify { typed, stored, done } }, true)?;
+        self.enqueue(weight, Task::Verify { typed, stored, done }, true)?;
         verdict.await.map_err(|_| Refusal::Unavailable)
     }
 
@@ -289,13 +311,23 @@ impl Passwords {
             return Err(Refusal::Invalid(vec![format!("a password must be UTF-8 text of 1 to {LONGEST_PASSWORD} bytes")]));
         };
         let (done, hash) = oneshot::channel();
-        self.enqueue(Job { weight: 1, task: Task::Hash { secret, done } }, false)?;
+        self.enqueue(1, Task::Hash { secret, done }, false)?;
         hash.await.map_err(|_| Refusal::Unavailable)
     }
 
     /// How many hashes were evaluated since the start, pretended ones included.
     pub fn evaluated(&self) -> u64 {
         self.evaluated.load(Ordering::Acquire)
+    }
+
+    /// How long secrets waited for a thread.
+    pub fn waited(&self) -> &Durations {
+        &self.waited
+    }
+
+    /// How long a thread then had one, with all the hashes that it took.
+    pub fn worked(&self) -> &Durations {
+        &self.worked
     }
 
     /// Runs jobs until [`Passwords::close`] and the queue is empty. Blocks: for a thread of its own.
@@ -317,7 +349,8 @@ impl Passwords {
             queue.running += 1;
             drop(queue);
             let began = self.clock.instant();
-            let Job { weight, task } = job;
+            let Job { weight, since, task } = job;
+            self.waited.record(began.saturating_duration_since(since));
             // A panic in one hash must not cost the thread; whoever asked is told that it is unavailable.
             let set = self.set.now();
             let run = std::panic::AssertUnwindSafe(|| self.run(task, &set, &mut memory));
@@ -335,7 +368,8 @@ impl Passwords {
         self.wake.notify_all();
     }
 
-    fn enqueue(&self, job: Job, bounded: bool) -> Result<(), Refusal> {
+    fn enqueue(&self, weight: u32, task: Task, bounded: bool) -> Result<(), Refusal> {
+        let job = Job { weight, since: self.clock.instant(), task };
         let mut queue = self.queue();
         if !queue.open {
             return Err(Refusal::Unavailable);
@@ -466,7 +500,9 @@ impl Passwords {
     }
 
     fn finished(&self, began: Instant, weight: u32, made: bool) {
-        let took = self.clock.instant().saturating_duration_since(began) / weight.saturating_add(u32::from(made));
+        let took = self.clock.instant().saturating_duration_since(began);
+        self.worked.record(took);
+        let took = took / weight.saturating_add(u32::from(made));
         let mut queue = self.queue();
         queue.running -= 1;
         queue.ahead = queue.ahead.saturating_sub(weight);

@@ -7,6 +7,7 @@
 mod begun;
 mod behind;
 mod limits;
+mod management;
 mod origins;
 mod password;
 mod providers;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use crate::config::begun::Begun;
 use crate::config::limits::WrittenLimits;
+use crate::config::management::Management;
 use crate::config::origins::Origins;
 use crate::config::password::Password;
 use crate::config::providers::WrittenProvider;
@@ -42,6 +44,7 @@ pub use crate::config::told::{Changes, Told, marked};
 use crate::listen::bounds::Limits;
 use crate::listen::peer::{Fields, Proxies};
 use crate::listen::tls::{Certificates, Culprit, Files};
+use crate::telemetry::Format;
 
 /// What environment variables that set something begin with.
 const PREFIX: &str = "GATEPOST_";
@@ -65,6 +68,10 @@ pub struct Config {
     pub password_threads: usize,
     /// What is logged, in the words of `tracing`'s filters: `info`, `gatepost=debug,warn`.
     pub log: String,
+    /// As what a line of the log is written.
+    pub log_format: Format,
+    /// Where whoever watches the server asks it, if anywhere.
+    pub management: Option<SocketAddr>,
     /// How long a stop waits for what is in flight.
     pub drain_timeout: Duration,
     /// How many connections a second are told that the server stops; more, where otherwise the time would not suffice.
@@ -105,6 +112,8 @@ struct Written {
     proxy: Proxy,
     limits: WrittenLimits,
     log: String,
+    log_format: Format,
+    management: Option<Management>,
     drain_timeout: Span,
     drain_rate: u32,
     require_secure: bool,
@@ -127,6 +136,8 @@ impl Default for Written {
             proxy: Proxy::default(),
             limits: WrittenLimits::default(),
             log: "info".to_owned(),
+            log_format: Format::Text,
+            management: None,
             drain_timeout: Span(Duration::from_secs(30)),
             drain_rate: 1000,
             require_secure: true,
@@ -433,6 +444,8 @@ impl Config {
             limits: written.limits.read(origins)?,
             password_threads: written.password.threads,
             log: written.log,
+            log_format: written.log_format,
+            management: written.management.map(Management::listen),
             drain_timeout: written.drain_timeout.0,
             drain_rate: written.drain_rate,
             told,
@@ -627,6 +640,9 @@ mod tests {
             "gatepost.toml:7: ",
         );
         refused("log = 'gatepost=nonsense=x'", &[], "gatepost.toml:1: log: ");
+        refused("\nlog_format = 'xml'", &[], "gatepost.toml:2: log_format: ");
+        refused("[management]\nlisten = '9180'", &[], "gatepost.toml:2: management.listen: ");
+        refused("[management]\nport = 9180", &[], "gatepost.toml:2: management.port: there is no such setting");
         refused("[retention]\n\naudit = '6d'", &[], "gatepost.toml:3: retention.audit: must be 7d");
         refused("[session]\nkeep_ended = '7d'", &[], "gatepost.toml:2: session.keep_ended: there is no such setting");
         refused("[limits]\nconnections_of_source = 0", &[], "gatepost.toml:2: limits.connections_of_source: must be 1 to ");
@@ -644,6 +660,16 @@ mod tests {
         refused("", &[("GATEPOST_PASSWORD_MAX_WAIT", "x")], "GATEPOST_PASSWORD_MAX_WAIT: password.max_wait: ");
         refused("", &[("GATEPOST_HTPP", "x")], "GATEPOST_HTPP: htpp: there is no such setting");
         refused("", &[("GATEPOST_ZENITH_NO_SUCH", "x")], "GATEPOST_ZENITH_NO_SUCH: zenith.no_such: there is no such setting");
+    }
+
+    #[test]
+    fn the_management_listener_is_off_and_on_loopback_where_it_is_on() {
+        let listens = |text: &str, environment: &[(&str, &str)]| load(text, environment).expect(text).management;
+        assert_eq!(listens("", &[]), None);
+        assert_eq!(listens("[management]", &[]), Some(SocketAddr::from(([127, 0, 0, 1], 9180))));
+        let elsewhere = Some(SocketAddr::from(([10, 0, 0, 1], 9999)));
+        assert_eq!(listens("[management]\nlisten = '10.0.0.1:9999'", &[]), elsewhere);
+        assert_eq!(listens("", &[("GATEPOST_MANAGEMENT_LISTEN", "10.0.0.1:9999")]), elsewhere);
     }
 
     #[test]

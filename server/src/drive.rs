@@ -167,6 +167,9 @@ impl Socket {
         // Copied, since it is a piece of the buffer that HTTP was read into, which would otherwise live as long as the socket.
         let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
         let now = self.world.clock.instant();
+        if let Some(open) = self.world.open_of(self.gate) {
+            open.fetch_add(1, Ordering::Relaxed);
+        }
         Talking {
             stream,
             talk: self.talk,
@@ -252,6 +255,14 @@ enum Reading {
     Waits,
     /// Nothing is taken in until more has gone out.
     HeldBack,
+}
+
+impl<S: Wire> Drop for Talking<S> {
+    fn drop(&mut self) {
+        if let Some(open) = self.world.open_of(self.gate) {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<S: Wire> Future for Talking<S> {

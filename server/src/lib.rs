@@ -12,6 +12,8 @@ pub mod drive;
 pub mod farewell;
 pub mod forward;
 pub mod listen;
+mod management;
+mod metrics;
 pub mod operator;
 mod patience;
 mod relay;

@@ -32,6 +32,8 @@ use crate::listen::bounds::Bounds;
 use crate::listen::room::{Room, Whom};
 use crate::listen::tls::Certificates;
 use crate::listen::{Offer, Site, accept, bind_at};
+use crate::management::{self, Watched};
+use crate::metrics::Metrics;
 use crate::operator::{self, Standing};
 use crate::shared::Desk;
 use crate::supervisor::{self, Inherited};
@@ -81,6 +83,8 @@ impl From<OpenCoreError> for String {
 pub struct Core {
     /// The core.
     pub identity: Identity,
+    /// What it remembers by.
+    store: Sqlite,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -99,7 +103,7 @@ impl Core {
             threads.push(spawn(worker.name.to_owned(), || worker.run())?);
         }
         let world = gatepost_identity::World {
-            store: Arc::new(store),
+            store: Arc::new(store.clone()),
             shared: Arc::new(OneNode::default()),
             clock: Arc::new(RealClock),
             entropy: Arc::new(SystemEntropy),
@@ -113,7 +117,7 @@ impl Core {
                 identity.work_passwords();
             })?);
         }
-        Ok(Core { identity, threads })
+        Ok(Core { identity, store, threads })
     }
 
     /// Writes what was put off, and gives the data directory back.
@@ -124,8 +128,8 @@ impl Core {
     async fn close_within(self, join: Duration) {
         self.identity.flush().await;
         self.identity.close_passwords();
-        let Core { identity, threads } = self;
-        drop(identity);
+        let Core { identity, store, threads } = self;
+        drop((identity, store));
         if join.is_zero() {
             return;
         }
@@ -154,6 +158,8 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where HTTP over TLS is answered, if it is.
     pub https: Option<SocketAddr>,
+    /// Where the server is watched, if it is.
+    management: Option<SocketAddr>,
     /// Where the listeners of gates are, by the gate's name and their own.
     own: Vec<(&'static str, String, SocketAddr)>,
     certificates: Option<Arc<Certificates>>,
@@ -212,6 +218,7 @@ impl Server {
             farewell: Farewell::default(),
             connections: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
+            open: config.gates.iter().map(|(gate, _)| (gate.name, AtomicUsize::new(0))).collect(),
             questions: AtomicUsize::new(0),
             services: Mutex::default(),
             ways: Ways::default(),
@@ -224,12 +231,22 @@ impl Server {
             let (listener, https) = listen("https", fixed(address), &mut inherited).await?;
             secure = Some((listener, https, certificates));
         }
+        let watching = match config.management {
+            Some(address) => {
+                let listening = listen("management", fixed(address), &mut inherited).await;
+                Some(listening.map_err(|fault| format!("management.listen: {fault}"))?)
+            }
+            None => None,
+        };
+        let management = watching.as_ref().map(|(_, address)| *address);
+        let mut terminals = None;
         let (mut sites, mut listening) = (Vec::new(), Vec::new());
         let mut own = Vec::new();
         let mut shared = Vec::new();
         for (gate, section) in &config.gates {
             let wanted = (gate.own)(section).map_err(|bad| format!("{}.{}: {}", gate.name, bad.key, bad.what))?;
             let Some(Own { listeners, mounts, shared_services, .. }) = wanted else { continue };
+            terminals = Some(gate.name);
             let mut these = Vec::new();
             let bound = listen_all(gate.name, &listeners, &mut inherited).await?;
             for (listener, (socket, address)) in listeners.into_iter().zip(bound) {
@@ -272,18 +289,22 @@ impl Server {
         inherited.end()?;
         let shared_services = shared.len();
         let https = secure.as_ref().map(|(_, address, _)| *address);
-        let standing = Standing::new(addresses(http, https, &own));
+        let standing = Standing::new(addresses(http, https, management, &own));
         let operators = operator::listen(&config.data, core.identity.clone(), standing)?;
         let (world_here, name) = (Arc::clone(&world), "http".to_owned());
         let offer = Current::new(Offer { mounts, proxies: config.proxies });
-        let site = Site { world: world_here, offer, terminal: None, shared: None, name, strangers: None, bounds };
+        let here = Arc::clone(&bounds);
+        let site = Site { world: world_here, offer, terminal: None, shared: None, name, strangers: None, bounds: here };
         let site = Arc::new(site);
         let common = Arc::clone(&site);
+        let mut names = vec!["http".to_owned()];
         let mut accepting = vec![tokio::spawn(accept(listener, Arc::clone(&site), None))];
+        names.extend(listening.iter().map(|(_, site, _): &(_, Arc<Site>, _)| site.name.clone()));
         accepting.extend(listening.into_iter().map(|(listener, site, files)| tokio::spawn(accept(listener, site, files))));
         let (mut https, mut certificates) = (None, None);
         if let Some((listener, address, files)) = secure {
             accepting.push(tokio::spawn(accept(listener, site, Some(Arc::clone(&files)))));
+            names.push("https".to_owned());
             (https, certificates) = (Some(address), Some(files));
         }
         let (unasked, ticking, watched) = (core.identity.clone(), Arc::clone(&world), certificates.clone());
@@ -312,6 +333,13 @@ impl Server {
                 }
             }),
         ]);
+        if let Some((listener, address)) = watching {
+            management::warn_of(address);
+            let accepting = names.into_iter().zip(accepting.iter().map(Task::abort_handle)).collect();
+            let (metrics, store) = (Metrics::new(world.clock.now(), terminals, bounds), core.store.clone());
+            // Among what ends last, so that a server which drains can say so.
+            tasks.push(tokio::spawn(management::serve(listener, Watched { world: Arc::clone(&world), store, accepting, metrics })));
+        }
         supervisor::tell("READY=1");
         let began = config.told.clone();
         let in_force = InForce {
@@ -324,6 +352,7 @@ impl Server {
         Ok(Server {
             http,
             https,
+            management,
             own,
             certificates,
             world,
@@ -345,7 +374,7 @@ impl Server {
 
     /// What stands on the one line that says that the server is ready: listeners and their addresses.
     pub fn addresses(&self) -> serde_json::Value {
-        addresses(self.http, self.https, &self.own)
+        addresses(self.http, self.https, self.management, &self.own)
     }
 
     /// Ends in good order: accepts no more, lets what is in flight be answered, tells every connection in its turn with its wire's
@@ -401,10 +430,18 @@ async fn part(world: &World, pace: Pace, within: Duration, shared_services: usiz
 }
 
 /// Listeners and their addresses, by name; those of a gate below its name.
-fn addresses(http: SocketAddr, https: Option<SocketAddr>, own: &[(&'static str, String, SocketAddr)]) -> serde_json::Value {
+fn addresses(
+    http: SocketAddr,
+    https: Option<SocketAddr>,
+    management: Option<SocketAddr>,
+    own: &[(&'static str, String, SocketAddr)],
+) -> serde_json::Value {
     let mut addresses = serde_json::json!({ "http": http.to_string() });
     if let Some(https) = https {
         addresses["https"] = https.to_string().into();
+    }
+    if let Some(management) = management {
+        addresses["management"] = management.to_string().into();
     }
     for (gate, name, address) in own {
         addresses[gate][name] = address.to_string().into();

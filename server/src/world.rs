@@ -41,6 +41,8 @@ pub struct World {
     pub connections: AtomicUsize,
     /// Open sockets.
     pub sockets: AtomicUsize,
+    /// Open sockets of each gate.
+    pub open: Vec<(&'static str, AtomicUsize)>,
     /// Questions that the core has not answered yet.
     pub questions: AtomicUsize,
     /// The services behind the gates, by the gate's name.
@@ -53,6 +55,11 @@ impl World {
     /// Whether the server stops and sends its peers elsewhere: nobody new should be sent here.
     pub fn is_draining(&self) -> bool {
         self.farewell.has_begun()
+    }
+
+    /// The count of a gate's open sockets.
+    pub(crate) fn open_of(&self, gate: &str) -> Option<&AtomicUsize> {
+        self.open.iter().find(|(name, _)| *name == gate).map(|(_, open)| open)
     }
 
     /// A new connection's number.

@@ -9,7 +9,7 @@
 //!                                  --jobs--> reader threads  read-only connections
 //! ```
 //!
-//! This crate spawns no thread, opens no socket and asks no clock: [`Sqlite::open`] hands back each blocking loop as a
+//! This crate spawns no thread, opens no socket, and asks the time where the core asks it: [`Sqlite::open`] hands back each blocking loop as a
 //! [`Worker`], and `server` gives it a thread.
 
 mod application;
@@ -17,6 +17,7 @@ mod backup;
 mod directory;
 mod examine;
 mod failure;
+mod figures;
 mod job;
 mod memory;
 mod migrations;
@@ -32,6 +33,7 @@ pub use application::{Application, Cells, UserCells};
 pub use backup::{BackupError, Beside, Contents, copy, length, unfinished, verify};
 pub use directory::{Occupancy, OpenError, holder};
 pub use examine::{ExamineError, Examined, examine};
+pub use figures::Figures;
 pub use memory::Memory;
 pub use restore::{Older, Restored, restore, restoring};
 pub use sqlite::{Sqlite, Worker};

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0009_terminals.sql"),
     include_str!("../migrations/0010_families.sql"),
     include_str!("../migrations/0011_keys_without_account.sql"),
+    include_str!("../migrations/0012_attempts.sql"),
 ];
 
 /// What stands between a file and the present schema.

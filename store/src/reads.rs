@@ -148,6 +148,19 @@ pub(crate) fn feed_end(connection: &Connection) -> Result<u64, Failure> {
     Ok(newest.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
 }
 
+/// Nothing at all, from the file and not from memory.
+pub(crate) fn answers(connection: &Connection) -> Result<(), Failure> {
+    connection.prepare_cached("SELECT number FROM audit ORDER BY number DESC LIMIT 1")?.query_row([], |_| Ok(())).optional()?;
+    Ok(())
+}
+
+pub(crate) fn sessions_by_gate(connection: &Connection) -> Result<Vec<(String, u64)>, Failure> {
+    let sql = "SELECT gate, count(*) FROM sessions WHERE ended_at IS NULL GROUP BY gate ORDER BY gate";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 pub(crate) fn audit_before(connection: &Connection, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>, Failure> {
     let before = before.map_or(i64::MAX, rows::integer);
     all(connection, &audit_sql("number < ?1 ORDER BY number DESC"), params![before, rows::limit(limit)], rows::audit)

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use gatepost_identity::account::{Account, AccountId, Client, ClientId, Email, Rights, Status, Username};
 use gatepost_identity::api_key::{ApiKey, Owner};
-use gatepost_identity::audit::AuditRow;
+use gatepost_identity::audit::{AttemptId, AuditRow};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::family::Family;
 use gatepost_identity::keyring::{KeyAlgorithm, Purpose, Retired, SigningKey};
@@ -320,7 +320,7 @@ pub(crate) fn change(row: &Row<'_>) -> Result<(u64, Change), Failure> {
 
 /// The columns of [`audit`], of `audit LEFT JOIN audit_names USING (number)`.
 pub(crate) const AUDIT: &str =
-    "number, node, at, action, outcome, gate, account, client, session, count, name, source, previous, hash";
+    "number, node, at, action, outcome, gate, account, client, session, attempt, count, name, source, previous, hash";
 
 pub(crate) fn audit(row: &Row<'_>) -> Result<AuditRow, Failure> {
     let cells = Cells { table: "audit", row };
@@ -334,11 +334,12 @@ pub(crate) fn audit(row: &Row<'_>) -> Result<AuditRow, Failure> {
         account: cells.uuid_or_none(6)?.map(AccountId),
         client: cells.parsed_or_none(7, client_id)?,
         session: cells.uuid_or_none(8)?.map(SessionId),
-        count: cells.cell(9)?,
-        name: cells.cell(10)?,
-        source: cells.cell(11)?,
-        previous: cells.cell(12)?,
-        hash: cells.cell(13)?,
+        attempt: cells.uuid_or_none(9)?.map(AttemptId),
+        count: cells.cell(10)?,
+        name: cells.cell(11)?,
+        source: cells.cell(12)?,
+        previous: cells.cell(13)?,
+        hash: cells.cell(14)?,
     })
 }
 

@@ -4,7 +4,7 @@
 //! `reads.rs`. A handle is cheap to clone. When the last one is dropped, the workers finish what waits, and end.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +29,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::directory::{self, Hold, OpenError};
 use crate::failure::Failure;
+use crate::figures::Figures;
 use crate::job::{Job, ask};
 use crate::migrations::{self, Standing};
 use crate::{readers, reads, restore, writer, writes};
@@ -50,7 +51,7 @@ pub(crate) const BUSY: Duration = Duration::from_secs(5);
 pub struct Sqlite {
     writer: Sender<Box<dyn Job>>,
     readers: Sender<Box<dyn Job>>,
-    commits: Arc<AtomicU64>,
+    figures: Arc<Figures>,
     /// Set by whoever writes many rows, for the writer to see.
     many: Arc<AtomicBool>,
 }
@@ -96,12 +97,12 @@ impl Sqlite {
         prepare_to_write(&connection).map_err(failed)?;
         migrations::migrate(&mut connection, found).map_err(failed)?;
 
-        let commits = Arc::new(AtomicU64::new(0));
+        let figures = Arc::new(Figures::default());
         let many = Arc::new(AtomicBool::new(false));
         let (to_writer, jobs) = channel();
         let writer = {
-            let (commits, many, hold) = (Arc::clone(&commits), Arc::clone(&many), Arc::clone(&hold));
-            worker("store-writer", connection, hold, move |connection| writer::work(connection, &jobs, &commits, &many))
+            let (figures, many, hold) = (Arc::clone(&figures), Arc::clone(&many), Arc::clone(&hold));
+            worker("store-writer", connection, hold, move |connection| writer::work(connection, &jobs, &figures, &many))
         };
         let mut workers = vec![writer];
 
@@ -113,13 +114,33 @@ impl Sqlite {
             workers
                 .push(worker("store-reader", connection, Arc::clone(&hold), move |connection| readers::work(connection, &queue)));
         }
-        Ok((Sqlite { writer: to_writer, readers: to_readers, commits, many }, workers))
+        Ok((Sqlite { writer: to_writer, readers: to_readers, figures, many }, workers))
     }
 
-    /// How many commits the writer has made since it was opened; for metrics, and for the tests that show that writes
-    /// share them.
+    /// How many commits the writer has made since it was opened; for the tests that show that writes share them.
     pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+        self.figures.commits().count()
+    }
+
+    /// What is counted of it.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Whether it can be read.
+    ///
+    /// # Errors
+    /// The cause.
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        self.read(reads::answers).await
+    }
+
+    /// How many sessions are in force, by the gate that they came through. Every one of them is looked at: not to be asked often.
+    ///
+    /// # Errors
+    /// The cause.
+    pub async fn sessions_by_gate(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.read(reads::sessions_by_gate).await
     }
 
     async fn write<T: Send + 'static>(

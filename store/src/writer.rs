@@ -15,8 +15,7 @@
 //! gives that room back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use gatepost_identity::store::StoreError;
 use rusqlite::Connection;
 
 use crate::failure::Failure;
+use crate::figures::Figures;
 use crate::job::Job;
 
 /// The most jobs of one commit: so many that a sync is well shared, so few that the first of them does not wait long.
@@ -50,7 +50,7 @@ impl Room {
 }
 
 /// Works until no more jobs can come and all that came are done. A job that writes many rows says so by setting `many`.
-pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, commits: &Arc<AtomicU64>, many: &AtomicBool) {
+pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, figures: &Figures, many: &AtomicBool) {
     let mut large = None;
     loop {
         let next = match large {
@@ -72,7 +72,7 @@ pub(crate) fn work(connection: &Connection, jobs: &Receiver<Box<dyn Job>>, commi
         let mut waiting = VecDeque::from([first]);
         waiting.extend(jobs.try_iter().take(GROUP - 1));
         while !waiting.is_empty() {
-            transaction(connection, &mut waiting, commits);
+            transaction(connection, &mut waiting, figures);
         }
         if many.swap(false, Ordering::Relaxed) {
             if large.is_none()
@@ -99,15 +99,19 @@ fn give_room_back(connection: &Connection) {
 }
 
 /// One transaction over as many of `waiting`, at least one, as it survives; then their answers.
-fn transaction(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, commits: &AtomicU64) {
+fn transaction(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, figures: &Figures) {
     let mut tried = Vec::with_capacity(waiting.len());
+    let began = system_instant();
     let outcome = run(connection, waiting, &mut tried).and_then(|()| say(connection, "COMMIT"));
     let lost = match outcome {
         Ok(()) => {
-            commits.fetch_add(1, Ordering::Relaxed);
+            figures.committed(began.elapsed());
             None
         }
-        Err(failure) => Some(give_up(connection, failure)),
+        Err(failure) => {
+            figures.failed();
+            Some(give_up(connection, failure))
+        }
     };
     if tried.is_empty() {
         // No transaction could begin, which is nobody's own fault and would not go better for the next one.
@@ -154,7 +158,7 @@ fn say(connection: &Connection, sql: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel as queue;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use std::future::Future;
     use std::sync::mpsc::channel;
@@ -179,9 +183,9 @@ mod tests {
         for question in &mut asked {
             assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        let commits = Arc::new(AtomicU64::new(0));
+        let figures = Figures::default();
         let mut group: VecDeque<_> = waiting.try_iter().collect();
-        transaction(&connection, &mut group, &commits);
+        transaction(&connection, &mut group, &figures);
         assert!(group.is_empty());
 
         let mut answers = Vec::new();
@@ -189,7 +193,7 @@ mod tests {
             answers.push(question.await);
         }
         assert_eq!(answers, [Ok(()), Err(StoreError("a verb of the store panicked".to_owned())), Ok(())]);
-        assert_eq!(commits.load(Ordering::Relaxed), 1);
+        assert_eq!((figures.commits().count(), figures.failures()), (1, 0));
         let notes: String =
             connection.query_row("SELECT group_concat(text) FROM notes", [], |row| row.get(0)).expect("the notes are read");
         assert_eq!(notes, "one,three");
@@ -216,7 +220,7 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let many = Arc::clone(&many);
-            scope.spawn(move || work(&connection, &waiting, &Arc::new(AtomicU64::new(0)), &many));
+            scope.spawn(move || work(&connection, &waiting, &Figures::default(), &many));
             let answered = |count: usize| {
                 while seen.lock().unwrap_or_else(PoisonError::into_inner).len() < count {
                     std::thread::sleep(Duration::from_millis(5));
@@ -262,7 +266,7 @@ mod tests {
             }
             let mut group: VecDeque<_> = waiting.try_iter().collect();
             while !group.is_empty() {
-                transaction(&connection, &mut group, &AtomicU64::new(0));
+                transaction(&connection, &mut group, &Figures::default());
             }
             for (text, question) in asked {
                 let answer = question.await;
@@ -290,7 +294,9 @@ mod tests {
             assert!(question.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         let mut group: VecDeque<_> = waiting.try_iter().collect();
-        transaction(&busy, &mut group, &AtomicU64::new(0));
+        let figures = Figures::default();
+        transaction(&busy, &mut group, &figures);
+        assert_eq!((figures.commits().count(), figures.failures()), (0, 1));
         assert!(group.is_empty());
         for question in asked {
             let said = question.await.err().map(|error| error.0).unwrap_or_default();

@@ -538,8 +538,9 @@ pub(crate) fn append(connection: &Connection, entries: &[AuditEntry]) -> Result<
     for entry in entries {
         number += 1;
         let hash = chain(number.unsigned_abs(), NODE, entry, &previous);
-        let sql = "INSERT INTO audit (number, node, at, action, outcome, gate, account, client, session, count, previous, hash) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let sql = "INSERT INTO audit \
+                   (number, node, at, action, outcome, gate, account, client, session, attempt, count, previous, hash) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         let row = params![
             number,
             NODE,
@@ -550,6 +551,7 @@ pub(crate) fn append(connection: &Connection, entries: &[AuditEntry]) -> Result<
             entry.account.map(|id| id.0.into_bytes()),
             entry.client.as_ref().map(ClientId::as_str),
             entry.session.map(|id| id.0.into_bytes()),
+            entry.attempt.map(|id| id.0.into_bytes()),
             entry.count,
             previous,
             hash,

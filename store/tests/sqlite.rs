@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gatepost_identity::account::{Account, Client, Rights};
-use gatepost_identity::audit::{AuditEntry, chain};
+use gatepost_identity::audit::{AttemptId, AuditEntry, chain};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::scope::ScopeRequest;
 use gatepost_identity::session::Session;
@@ -80,6 +80,25 @@ mod kept {
             source: Some("192.0.2.1".to_owned()),
             ..entry("authenticate")
         }
+    }
+
+    /// From schema 12 on; the last line that is written.
+    fn attempt() -> AuditEntry {
+        AuditEntry { attempt: Some(AttemptId(uuid::Uuid::from_u128(12))), ..login() }
+    }
+
+    pub(super) async fn write_attempt(store: &Sqlite) {
+        store.audit(vec![attempt()]).await.expect("the store answers");
+    }
+
+    pub(super) async fn check_attempt(store: &Sqlite) {
+        let rows = store.audit_after(0, 1000).await.expect("the store answers");
+        for (line, of) in rows.iter().zip(&rows[1..]) {
+            assert_eq!(of.previous, line.hash, "the chain goes from lines without an attempt to one with it");
+        }
+        let last = rows.last().expect("lines");
+        assert_eq!(last.attempt, attempt().attempt);
+        assert_eq!(last.hash, chain(last.number, 0, &attempt(), &last.previous));
     }
 
     /// From schema 2 on: one that is open, and the one that began a session.
@@ -357,8 +376,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     raw(scratch.path()).pragma_update(None, "user_version", 99).expect("the number is written");
     let before = std::fs::read(database(scratch.path())).expect("the file is read");
     let error = refused(scratch.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 11 }), "{error:?}");
-    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 11; run the newer version";
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 12 }), "{error:?}");
+    let said = "the database has schema 99, but this version of Gatepost knows schemas up to 12; run the newer version";
     assert_eq!(error.to_string(), said);
     assert_eq!(std::fs::read(database(scratch.path())).expect("the file is read"), before);
     assert_eq!(holder(scratch.path()).ok(), Some(Occupancy::Free), "who was refused holds nothing");
@@ -689,6 +708,39 @@ async fn the_kept_file_of_schema_11_opens_and_reads_back() {
     running.stop();
 }
 
+#[tokio::test]
+async fn the_kept_file_of_schema_12_opens_and_reads_back() {
+    let scratch = Scratch::new();
+    std::fs::copy(kept_file(12), database(scratch.path())).expect("the kept file is copied");
+    let running = Running::start(scratch.path());
+    kept::check(&running.store).await;
+    kept::check_key(&running.store).await;
+    kept::check_rights(&running.store).await;
+    kept::check_cookie(&running.store).await;
+    kept::check_api_key(&running.store).await;
+    kept::check_keys_without_account(&running.store).await;
+    kept::check_terminal(&running.store).await;
+    kept::check_family(&running.store).await;
+    kept::check_attempt(&running.store).await;
+    running.stop();
+}
+
+#[tokio::test]
+async fn sessions_in_force_are_counted_by_gate_and_commits_by_their_time() {
+    let scratch = Scratch::new();
+    let running = Running::start(scratch.path());
+    assert_eq!(running.store.answers().await, Ok(()), "an empty store answers, too");
+    kept::write(&running.store).await;
+    assert_eq!(running.store.sessions_by_gate().await, Ok(vec![("zenith".to_owned(), 1)]));
+    let ended = running.store.end_sessions(Which::Session(session_id(5)), Reason::Revoked, at(9), entry("end")).await;
+    assert_eq!(ended, Ok(1));
+    assert_eq!(running.store.sessions_by_gate().await, Ok(Vec::new()));
+    let figures = running.store.figures();
+    assert_eq!((figures.commits().count(), figures.failures()), (running.store.commits(), 0));
+    assert!(figures.commits().count() >= 4 && figures.commits().read().seconds > 0.0);
+    running.stop();
+}
+
 /// A published migration is never edited: its kept file shows what it did. A new schema's file is made by this very test,
 /// which leaves it behind where there is none.
 #[tokio::test]
@@ -704,6 +756,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
     kept::write_terminal(&running.store).await;
     kept::write_family(&running.store).await;
     kept::write_keys_without_account(&running.store).await;
+    kept::write_attempt(&running.store).await;
     running.stop();
 
     let migrated = Connection::open_in_memory().expect("a database in memory");
@@ -719,6 +772,7 @@ async fn the_migrations_still_make_the_kept_schemas() {
         include_str!("../migrations/0009_terminals.sql"),
         include_str!("../migrations/0010_families.sql"),
         include_str!("../migrations/0011_keys_without_account.sql"),
+        include_str!("../migrations/0012_attempts.sql"),
     ];
     for (number, migration) in (1..).zip(migrations) {
         assert!(kept_file(number).is_file(), "no kept file; the one just made is {}", database(scratch.path()).display());

@@ -34,7 +34,7 @@ pub(super) enum Audit {
     /// Show one line with all that it says, or every line that is looked for, oldest first
     Show {
         /// The number of the line
-        #[arg(conflicts_with_all = ["limit", "since", "until", "account", "client", "session", "gate", "action", "outcome", "name", "source"])]
+        #[arg(conflicts_with_all = ["limit", "since", "until", "account", "client", "session", "attempt", "gate", "action", "outcome", "name", "source"])]
         number: Option<u64>,
         /// Stop after so many lines
         #[arg(short = 'n', long, value_name = "NUMBER")]
@@ -62,6 +62,9 @@ pub(super) struct Filter {
     /// About the session with this id
     #[arg(long, value_name = "ID")]
     session: Option<String>,
+    /// Of the attempt with this id, as a line of the log names it
+    #[arg(long, value_name = "ID")]
+    attempt: Option<String>,
     /// By this gate: zenith, servicestack, trueconf; or operator, core
     #[arg(long, value_name = "NAME")]
     gate: Option<String>,
@@ -81,8 +84,21 @@ pub(super) struct Filter {
 
 impl Filter {
     fn ask(self) -> AuditAsk {
-        let Filter { since, until, account, client, session, gate, action, outcome, name, source } = self;
-        let ask = AuditAsk { since, until, account, client, session, gate, action, outcome, name, source, ..AuditAsk::default() };
+        let Filter { since, until, account, client, session, attempt, gate, action, outcome, name, source } = self;
+        let ask = AuditAsk {
+            since,
+            until,
+            account,
+            client,
+            session,
+            attempt,
+            gate,
+            action,
+            outcome,
+            name,
+            source,
+            ..AuditAsk::default()
+        };
         AuditAsk { limit: PAGE, ..ask }
     }
 }

@@ -335,7 +335,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     if let Command::Demo { exit } = cli.command {
-        telemetry::start("warn")?;
+        telemetry::start("warn", telemetry::Format::Text)?;
         let result = runtime.block_on(demo::run(exit));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         return result.map(done);
@@ -346,7 +346,7 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
     };
     let sources = Sources { file: cli.config, environment: std::env::vars_os().collect(), data: cli.data, begun };
     if let Command::Doctor(doctor) = cli.command {
-        telemetry::start("error")?;
+        telemetry::start("error", telemetry::Format::Text)?;
         let result = runtime.block_on(doctor.run(sources, cli.json));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         return result;
@@ -357,7 +357,8 @@ fn run_command(cli: Cli, shows_a_pin: bool) -> Result<ExitCode, String> {
     }
     let serves = matches!(cli.command, Command::Serve(_));
     // A command that runs without a server has no log of its own: what goes wrong is its answer.
-    telemetry::start(if serves { &config.log } else { "error" })?;
+    let log = if serves { &config.log } else { "error" };
+    telemetry::start(log, config.log_format)?;
     if shows_a_pin {
         tracing::warn!(
             "the PIN stands on the command line, where others on this machine can see it; --pin-file and GATEPOST_PIN keep it"

@@ -9,7 +9,7 @@ use gatepost_protocols::GATES;
 use super::{ConfigError, NOT_SETTINGS, PREFIX};
 
 /// Sections that are no gate's and hold keys.
-const SECTIONS: [&str; 8] = ["password", "throttle", "session", "tls", "proxy", "limits", "retention", "token"];
+const SECTIONS: [&str; 9] = ["password", "throttle", "session", "tls", "proxy", "limits", "retention", "token", "management"];
 
 /// Where each key was said.
 pub(super) struct Origins {

@@ -132,7 +132,12 @@ fn needs_restart(key: &str) -> bool {
 pub fn marked() -> (Vec<&'static str>, Vec<String>) {
     let reloaded = RELOADED.into_iter().chain(GATES.iter().map(|gate| gate.name)).collect();
     let of_gates = GATES.iter().flat_map(|gate| gate.restarts.iter().map(|key| format!("{}.{key}", gate.name)));
-    let once = ["data", "http", "https"].into_iter().chain(STARTED).map(str::to_owned).chain(of_gates).collect();
+    let once = ["data", "http", "https", "limits", "log_format", "management"]
+        .into_iter()
+        .chain(STARTED)
+        .map(str::to_owned)
+        .chain(of_gates)
+        .collect();
     (reloaded, once)
 }
 

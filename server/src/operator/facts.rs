@@ -110,6 +110,7 @@ pub(super) fn audit(row: &AuditRow) -> Value {
         "account": row.account.map(|id| id.0.to_string()),
         "client": row.client.as_ref().map(|id| id.as_str()),
         "session": row.session.map(|id| id.0.to_string()),
+        "attempt": row.attempt.map(|id| id.0.to_string()),
         "count": row.count,
         "hash": row.hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
     })

@@ -2,7 +2,7 @@
 
 use gatepost_identity::account::ClientId;
 use gatepost_identity::admin::{Admin, AuditPage, SessionFilter, SessionPage, SessionView};
-use gatepost_identity::audit::AuditFilter;
+use gatepost_identity::audit::{AttemptId, AuditFilter};
 use gatepost_identity::clock::Timestamp;
 use gatepost_identity::refusal::Refusal;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct AuditAsk {
     pub client: Option<String>,
     /// About the session with this id.
     pub session: Option<String>,
+    /// Of the attempt with this id.
+    pub attempt: Option<String>,
     /// Of this gate.
     pub gate: Option<String>,
     /// With this action.
@@ -72,6 +74,7 @@ pub(super) async fn audit(admin: &Admin<'_>, ask: AuditAsk) -> Result<Value, Ref
         },
         client: ask.client.as_deref().map(client_id).transpose()?,
         session: ask.session.as_deref().map(session_id).transpose()?,
+        attempt: ask.attempt.as_deref().map(attempt_id).transpose()?,
         gate: ask.gate,
         action: ask.action,
         outcome: ask.outcome,
@@ -119,6 +122,10 @@ pub(super) fn session(view: &SessionView) -> Value {
     told["ended_at"] = json!(session.ended.map(|ended| moment(ended.at)));
     told["ended_for"] = json!(session.ended.map(|ended| ended.reason.word()));
     told
+}
+
+fn attempt_id(text: &str) -> Result<AttemptId, Refusal> {
+    uuid::Uuid::parse_str(text).map(AttemptId).map_err(|_| Refusal::Invalid(vec![format!("{text:?} is no id of an attempt")]))
 }
 
 fn client_id(text: &str) -> Result<ClientId, Refusal> {

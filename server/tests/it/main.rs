@@ -58,4 +58,5 @@ mod transcripts;
 mod unread;
 mod upgrade;
 mod versions;
+mod watched;
 mod wrong;

@@ -230,6 +230,7 @@ impl State {
             account: entry.account,
             client: entry.client,
             session: entry.session,
+            attempt: entry.attempt,
             count: entry.count,
             name: entry.name,
             source: entry.source,

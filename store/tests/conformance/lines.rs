@@ -1,6 +1,6 @@
 //! What is kept in numbered lines and slots: the feed, the audit and the throttle; and the secrets and keys of an installation.
 
-use gatepost_identity::audit::{AuditEntry, AuditRow, chain};
+use gatepost_identity::audit::{AttemptId, AuditEntry, AuditRow, chain};
 use gatepost_identity::reply::Reason;
 use gatepost_identity::store::{Change, Store, Which, Written};
 use gatepost_identity::throttle::ThrottleRow;
@@ -75,6 +75,7 @@ pub(super) async fn the_audit_is_a_chain(store: &dyn Store) -> Held {
         account: Some(account_id(1)),
         client: Some(client_id("app")),
         session: Some(session_id(5)),
+        attempt: Some(AttemptId(uuid::Uuid::from_u128(7))),
         count: u32::MAX,
         name: Some("änn".to_owned()),
         source: Some("2001:db8::1".to_owned()),
@@ -94,8 +95,8 @@ pub(super) async fn the_audit_is_a_chain(store: &dyn Store) -> Held {
         assert_eq!(row.hash, chain(number, 0, entry, &previous));
         let told = (row.at, row.action.as_str(), row.outcome.as_str(), &row.gate, row.account, &row.client);
         assert_eq!(told, (entry.at, entry.action, entry.outcome, &entry.gate, entry.account, &entry.client));
-        let told = (row.session, row.count, &row.name, &row.source);
-        assert_eq!(told, (entry.session, entry.count, &entry.name, &entry.source));
+        let told = (row.session, row.attempt, row.count, &row.name, &row.source);
+        assert_eq!(told, (entry.session, entry.attempt, entry.count, &entry.name, &entry.source));
         previous = row.hash;
     }
     Ok(())

@@ -169,7 +169,8 @@ impl ServerCertVerifier for Any {
 /// Whether the server listens where the settings have it by now; where they leave the port open, any is right.
 fn moved(config: &Config, addresses: &Value) -> Option<Finding> {
     let there = |name: &str| addresses[name].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
-    let wanted = [("http", Some(config.http)), ("https", config.https.as_ref().map(|(address, _)| *address))];
+    let https = config.https.as_ref().map(|(address, _)| *address);
+    let wanted = [("http", Some(config.http)), ("https", https), ("management", config.management)];
     let differs = |set: SocketAddr, is: Option<SocketAddr>| {
         is.is_none_or(|is| set.ip() != is.ip() || (set.port() != 0 && set.port() != is.port()))
     };
@@ -183,6 +184,7 @@ fn moved(config: &Config, addresses: &Value) -> Option<Finding> {
 async fn free(config: &Config) -> Vec<Finding> {
     let mut places = vec![("http".to_owned(), Place { address: config.http, steps: 0 })];
     places.extend(config.https.iter().map(|(address, _)| ("https".to_owned(), Place { address: *address, steps: 0 })));
+    places.extend(config.management.map(|address| ("management".to_owned(), Place { address, steps: 0 })));
     for (gate, section) in &config.gates {
         let own = (gate.own)(section).ok().flatten();
         let listeners = own.into_iter().flat_map(|own| own.listeners);

@@ -60,6 +60,12 @@ pub(in crate::cli) fn weakened(config: &Config) -> Vec<Weak> {
         let what = "\"refuse\", so whoever stole a token keeps what grew from it when its owner comes back";
         found.push(weak("session.on_reuse", what, "set it to \"end\""));
     }
+    if let Some(address) = config.management.filter(|address| !address.ip().is_loopback()) {
+        let what =
+            format!("open to others at {address}; whoever reaches it reads how busy the server is, and nothing is encrypted");
+        let remedy = "listen on loopback, or on a network that only whoever watches the server reaches";
+        found.push(weak("management.listen", &what, remedy));
+    }
     for (gate, section) in &config.gates {
         // What cannot be read was refused before.
         for own in (gate.weakens)(section).unwrap_or_default() {
