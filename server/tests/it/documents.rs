@@ -579,6 +579,8 @@ const WEAKENED: &str = "require_secure = false
 [proxy]
 trusted = ['0.0.0.0/0']
 fields = 'forwarded'
+[management]
+listen = '0.0.0.0:0'
 [password]
 memory_kib = 8192
 iterations = 1

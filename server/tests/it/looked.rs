@@ -126,7 +126,8 @@ fn a_long_audit_is_looked_through_piece_by_piece() {
     let home = Home::with_ann(CHEAP);
     let database = Connection::open(home.data().join("gatepost.db")).expect("the database opens");
     let copy = "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) \
-                INSERT INTO audit SELECT i, node, at + i, action, outcome, gate, NULL, client, session, count, previous, hash \
+                INSERT INTO audit (number, node, at, action, outcome, gate, account, client, session, count, previous, hash) \
+                SELECT i, node, at + i, action, outcome, gate, NULL, client, session, count, previous, hash \
                 FROM n JOIN audit ON number = 1";
     database.execute_batch(copy).expect("it is written");
     for number in [3, 12_345, 25_000] {
@@ -190,7 +191,8 @@ fn long_work_says_how_far_it_has_come() {
     let database = Connection::open(home.data().join("gatepost.db")).expect("the database opens");
     // So many that looking at them takes longer than a second on any machine.
     let copy = "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 400000) \
-                INSERT INTO audit SELECT i, node, at, action, outcome, gate, NULL, client, session, count, previous, hash \
+                INSERT INTO audit (number, node, at, action, outcome, gate, account, client, session, count, previous, hash) \
+                SELECT i, node, at, action, outcome, gate, NULL, client, session, count, previous, hash \
                 FROM n JOIN audit ON number = 1";
     database.execute_batch(copy).expect("it is written");
     drop(database);

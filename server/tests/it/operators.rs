@@ -495,7 +495,7 @@ fn nonsense_at_the_operators_door_is_refused_and_not_repeated() {
     }
     let endless = ask(&[b'x'; 1100 * 1024]).expect("an answer before the end of the line");
     assert!(endless.contains("invalid"), "{endless}");
-    let good = ask(b"{\"operation\":\"user_show\",\"name\":\"ann\"}\n").expect("an answer");
+    let good = ask(b"{\"operation\":\"user_show\",\"of\":{\"name\":\"ann\"}}\n").expect("an answer");
     assert!(good.contains("\"ok\""), "{good}");
     assert!(!server.log().contains("sesame"));
 }
