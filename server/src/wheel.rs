@@ -60,10 +60,10 @@ impl Wheel {
         self.wake_all();
     }
 
-    /// Wakes everybody.
+    /// Wakes everybody. Whoever is to be woken later is then woken as well: they do not ask again for what they have asked for.
     pub fn wake_all(&self) {
         self.slots.iter().for_each(|slot| {
-            let wakers = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
+            let wakers = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
             wakers.into_iter().for_each(Waker::wake);
         });
     }
