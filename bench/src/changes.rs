@@ -6,7 +6,7 @@
 //! administrator. The command is a process of its own, as operators run it, and its start counts too. So does the pause between two
 //! looks.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -64,7 +64,8 @@ impl Change {
 struct Person {
     name: String,
     socket: Client,
-    http: SocketAddr,
+    /// Whence it comes, and where to.
+    way: (Ipv4Addr, SocketAddr),
     cookie: Vec<u8>,
     key: Vec<u8>,
     token: Vec<u8>,
@@ -106,20 +107,27 @@ fn print(table: &Table, what: &str, took: &mut [Duration]) -> Outcome<()> {
 
 impl Person {
     async fn come(server: &Server, number: usize, key: &str) -> Outcome<Person> {
-        let http = server.address;
-        let mut socket = Client::connect(source(number), http).await?;
+        let (from, http) = (source(number), server.address);
+        let mut socket = Client::connect(from, http).await?;
         socket.granted(&text_frame(&auth_owner(number))).await?;
         socket.send(&text_frame(SUBSCRIBE)).await?;
         socket.next().await?;
-        let mut client = Http::connect(source(number), http).await?;
+        let mut client = Http::connect(from, http).await?;
         let answer = client.ask(&credentials(number)).await?.holding("\"SessionId\"")?;
         let token = answer.text("BearerToken")?;
         let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).ok_or("no token")?)?)?;
         let jti = claims["jti"].as_str().map_or_else(|| claims["jti"].to_string(), str::to_owned);
         let asking = |fields: &str| request("GET /auth", &format!("Accept: application/json\r\n{fields}"), b"");
         let by = |text: &str| asking(&format!("Authorization: Bearer {text}\r\n"));
-        let person =
-            Person { name: name(number), socket, http, cookie: asking(&answer.cookies()), key: by(key), token: by(&token), jti };
+        let person = Person {
+            name: name(number),
+            socket,
+            way: (from, http),
+            cookie: asking(&answer.cookies()),
+            key: by(key),
+            token: by(&token),
+            jti,
+        };
         for (what, shown) in [("cookie", &person.cookie), ("key", &person.key), ("token", &person.token)] {
             let known = client.ask(shown).await?.holding("\"UserName\"");
             known.map_err(|error| format!("the {what} is no good before: {error}"))?;
@@ -129,7 +137,7 @@ impl Person {
 
     /// Changes something, and answers when it had reached everything of this person's that it should.
     async fn changed(self, server: &Server, change: Change) -> Outcome<Duration> {
-        let Person { name, mut socket, http, cookie, key, token, jti } = self;
+        let Person { name, mut socket, way, cookie, key, token, jti } = self;
         let named = |arguments: &[&str]| arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>();
         let told = async move {
             // A word or the end of the connection: either way the client knows.
@@ -139,16 +147,16 @@ impl Person {
         let (arguments, reached): (Vec<String>, Vec<LocalBoxFuture<'_, Outcome<()>>>) = match change {
             Change::Disabled => (
                 named(&["user", "disable", &name]),
-                vec![Box::pin(told), refused(http, &cookie), refused(http, &key), refused(http, &token)],
+                vec![Box::pin(told), refused(way, &cookie), refused(way, &key), refused(way, &token)],
             ),
-            Change::Password => (named(&["user", "set-password", &name]), vec![Box::pin(told), refused(http, &cookie)]),
+            Change::Password => (named(&["user", "set-password", &name]), vec![Box::pin(told), refused(way, &cookie)]),
             Change::Role => (
                 named(&["user", "set", &name, "--no-roles", "--scope", "Zenith/Market"]),
-                vec![Box::pin(told), Box::pin(without(http, &cookie, ROLE))],
+                vec![Box::pin(told), Box::pin(without(way, &cookie, ROLE))],
             ),
-            Change::Session => (named(&["session", "end", "--user", &name]), vec![Box::pin(told), refused(http, &cookie)]),
-            Change::Key => (named(&["apikey", "revoke", &name, "--all"]), vec![refused(http, &key)]),
-            Change::Token => (named(&["token", "revoke", &jti]), vec![refused(http, &token)]),
+            Change::Session => (named(&["session", "end", "--user", &name]), vec![Box::pin(told), refused(way, &cookie)]),
+            Change::Key => (named(&["apikey", "revoke", &name, "--all"]), vec![refused(way, &key)]),
+            Change::Token => (named(&["token", "revoke", &jti]), vec![refused(way, &token)]),
         };
         within(server, arguments, reached).await
     }
@@ -204,9 +212,9 @@ async fn within(server: &Server, arguments: Vec<String>, reached: Vec<LocalBoxFu
     Ok(took)
 }
 
-fn refused(to: SocketAddr, request: &[u8]) -> LocalBoxFuture<'_, Outcome<()>> {
+fn refused((from, to): (Ipv4Addr, SocketAddr), request: &[u8]) -> LocalBoxFuture<'_, Outcome<()>> {
     Box::pin(async move {
-        let mut client = Http::connect(source(0), to).await?;
+        let mut client = Http::connect(from, to).await?;
         while client.accepted(request).await? {
             tokio::time::sleep(PAUSE).await;
         }
@@ -214,8 +222,8 @@ fn refused(to: SocketAddr, request: &[u8]) -> LocalBoxFuture<'_, Outcome<()>> {
     })
 }
 
-async fn without(to: SocketAddr, request: &[u8], text: &str) -> Outcome<()> {
-    let mut client = Http::connect(source(0), to).await?;
+async fn without((from, to): (Ipv4Addr, SocketAddr), request: &[u8], text: &str) -> Outcome<()> {
+    let mut client = Http::connect(from, to).await?;
     while client.ask(request).await?.body.contains(text) {
         tokio::time::sleep(PAUSE).await;
     }
