@@ -12,6 +12,7 @@
 //! ```
 
 mod fallen;
+mod open;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +40,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
 use self::fallen::{FAULT, Fallen};
+pub use self::open::Open;
 use crate::behind::Behind;
 use crate::farewell::Number;
 use crate::listen::{Seat, Wire};
@@ -139,23 +141,6 @@ pub(crate) struct Socket {
     pub behind: Behind,
     /// Counts it, from before the peer learns that it is a socket.
     pub counted: Open,
-}
-
-/// One open socket, counted while this lives.
-pub struct Open(Arc<World>);
-
-impl Open {
-    /// One more.
-    pub fn count(world: &Arc<World>) -> Open {
-        world.sockets.fetch_add(1, Ordering::AcqRel);
-        Open(Arc::clone(world))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Socket {
