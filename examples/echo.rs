@@ -22,11 +22,11 @@ use gatepost::listen::peer::Proxies;
 use gatepost::listen::{Offer, Site, accept, bind};
 use gatepost::wheel::Wheel;
 use gatepost::world::World;
-use gatepost_identity::clock::{Clock as _, SystemEntropy, Timestamp};
+use gatepost_identity::clock::{Clock, SystemEntropy, Timestamp};
 use gatepost_identity::current::Current;
 use gatepost_identity::reply::{Event, Reply};
 use gatepost_identity::store::OneNode;
-use gatepost_identity::{Identity, Settings};
+use gatepost_identity::{CannotBegin, Identity, Settings};
 use gatepost_protocols::frame::{Frame, Outbox, Relayed};
 use gatepost_protocols::http::{Request, Response};
 use gatepost_protocols::mount::Mount;
@@ -53,14 +53,16 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Arguments { listen, max_message } = Arguments::parse();
     let listener = bind(listen).await?;
-    serve(listener, max_message).await
+    let site = site(Mount::new("/", Door { max_message }), Arc::new(RealClock)).await?;
+    serve(listener, site).await;
+    Ok(())
 }
 
-/// Serves until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(), Box<dyn std::error::Error>> {
+/// One mount, on a core that has nobody in it and goes by this clock.
+pub(crate) async fn site(mount: Mount, core_clock: Arc<dyn Clock>) -> Result<Arc<Site>, CannotBegin> {
     let clock = Arc::new(RealClock);
     let (store, shared, entropy) = (Arc::new(Memory::default()), Arc::new(OneNode::default()), Arc::new(SystemEntropy));
-    let core = gatepost_identity::World { store, shared, clock: clock.clone(), entropy: entropy.clone() };
+    let core = gatepost_identity::World { store, shared, clock: core_clock, entropy: entropy.clone() };
     let world = Arc::new(World {
         identity: Identity::open(core, Settings::default(), Vec::new()).await?,
         wheel: Wheel::new(clock.instant()),
@@ -75,11 +77,14 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         services: Mutex::default(),
         ways: Ways::default(),
     });
-    let mounts = vec![("echo", Mount::new("/", Door { max_message }))];
-    let (here, name) = (Arc::clone(&world), "echo".to_owned());
-    let offer = Current::new(Offer { mounts, proxies: Proxies::default() });
-    let bounds = Bounds::new(bounds::Limits::default());
-    let site = Arc::new(Site { world: here, offer, terminal: None, shared: None, name, strangers: None, bounds });
+    let offer = Current::new(Offer { mounts: vec![("echo", mount)], proxies: Proxies::default() });
+    let (name, bounds) = ("echo".to_owned(), Bounds::new(bounds::Limits::default()));
+    Ok(Arc::new(Site { world, offer, terminal: None, shared: None, name, strangers: None, bounds }))
+}
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, site: Arc<Site>) {
+    let world = Arc::clone(&site.world);
     let turning = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -87,14 +92,15 @@ pub(crate) async fn serve(listener: TcpListener, max_message: usize) -> Result<(
         }
     };
     tokio::select! {
-        () = accept(listener, site, None) => Ok(()),
-        () = turning => Ok(()),
+        () = accept(listener, site, None) => {}
+        () = turning => {}
     }
 }
 
 /// Lets every handshake in.
-struct Door {
-    max_message: usize,
+pub(crate) struct Door {
+    /// The longest message, in bytes.
+    pub(crate) max_message: usize,
 }
 
 impl Exchange for Door {

@@ -765,6 +765,36 @@ mod tests {
         with_worker(&passwords, || assert!(!block_on(first).expect("its turn comes").matches));
     }
 
+    /// Chance that panics as often as it was told to.
+    struct Spoilt(AtomicU64);
+
+    impl Entropy for Spoilt {
+        fn fill(&self, bytes: &mut [u8]) {
+            let left = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+            assert!(left.is_err(), "a hash panics, as it was asked to");
+            crate::clock::SystemEntropy.fill(bytes);
+        }
+    }
+
+    #[test]
+    fn x2_a_hash_that_panics_is_told_as_unavailable_and_costs_neither_the_thread_nor_its_place() {
+        let entropy = Arc::new(Spoilt(AtomicU64::new(0)));
+        let passwords = Passwords::new(cheap(), Arc::new(SystemClock), entropy.clone()).expect("settings in range");
+        let passwords = Arc::new(passwords);
+        with_worker(&passwords, || {
+            let stored = hash(&passwords, "x");
+            entropy.0.store(3, Ordering::Release);
+            for _ in 0..3 {
+                let told = block_on(passwords.hash(&Secret::new("y")));
+                assert_eq!(told, Err(Refusal::Unavailable));
+            }
+            // The one thread there is goes on.
+            assert!(matches(&passwords, "x", &stored));
+        });
+        let queue = passwords.queue();
+        assert_eq!((queue.ahead, queue.running, queue.waiting.len(), queue.workers), (0, 0, 0, 0));
+    }
+
     #[test]
     fn after_the_close_nothing_is_taken() {
         let passwords = passwords(cheap());

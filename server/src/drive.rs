@@ -11,7 +11,11 @@
 //!           outbox <- Talk::notify <- Event <- attachment
 //! ```
 
+mod fallen;
+mod open;
+
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,6 +39,8 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
 
+use self::fallen::{FAULT, Fallen};
+pub use self::open::Open;
 use crate::behind::Behind;
 use crate::farewell::Number;
 use crate::listen::{Seat, Wire};
@@ -135,23 +141,6 @@ pub(crate) struct Socket {
     pub behind: Behind,
     /// Counts it, from before the peer learns that it is a socket.
     pub counted: Open,
-}
-
-/// One open socket, counted while this lives.
-pub struct Open(Arc<World>);
-
-impl Open {
-    /// One more.
-    pub fn count(world: &Arc<World>) -> Open {
-        world.sockets.fetch_add(1, Ordering::AcqRel);
-        Open(Arc::clone(world))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Socket {
@@ -270,7 +259,9 @@ impl<S: Wire> Future for Talking<S> {
 
     fn poll(self: Pin<&mut Self>, waking: &mut Waking<'_>) -> Poll<()> {
         let this = self.get_mut();
-        match this.go_on(waking) {
+        // One conversation's panic ends its socket and nothing else. A second one ends the task.
+        let went = catch_unwind(AssertUnwindSafe(|| this.go_on(waking)));
+        match went.unwrap_or_else(|_| this.fall().and_then(|()| this.go_on(waking))) {
             Ok(()) => Poll::Pending,
             Err(Over) => {
                 this.behind.leave(&this.world, this.world.clock.instant());
@@ -334,8 +325,19 @@ impl<S: Wire> Talking<S> {
         match outcome {
             Ok(outcome) => self.hear(outcome, now),
             // The question has broken off in a panic. The peer cannot be answered, so it is told that this is our fault.
-            Err(_) => self.outbox.close(1011, "fault"),
+            Err(_) => self.outbox.close(FAULT.0, FAULT.1),
         }
+    }
+
+    /// The conversation has broken off in a panic and is asked nothing more. What it was still to be granted is taken back.
+    fn fall(&mut self) -> Result<(), Over> {
+        if self.phase != Phase::Open {
+            return Err(Over);
+        }
+        self.talk = Box::new(Fallen);
+        (self.attachment, self.pending) = (None, None);
+        self.outbox.close(FAULT.0, FAULT.1);
+        Ok(())
     }
 
     fn hear(&mut self, outcome: Outcome, now: Timestamp) {

@@ -20,7 +20,7 @@ mod relay;
 pub mod serve;
 pub mod shared;
 pub mod supervisor;
-mod telemetry;
+pub mod telemetry;
 pub mod wheel;
 pub mod world;
 

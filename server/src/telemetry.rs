@@ -4,6 +4,7 @@
 //! the codes by which terminals are steered, and none of them goes out as it came in.
 
 use std::fmt::{self, Write as _};
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
@@ -32,7 +33,7 @@ static EXCHANGE: OnceLock<Exchange> = OnceLock::new();
 
 type Exchange = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 
-/// Sends logs to standard error, so that standard output stays for what was asked.
+/// Sends logs to standard error, so that standard output stays for what was asked. A panic is logged too.
 ///
 /// # Errors
 /// A filter that is none; one sentence for people.
@@ -44,7 +45,16 @@ pub(crate) fn start(filter: &str, format: Format) -> Result<(), String> {
     // Only a test could have started them before.
     logs.try_init().map_err(|error| error.to_string())?;
     EXCHANGE.get_or_init(|| Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())));
+    std::panic::set_hook(Box::new(panicked));
     Ok(())
+}
+
+/// Logs a panic where it happens, once: whoever contains it only tells its peer. Of its text only what stands in the source is said,
+/// since what was put together may quote what a peer sent, a password among it.
+pub fn panicked(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let what = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("a fault of ours");
+    tracing::error!(place, "something broke off in a panic at {place}: {what}");
 }
 
 /// Logs by another filter from now on.

@@ -128,6 +128,80 @@ fn x4_a_full_table_shares_the_stricter_budget_and_frees_nothing_that_counts() {
     assert!(fail(&throttle, later, &name("newcomer")), "what no longer counts gives way");
 }
 
+/// How many names and networks are made up: a thousand for each of proptest's cases, so that `PROPTEST_CASES` says it.
+fn crowd() -> u64 {
+    u64::from(proptest::test_runner::Config::default().cases) * 1000
+}
+
+#[test]
+fn x4_whatever_names_and_networks_are_made_up_the_tables_stay_as_large_and_no_lock_is_lost() {
+    // So small that the crowd fills every bucket many times over.
+    let entries = 4096;
+    let throttle = Throttle::new(ThrottleSettings { entries, ..ThrottleSettings::default() }, &[7; 32], Vec::new());
+    let buckets = || throttle.tables.iter().map(Vec::len).sum::<usize>();
+    let places = buckets() * WIDTH;
+    assert!(throttle.tables[0].capacity() * size_of::<Mutex<Bucket>>() <= 48 * entries, "as its settings say");
+    let victims: Vec<Key> = (0..40)
+        .flat_map(|number| {
+            let name = format!("victim-{number}");
+            let network = IpAddr::from([203, 0, 113, number]);
+            [
+                Key::Name(NameKey::of(&name)),
+                Key::Source(network),
+                Key::TokenSource(network),
+                Key::Terminal(terminal("hall"), network),
+            ]
+        })
+        .collect();
+    let locks = |now: Timestamp, key: &Key| {
+        // Each has a budget of a hundred at most.
+        (0..200).take_while(|_| fail(&throttle, now, std::slice::from_ref(key))).count();
+    };
+    // Half of them are locked before the crowd comes, half while it is there.
+    let (early, late) = victims.split_at(victims.len() / 2);
+    early.iter().for_each(|key| locks(at(0), key));
+    let crowd = crowd();
+    let mut chance: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut draw = || {
+        // Xorshift: any spread will do, as long as it is the same in each run.
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        chance
+    };
+    let millis = |done: u64| i64::try_from(done * 900 / crowd).expect("less than a second");
+    for done in 0..crowd {
+        if done == crowd / 2 {
+            late.iter().for_each(|key| locks(at(millis(done)), key));
+        }
+        let number = draw();
+        let network = if number & 1 == 0 {
+            IpAddr::from(std::net::Ipv6Addr::from((u128::from(number) << 64) | 1))
+        } else {
+            IpAddr::from(u32::try_from(number >> 32).expect("32 bits").to_be_bytes())
+        };
+        let of_token = Key::TokenSource(network);
+        let at_terminal = Key::Terminal(terminal("hall"), network);
+        for key in [Key::Name(NameKey::of(&format!("{number:x}"))), Key::Source(network), of_token, at_terminal] {
+            fail(&throttle, at(millis(done)), std::slice::from_ref(&key));
+        }
+        if done % (crowd / 10).max(1) == 0 {
+            let locked = if done < crowd / 2 { early } else { &victims };
+            for key in locked {
+                assert!(!fail(&throttle, at(millis(done)), std::slice::from_ref(key)), "after {done}: {key:?}");
+            }
+        }
+    }
+    for key in &victims {
+        assert!(!fail(&throttle, at(900), std::slice::from_ref(key)), "{key:?}");
+    }
+    assert_eq!(buckets() * WIDTH, places, "nothing has grown");
+    let kept = throttle.take_dirty();
+    assert!(kept.len() <= places, "{} rows for {places} places", kept.len());
+    let counting = kept.iter().filter(|row| row.rule == Rule::Name as u8 || row.rule == Rule::Source as u8).count();
+    assert!(counting > entries / 2, "the crowd has filled it: {counting}");
+}
+
 #[test]
 fn a_newcomer_inherits_nothing_from_whoever_had_its_slot() {
     let newcomers = [Key::Source(ANN), Key::Name(NameKey::of("newcomer")), Key::TokenSource(ANN)];

@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ use std::task::{Context as Waking, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use gatepost_identity::command::Peer;
 use gatepost_identity::current::Current;
 use gatepost_identity::terminal::TerminalName;
@@ -214,7 +216,9 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Box<Seat>) -> 
         async move {
             // What comes behind it was not followed, since it might have been another protocol's.
             let was_upgrade = request.headers().contains_key(UPGRADE);
-            let answer = respond::<S>(&site, peer, &guest, request).await;
+            // A panic ends the request, and its connection once that is answered; others are served as before.
+            let answer = AssertUnwindSafe(respond::<S>(&site, peer, &guest, request)).catch_unwind().await;
+            let answer = answer.unwrap_or_else(|_| last(plain(Response::empty(StatusCode::INTERNAL_SERVER_ERROR))));
             let is_last = was_upgrade || site.world.is_draining();
             let goes_on = !is_last || answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             Ok::<_, Infallible>(if goes_on { answer } else { last(answer) })

@@ -1,13 +1,16 @@
 //! The WebSocket layer by itself, without a gate: what conformance suites are run against, held to the same cases in short.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+
+use gatepost::clock::RealClock;
+use gatepost_protocols::mount::Mount;
 
 use crate::peer::{BINARY, CLOSE, Frame, PING, PONG, Peer, TEXT, frame, handshake, raw_frame};
 
 #[path = "../../../examples/echo.rs"]
 #[expect(dead_code, reason = "here a test takes the place of the example's `main`")]
-mod example;
+pub(crate) mod example;
 
 const FIN: u8 = 0x80;
 const CONTINUATION: u8 = 0;
@@ -27,8 +30,9 @@ impl Echo {
         runtime.spawn(async move {
             let listener = gatepost::listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
             bound.send(listener.local_addr().expect("its address")).expect("the test waits");
-            let ended = example::serve(listener, LONGEST).await.map_err(|error| error.to_string());
-            panic!("it serves no more: {ended:?}");
+            let mount = Mount::new("/", example::Door { max_message: LONGEST });
+            example::serve(listener, example::site(mount, Arc::new(RealClock)).await.expect("a core")).await;
+            panic!("it serves no more");
         });
         Echo { address: address.recv().expect("it listens"), _runtime: runtime }
     }

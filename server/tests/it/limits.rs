@@ -10,7 +10,7 @@ use gatepost_identity::clock::system_instant;
 use rustix::process::{Resource, Rlimit};
 
 use crate::harness::{CHEAP, Home, PASSWORD, Server, until};
-use crate::peer::{Peer, handshake, http};
+use crate::peer::{Peer, bearer, handshake, http, owner};
 use crate::terminals::DEFAULT;
 
 /// How many connections drip, and from how many addresses.
@@ -262,37 +262,99 @@ fn five_thousand_connections_that_drip_keep_no_login_waiting() {
     assert!(came_again.into_inner() > 2 * DRIPPING, "whoever drips is given up, and comes again");
 }
 
-/// How many come back at once, and how many flood meanwhile.
-const RETURNING: u16 = 400;
+/// How many flood while others come back.
 const FLOODING: u16 = 8;
+/// How many threads hold those who come back, and how many of these are looked at one by one afterwards.
+const HOLDING: usize = 8;
+const LOOKED_AT: usize = 200;
+const ZENITH: &str = "Sec-WebSocket-Protocol: ZenithJson\r\n";
+
+/// How many come back at once: `STORM` says it, where it is set.
+fn returning() -> u16 {
+    std::env::var("STORM").ok().and_then(|returning| returning.parse().ok()).unwrap_or(2000)
+}
+
+/// Connections as good as they come, all at once: nobody waits for an answer before everybody has asked.
+fn connected(server: &Server, sources: impl Iterator<Item = u16>) -> Vec<Peer> {
+    let request = handshake("/Zenith?version=2.0", ZENITH);
+    let mut peers: Vec<Peer> = sources.map(|source| Peer::dial(server.http(), source)).collect();
+    peers.iter_mut().for_each(|peer| peer.write(request.as_bytes()));
+    peers.into_iter().map(|peer| peer.answered(&request).expect("the handshake is good").0).collect()
+}
+
+/// Does this with each part in a thread of its own.
+fn side_by_side<Part: Send, Done: Send>(parts: impl Iterator<Item = Part>, work: impl Fn(Part) -> Done + Sync) -> Vec<Done> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("nothing went wrong there")).collect()
+    })
+}
 
 #[test]
 fn z21_whoever_drops_comes_back_by_token_while_passwords_are_flooded() {
-    allow_descriptors(3000);
-    let server = Server::of(Home::with_ann("[session]\nunpresented = 1000\n"));
-    let login = |number| server.connect_from(100 + number).login("ann", PASSWORD).token();
-    let tokens: Vec<String> = (0..RETURNING).map(login).collect();
+    let returning = returning();
+    allow_descriptors(u64::from(returning) + 1500);
+    let home = Home::with_ann(&format!("{CHEAP}max_wait = \"30s\"\n"));
+    home.add_copies("ann", (0..returning).map(|number| format!("back-{number}")));
+    let mut server = Server::of(home);
+    let each = usize::from(returning).div_ceil(HOLDING);
+    let sources: Vec<u16> = (100..100 + returning).collect();
+    // All log in, at a price at which that is soon done, and are gone at one stroke.
+    let held = side_by_side(sources.chunks(each), |sources| {
+        let mut peers = connected(&server, sources.iter().copied());
+        peers.iter_mut().zip(sources).for_each(|(peer, source)| {
+            peer.put("AuthOwner", owner(&format!("back-{}", source - 100), PASSWORD));
+        });
+        let tokens: Vec<String> = peers.iter_mut().map(|peer| peer.heard().token()).collect();
+        (tokens, peers)
+    });
+    server.kill9();
+    let tokens: Vec<String> = held.into_iter().flat_map(|(tokens, _)| tokens).collect();
+    server.write_settings("");
+    server.restart();
     let (over, guesses) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let (server, over, guesses) = (&server, &over, &guesses);
         for flooding in 0..FLOODING {
             scope.spawn(move || {
                 // Each guess comes from elsewhere and for somebody else, so that each is one to be hashed.
-                for guess in (0..1000).take_while(|_| !over.load(Ordering::Acquire)) {
-                    let mut peer = server.connect_from(1000 + 1000 * flooding + guess);
+                for guess in (0..4000).take_while(|_| !over.load(Ordering::Acquire)) {
+                    let mut peer = server.connect_from(20_000 + 4000 * flooding + guess);
                     assert_ne!(peer.login(&format!("nobody-{flooding}-{guess}"), "wrong").outcome(), "Success");
                     guesses.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        until("the flood is there", || guesses.load(Ordering::Relaxed) > 50);
-        let restore = |(number, token): (u16, &String)| {
-            let asked = system_instant();
-            server.connect_from(100 + number).restore(token).granted();
-            asked.elapsed()
-        };
-        let slowest = (0..).zip(&tokens).map(restore).max().unwrap_or_default();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("the flood is there", || guesses.load(Ordering::Relaxed) > 50);
+            let (began, before) = (system_instant(), guesses.load(Ordering::Relaxed));
+            let parts = sources.chunks(each).zip(tokens.chunks(each));
+            let back = side_by_side(parts, |(sources, tokens)| {
+                let mut peers = connected(server, sources.iter().copied());
+                peers.iter_mut().zip(tokens).for_each(|(peer, token)| peer.put("AuthToken", bearer("Paritech", token)));
+                peers.iter_mut().for_each(|peer| peer.heard().granted());
+                peers
+            });
+            let took = began.elapsed();
+            let there: usize = back.iter().map(Vec::len).sum();
+            assert_eq!(there, usize::from(returning), "and all of them are there at once");
+            assert!(guesses.load(Ordering::Relaxed) > before, "passwords were flooded all the while");
+            let most = Duration::from_secs(10) + Duration::from_millis(10) * u32::from(returning);
+            assert!(took < most, "{returning} were back after {took:?}");
+            drop(back);
+            // One after the other it is seen that nobody waits for hashes.
+            let restore = |(source, token): (&u16, &String)| {
+                let asked = system_instant();
+                server.connect_from(*source).restore(token).granted();
+                asked.elapsed()
+            };
+            let slowest = sources.iter().zip(&tokens).take(LOOKED_AT).map(restore).max().unwrap_or_default();
+            assert!(slowest < Duration::from_secs(2), "a token took {slowest:?}");
+        }));
         over.store(true, Ordering::Release);
-        assert!(slowest < Duration::from_secs(2), "a token took {slowest:?}");
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
     });
 }

@@ -10,6 +10,7 @@ mod asked;
 mod backup;
 mod bearer;
 mod begun;
+mod contained;
 mod crash;
 mod crowd;
 mod device;

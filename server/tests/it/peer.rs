@@ -171,9 +171,14 @@ impl Peer {
     }
 
     /// As [`Peer::request`], on a connection that is there.
-    pub(crate) fn exchange(self, request: &str) -> Result<(Peer, Response), Response> {
+    pub(crate) fn exchange(mut self, request: &str) -> Result<(Peer, Response), Response> {
+        self.write(request.as_bytes());
+        self.answered(request)
+    }
+
+    /// The rest of [`Peer::exchange`], where the request is written already.
+    pub(crate) fn answered(self, request: &str) -> Result<(Peer, Response), Response> {
         let mut peer = self;
-        peer.write(request.as_bytes());
         let end = loop {
             if let Some(end) = peer.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break end + 4;
@@ -384,11 +389,20 @@ impl Peer {
 
     /// Sends a request without Action, and gives back its answer, which must come next.
     pub(crate) fn ask(&mut self, topic: &str, data: Value) -> Answer {
+        self.put(topic, data);
+        self.heard()
+    }
+
+    /// Sends a request without Action, and waits for nothing.
+    pub(crate) fn put(&mut self, topic: &str, data: Value) {
         self.last_transaction += 1;
-        let transaction = self.last_transaction;
-        self.send(&json!({"Controller": "Auth", "Topic": topic, "TransactionID": transaction, "Data": data}));
+        self.send(&json!({"Controller": "Auth", "Topic": topic, "TransactionID": self.last_transaction, "Data": data}));
+    }
+
+    /// The answer to what was last put, which must come next.
+    pub(crate) fn heard(&mut self) -> Answer {
         let answer = self.next();
-        assert_eq!(answer["TransactionID"], transaction, "{answer}");
+        assert_eq!(answer["TransactionID"], self.last_transaction, "{answer}");
         Answer(answer)
     }
 
@@ -403,7 +417,7 @@ impl Peer {
     }
 
     pub(crate) fn restore_at(&mut self, provider: &str, token: &str) -> Answer {
-        self.ask("AuthToken", json!({"Provider": provider, "AccessToken": token}))
+        self.ask("AuthToken", bearer(provider, token))
     }
 
     pub(crate) fn query(&mut self) -> Answer {
@@ -458,6 +472,11 @@ impl Peer {
 /// The Data of a login through `app`.
 pub(crate) fn owner(name: &str, password: &str) -> Value {
     json!({"Provider": "Paritech", "ClientID": "app", "UserName": name, "Password": password})
+}
+
+/// The Data of a return with a token.
+pub(crate) fn bearer(provider: &str, token: &str) -> Value {
+    json!({"Provider": provider, "AccessToken": token})
 }
 
 /// A whole masked frame.
