@@ -43,7 +43,7 @@ struct Storm {
 /// Measures and prints.
 pub(crate) async fn run() -> Outcome<()> {
     let clients = count(CLIENTS);
-    many_descriptors(2 * clients as u64 + 2_000)?;
+    many_descriptors(clients as u64 + 1_000)?;
     let table = Table::begin(&format!("storm: {clients} clients come back at once, {} rounds", rounds(ROUNDS)))?;
 
     let besides = format!("{PASSWORDS_TOO}{}", overload::SETTINGS);
