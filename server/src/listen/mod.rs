@@ -548,7 +548,7 @@ mod tests {
     fn a_connection_that_says_nothing_costs_little() {
         let most = |what: &str, size: usize, most: usize| assert!(size <= most, "{what}: {size} bytes, and not {most}");
         most("the task of a connection", size_of_returned(attending), 768);
-        most("HTTP, in a box of its own", size_of_returned(http_on::<TcpStream>), 832);
+        most("HTTP, in a box of its own", size_of_returned(http_on::<TcpStream>), 848);
         most("HTTP over TLS, in a box of its own", size_of_returned(http_on::<TlsStream<TcpStream>>), 2048);
     }
 }
