@@ -277,8 +277,12 @@ fn returning() -> u16 {
 /// Connections as good as they come, all at once: nobody waits for an answer before everybody has asked.
 fn connected(server: &Server, sources: impl Iterator<Item = u16>) -> Vec<Peer> {
     let request = handshake("/Zenith?version=2.0", ZENITH);
-    let mut peers: Vec<Peer> = sources.map(|source| Peer::dial(server.http(), source)).collect();
-    peers.iter_mut().for_each(|peer| peer.write(request.as_bytes()));
+    let asked = sources.map(|source| {
+        let mut peer = Peer::dial(server.http(), source);
+        peer.write(request.as_bytes());
+        peer
+    });
+    let peers: Vec<Peer> = asked.collect();
     peers.into_iter().map(|peer| peer.answered(&request).expect("the handshake is good").0).collect()
 }
 
