@@ -5,7 +5,7 @@
 //! in force, was not cut off since, what it rests on stands, and the token was not revoked, by itself or by its number. What is
 //! granted is what the account may do now, whatever the claims say. A cause is named only once the signature has verified. One that
 //! was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out. At first sight memory says, too,
-//! whether anything like it was revoked, and knows the account where that has anything else in force.
+//! whether anything like it was revoked, and knows the account where it has it as the feed does.
 //!
 //! ```text
 //! parts, type, algorithm -> signature -> end -> beginning -> revoked -> account's cut-off -> audience -> account in force -> basis

@@ -95,6 +95,7 @@ impl Core {
             session: session.clone(),
             token: issued.as_ref().map(|(_, token, _)| token.clone()),
             account_version: account.as_ref().map(|account| account.version),
+            account_cut_off: account.as_ref().map(|account| account.cut_off).unwrap_or_default(),
             client_version: client.version,
             rehashed,
             rehashed_secret,

@@ -191,6 +191,9 @@ pub struct NewSession {
     pub token: Option<Token>,
     /// The account's version that this was decided by, where there is an account.
     pub account_version: Option<u64>,
+    /// The account's cut-off that this was decided by; of no meaning where there is no account. It moves without a version, and what
+    /// ends all that an account has must not leave out what is on its way.
+    pub account_cut_off: Timestamp,
     /// The client's version that this was decided by.
     pub client_version: u64,
     /// A password hash under the present settings, to be kept in the account in place of the one that was proved. Does

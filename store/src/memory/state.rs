@@ -159,7 +159,9 @@ impl State {
 
     pub(super) fn begin(&mut self, new: NewSession) -> Result<Written, StoreError> {
         let session = new.session;
-        if self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
+        let account = session.account.and_then(|id| self.accounts.get(&id));
+        let is_cut_off = account.is_some_and(|account| account.cut_off != new.account_cut_off);
+        if is_cut_off || self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
             return Ok(Written::Stale);
         }
         if self.sessions.contains_key(&session.id) {

@@ -63,6 +63,7 @@ pub(super) async fn a_session_does_not_begin_by_stale_facts(store: &dyn Store) -
     };
     let cases = [
         ("the account has changed", NewSession { account_version: Some(2), ..new(Some(1), "app") }),
+        ("the account was cut off", NewSession { account_cut_off: at(-1), ..new(Some(1), "app") }),
         ("the account is gone", new(Some(9), "app")),
         ("the account is disabled", new(Some(2), "app")),
         ("no version of the account is named", NewSession { account_version: None, ..new(Some(1), "app") }),
