@@ -262,9 +262,11 @@ pub const MOST_OVER: usize = 1_000;
 /// What is past, and may be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// What ended before this by itself: tokens and families, grants that were not redeemed, revocations, retired keys.
+    /// What ended before this by itself: tokens and families, grants that were not redeemed, retired keys. Without its row such a
+    /// thing is no good, whatever the clock says later.
     pub now: Timestamp,
-    /// Sessions and API keys that ended before this.
+    /// Sessions and API keys that ended before this; and what says that something signed is no good, which would be good again
+    /// without it if the clock was ahead and is set back: revocations, and families that were adopted.
     pub ended: Timestamp,
     /// Lines of the audit that were written before this; the newest one always stays.
     pub audit: Timestamp,

@@ -100,9 +100,12 @@ impl State {
         };
         let (mut keys, mut revoked, mut tokens, mut families) = (go(), go(), go(), go());
         self.signing_keys.retain(|key| keys(key.retired.is_some_and(|retired| retired.until < past.now)));
-        self.revoked.retain(|_, until| revoked(*until < past.now));
+        self.revoked.retain(|_, until| revoked(*until < past.ended));
         self.tokens.retain(|_, token| tokens(token.expires_at < past.now));
-        self.families.retain(|_, family| families(family.expires_at < past.now));
+        self.families.retain(|_, family| {
+            let before = if family.adopted { past.ended } else { past.now };
+            families(family.expires_at < before)
+        });
         let (mut sessions, mut api_keys, mut grants, mut lines) = (go(), go(), go(), go());
         self.sessions.retain(|_, session| sessions(session.ended.is_some_and(|end| end.at < past.ended)));
         self.api_keys.retain(|_, key| {

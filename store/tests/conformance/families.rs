@@ -65,8 +65,12 @@ pub(super) async fn families_go_with_what_ends_all_of_an_account_or_with_their_t
     ann_and_the_app(store).await?;
     store.put_family(family(1), None, at(0)).await?;
     store.put_family(Family { expires_at: at(901), ..family(2) }, None, at(0)).await?;
-    store.forget(past(901, 0), 1000).await?;
+    store.put_family(Family { adopted: true, ..family(4) }, None, at(0)).await?;
+    store.forget(past(901, 900), 1000).await?;
     assert_eq!((store.family(&hash(1)).await?.is_some(), store.family(&hash(2)).await?.is_some()), (false, true));
+    assert!(store.family(&hash(4)).await?.is_some(), "of an adopted one its use is remembered: the clock may be ahead");
+    store.forget(past(901, 901), 1000).await?;
+    assert_eq!((store.family(&hash(4)).await?.is_some(), store.family(&hash(2)).await?.is_some()), (false, true));
     store.end_sessions(Which::Client(client_id("app")), Reason::Revoked, at(1), entry("session_ended")).await?;
     assert!(store.family(&hash(2)).await?.is_some());
     store.end_sessions(Which::Account(account_id(1)), Reason::Revoked, at(1), entry("session_ended")).await?;

@@ -357,9 +357,9 @@ pub(super) async fn a_token_of_somebody_elses_is_revoked_until_it_ends(store: &d
     marks.sort_unstable();
     assert_eq!((marks, store.revoked_marks(1).await?.len()), (vec![[1; 4], [2; 4]], 1));
     assert_eq!(actions(store).await?, ["ended"; 3]);
-    store.forget(past(51, 0), 1000).await?;
+    store.forget(past(9_000, 51), 1000).await?;
     assert!(store.is_revoked(&hash(1)).await? && !store.is_revoked(&hash(2)).await?);
-    store.forget(past(101, 0), 1000).await?;
+    store.forget(past(9_000, 101), 1000).await?;
     assert!(!store.is_revoked(&hash(1)).await?, "it has ended by itself");
     assert_eq!(store.revoked_marks(10).await?, [[0; 4]; 0]);
     Ok(())
