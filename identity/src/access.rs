@@ -306,9 +306,9 @@ impl Core {
     pub(crate) async fn recognise_signed(
         &self,
         any_of: &[Secret],
-        what: Use,
-        kept: bool,
+        (what, kept): (Use, bool),
         context: &Context,
+        about: &mut About,
     ) -> Result<(Principal, Behind), Refusal> {
         may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
@@ -329,7 +329,7 @@ impl Core {
         }
         let (signed, account) = result?;
         if what == Use::Refresh {
-            self.by(context, self.stands_in_family(&signed, context)).await?;
+            self.by(context, self.stands_in_family(&signed, context, about)).await?;
         }
         let ends = [Some(signed.expires_at), account.expires_at].into_iter().flatten().min();
         let principal = self.by_itself(&account, None, what.method(), ends, context);

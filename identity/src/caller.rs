@@ -178,16 +178,16 @@ impl Core {
                     }
                 }
                 Credential::Token { any_of, kind: TokenKind::Access } => {
-                    self.by_signed(presented, any_of, (Use::Access, false), context).await
+                    self.by_signed(presented, any_of, (Use::Access, false), context, &mut about).await
                 }
                 Credential::Kept { token, kind: TokenKind::Access } => {
-                    self.by_signed(presented, std::slice::from_ref(token), (Use::Access, true), context).await
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Access, true), context, &mut about).await
                 }
                 Credential::Refresh(token) => {
-                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, false), context).await
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, false), context, &mut about).await
                 }
                 Credential::Kept { token, kind: TokenKind::Refresh } => {
-                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, true), context).await
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, true), context, &mut about).await
                 }
                 // These begin or restore a session, and are worth nothing beside another question.
                 Credential::Client { .. }
@@ -267,10 +267,11 @@ impl Core {
         &self,
         presented: &[Credential],
         any_of: &[Secret],
-        (what, kept): (Use, bool),
+        how: (Use, bool),
         context: &Context,
+        about: &mut About,
     ) -> Result<(Principal, Behind), Refusal> {
-        let found = self.recognise_signed(any_of, what, kept, context).await?;
+        let found = self.recognise_signed(any_of, how, context, about).await?;
         self.client_may_enter(presented, context).await?;
         Ok(found)
     }

@@ -100,7 +100,8 @@ impl Core {
             rehashed,
             rehashed_secret,
             replaces: replaced_by_cookie.map(|old| {
-                let about = About { account: old.account, client: Some(old.client.clone()), ..About::default() };
+                let about =
+                    About { attempt: about.attempt, account: old.account, client: Some(old.client.clone()), ..About::default() };
                 (old.id, self.entry(now, "replace", context, &about))
             }),
             audit: self.entry(now, "login", context, about),
