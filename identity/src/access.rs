@@ -5,7 +5,7 @@
 //! in force, was not cut off since, what it rests on stands, and the token was not revoked, by itself or by its number. What is
 //! granted is what the account may do now, whatever the claims say. A cause is named only once the signature has verified. One that
 //! was verified is known from memory, and whatever revokes it, or changes the keys, pushes it out. At first sight memory says, too,
-//! whether anything like it was revoked, and knows the account where that has anything else in force.
+//! whether anything like it was revoked, and knows the account where it has it as the feed does.
 //!
 //! ```text
 //! parts, type, algorithm -> signature -> end -> beginning -> revoked -> account's cut-off -> audience -> account in force -> basis
@@ -306,9 +306,9 @@ impl Core {
     pub(crate) async fn recognise_signed(
         &self,
         any_of: &[Secret],
-        what: Use,
-        kept: bool,
+        (what, kept): (Use, bool),
         context: &Context,
+        about: &mut About,
     ) -> Result<(Principal, Behind), Refusal> {
         may_try_password(self.settings().requires_secure(context.gate), &context.peer)?;
         let source = Key::TokenSource(context.peer.address);
@@ -329,7 +329,7 @@ impl Core {
         }
         let (signed, account) = result?;
         if what == Use::Refresh {
-            self.by(context, self.stands_in_family(&signed, context)).await?;
+            self.by(context, self.stands_in_family(&signed, context, about)).await?;
         }
         let ends = [Some(signed.expires_at), account.expires_at].into_iter().flatten().min();
         let principal = self.by_itself(&account, None, what.method(), ends, context);

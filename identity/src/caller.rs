@@ -178,16 +178,16 @@ impl Core {
                     }
                 }
                 Credential::Token { any_of, kind: TokenKind::Access } => {
-                    self.by_signed(presented, any_of, (Use::Access, false), context).await
+                    self.by_signed(presented, any_of, (Use::Access, false), context, &mut about).await
                 }
                 Credential::Kept { token, kind: TokenKind::Access } => {
-                    self.by_signed(presented, std::slice::from_ref(token), (Use::Access, true), context).await
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Access, true), context, &mut about).await
                 }
                 Credential::Refresh(token) => {
-                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, false), context).await
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, false), context, &mut about).await
                 }
                 Credential::Kept { token, kind: TokenKind::Refresh } => {
-                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, true), context).await
+                    self.by_signed(presented, std::slice::from_ref(token), (Use::Refresh, true), context, &mut about).await
                 }
                 // These begin or restore a session, and are worth nothing beside another question.
                 Credential::Client { .. }
@@ -221,10 +221,13 @@ impl Core {
                 about.attempt.get_or_insert_with(|| self.attempt_id());
             }
             self.looked_at(way, attempt, &about, context, Some(&refusal));
-            if is_written_down {
-                self.audit.refused(now, context, self.entry(now, "recognise", context, &about), &refusal);
-            }
             let parted = known && caller.principal.is_none();
+            if is_written_down && !parted && is_counted(shown, &refusal) {
+                self.audit.refused(now, context, self.entry(now, "recognise", context, &about), &refusal);
+            } else if is_written_down {
+                let entry = |_| self.entry(now, "recognise", context, &about);
+                self.audit.repeated_refusal(now, context, ("recognise", &refusal), None, entry);
+            }
             let is_about_the_proof = refusal.is_about_the_proof();
             caller.failed.push((index, refusal.clone()));
             if parted || !is_about_the_proof {
@@ -264,10 +267,11 @@ impl Core {
         &self,
         presented: &[Credential],
         any_of: &[Secret],
-        (what, kept): (Use, bool),
+        how: (Use, bool),
         context: &Context,
+        about: &mut About,
     ) -> Result<(Principal, Behind), Refusal> {
-        let found = self.recognise_signed(any_of, what, kept, context).await?;
+        let found = self.recognise_signed(any_of, how, context, about).await?;
         self.client_may_enter(presented, context).await?;
         Ok(found)
     }
@@ -401,6 +405,35 @@ impl Core {
         }
         tracing::warn!("an account or client changed while somebody proved themselves with it; the request was not let in");
         Err(Refusal::Unavailable)
+    }
+}
+
+/// Whether the throttle counts this, so that nobody can have it without end. Of everything else a stranger may have a line in the
+/// audit for each minute and not for each request: what a browser keeps and sends along, what we have signed and is over, a proof
+/// whose provider there is not.
+const fn is_counted(shown: &Credential, refusal: &Refusal) -> bool {
+    match shown {
+        Credential::Password { .. } | Credential::OperatorSecret(_) => true,
+        Credential::ApiKey(_) => matches!(
+            refusal,
+            Refusal::InvalidCredentials
+                | Refusal::Expired
+                | Refusal::Revoked
+                | Refusal::BelongsToNobody
+                | Refusal::AccountGone
+                | Refusal::AccountUnavailable
+        ),
+        Credential::Token { kind: TokenKind::Access, .. } | Credential::Refresh(_) => {
+            matches!(refusal, Refusal::InvalidCredentials | Refusal::WrongAlgorithm { .. })
+        }
+        Credential::Token { .. }
+        | Credential::Kept { .. }
+        | Credential::Cookie(_)
+        | Credential::TerminalToken { .. }
+        | Credential::Client { .. }
+        | Credential::Code { .. }
+        | Credential::Terminal { .. }
+        | Credential::Unsecured => false,
     }
 }
 

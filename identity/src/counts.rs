@@ -167,7 +167,8 @@ impl Ending {
         }
     }
 
-    /// Whether it was refused before anything was compared, looked up or hashed for it.
+    /// Whether it was refused for the moment or the way it came, whatever the proof was. No password is compared for it. A token or
+    /// a key was looked up or verified all the same where too many that are no good came from its source, since a good one is let in.
     pub const fn is_early(self) -> bool {
         match self {
             Ending::Insecure | Ending::Throttled | Ending::Busy => true,

@@ -94,13 +94,13 @@ impl Core {
     }
 
     /// Whether a refresh token is still one of its family's. One that is not was used by two, and ends it.
-    pub(crate) async fn stands_in_family(&self, shown: &Signed, context: &Context) -> Result<(), Refusal> {
+    pub(crate) async fn stands_in_family(&self, shown: &Signed, context: &Context, about: &mut About) -> Result<(), Refusal> {
         if !shown.has_family() && !self.settings().rotates_refresh(context.gate) {
             return Ok(());
         }
         let (id, number) = shown.place();
         match self.store.family(&id).await? {
-            Some(family) => self.judged(&family, number, context).await.map(|_| ()),
+            Some(family) => self.judged(&family, number, context, about).await.map(|_| ()),
             // Memory may know the token while its family is gone.
             None if shown.has_family() => Err(Refusal::Revoked),
             // It was signed before they rotated, or by whoever had the key before us; it begins a family when it is renewed.
@@ -126,7 +126,7 @@ impl Core {
                 None if shown.has_family() => return Err(Refusal::Revoked),
                 None => shown.adopted(account.id),
             };
-            if self.judged(&family, number, context).await? == Standing::Told {
+            if self.judged(&family, number, context, &mut About::default()).await? == Standing::Told {
                 return Ok(family);
             }
             let previous = Some((family.current, self.clock.now()));
@@ -137,11 +137,13 @@ impl Core {
         }
     }
 
-    async fn judged(&self, family: &Family, number: i64, context: &Context) -> Result<Standing, Refusal> {
+    /// What a token is worth; `about` gets an id that the line of its reuse bears, where it has none yet.
+    async fn judged(&self, family: &Family, number: i64, context: &Context, about: &mut About) -> Result<Standing, Refusal> {
         let now = self.clock.now();
         let standing = family.standing(number, self.settings().sessions.refresh_overlap, now);
         if standing == Standing::Reused {
-            let about = About { account: Some(family.account), ..About::default() };
+            let attempt = *about.attempt.get_or_insert_with(|| self.attempt_id());
+            let about = About { account: Some(family.account), ..About::attempt(attempt) };
             self.store.end_family(family.id, self.entry(now, "reuse", context, &about)).await?;
             self.changed().await;
             return Err(Refusal::Revoked);

@@ -95,11 +95,13 @@ impl Core {
             session: session.clone(),
             token: issued.as_ref().map(|(_, token, _)| token.clone()),
             account_version: account.as_ref().map(|account| account.version),
+            account_cut_off: account.as_ref().map(|account| account.cut_off).unwrap_or_default(),
             client_version: client.version,
             rehashed,
             rehashed_secret,
             replaces: replaced_by_cookie.map(|old| {
-                let about = About { account: old.account, client: Some(old.client.clone()), ..About::default() };
+                let about =
+                    About { attempt: about.attempt, account: old.account, client: Some(old.client.clone()), ..About::default() };
                 (old.id, self.entry(now, "replace", context, &about))
             }),
             audit: self.entry(now, "login", context, about),

@@ -105,18 +105,19 @@ impl Live {
         }
         let mut tables = self.tables();
         if !tables.sessions.contains_key(&stored.session.id) {
-            tables.begin(stored.session, account.map(without_password), without_secret(client), now);
+            tables.begin(stored.session, account.map(without_password), without_secret(client), true, now);
         }
         for token in stored.tokens {
             tables.keep_token(token);
         }
     }
 
-    /// Makes room for a session that is about to be written, so that whatever ends it from then on finds it here.
+    /// Makes room for a session that is about to be written, so that whatever ends it from then on finds it here. Its account is as
+    /// it was when the session was decided: what is signed for it is judged by another reading.
     pub(crate) fn begin(&self, session: Session, account: Option<Account>, client: Client, token: Option<Token>) {
         let mut tables = self.tables();
         let now = session.used_at;
-        tables.begin(session, account.map(without_password), without_secret(client), now);
+        tables.begin(session, account.map(without_password), without_secret(client), false, now);
         if let Some(token) = token {
             tables.keep_token(token);
         }
@@ -285,10 +286,9 @@ impl Live {
             return Err(Refusal::Revoked);
         }
         if live.lent.is_none() {
-            let account = live.session.account.and_then(|id| tables.accounts.get(&id)).map(|(account, _)| account);
+            let account = live.session.account.and_then(|id| tables.accounts.get(&id)).map(|held| &*held.account);
             let Some((client, _)) = tables.clients.get(&live.session.client) else { return Err(Refusal::Revoked) };
             if account.map(|account| account.version) != account_version || client.version != client_version {
-                let account = account.map(|account| &**account);
                 principal = Arc::new(anew(&live.session, account, client, secure, &principal).ok_or(Refusal::Revoked)?);
             }
         }
@@ -381,6 +381,9 @@ impl Live {
         match account {
             Some(account) => {
                 tables.change_account(without_password(account));
+                if let Some(held) = tables.accounts.get_mut(&id) {
+                    held.is_followed = true;
+                }
                 tables.reconsider(|session| session.account == Some(id), anew);
             }
             None => {

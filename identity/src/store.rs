@@ -191,6 +191,9 @@ pub struct NewSession {
     pub token: Option<Token>,
     /// The account's version that this was decided by, where there is an account.
     pub account_version: Option<u64>,
+    /// The account's cut-off that this was decided by; of no meaning where there is no account. It moves without a version, and what
+    /// ends all that an account has must not leave out what is on its way.
+    pub account_cut_off: Timestamp,
     /// The client's version that this was decided by.
     pub client_version: u64,
     /// A password hash under the present settings, to be kept in the account in place of the one that was proved. Does
@@ -259,9 +262,11 @@ pub const MOST_OVER: usize = 1_000;
 /// What is past, and may be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// What ended before this by itself: tokens and families, grants that were not redeemed, revocations, retired keys.
+    /// What ended before this by itself: tokens and families, grants that were not redeemed, retired keys. Without its row such a
+    /// thing is no good, whatever the clock says later.
     pub now: Timestamp,
-    /// Sessions and API keys that ended before this.
+    /// Sessions and API keys that ended before this; and what says that something signed is no good, which would be good again
+    /// without it if the clock was ahead and is set back: revocations, and families that were adopted.
     pub ended: Timestamp,
     /// Lines of the audit that were written before this; the newest one always stays.
     pub audit: Timestamp,

@@ -512,6 +512,35 @@ async fn a_token_that_was_revoked_while_memory_read_what_was_is_not_good() {
 }
 
 #[tokio::test]
+async fn what_a_login_was_decided_by_lets_in_no_token_that_was_signed_before() {
+    for disables in [false, true] {
+        let store = Arc::new(Interrupted::default());
+        let token = Core::with_ann(&store).await.access_token().await;
+        // One that knows nothing from memory, so that it has nothing to follow when the account changes.
+        let core = Arc::new(Core::on(Arc::clone(&store)).await);
+        let seen = Arc::new(Mutex::new(None));
+        let (holds, operator, sees) = (Arc::clone(&store), core.identity.clone(), Arc::clone(&seen));
+        let (shown, asked) = (again(&token), Arc::downgrade(&core));
+        // The operator comes once the account has been read, and the token while nobody has said yet that the login is not to be.
+        store.after("account_named", async move {
+            match disables {
+                true => drop(operator.admin(OPERATOR).set_user_status("ann", Status::Disabled).await.unwrap()),
+                false => drop(operator.admin(OPERATOR).end_sessions_of("ann").await.unwrap()),
+            }
+            holds.after("start_session", async move {
+                let refused = asked.upgrade().unwrap().request(shown, Verb::WhoAmI).await.err();
+                *sees.lock().unwrap() = Some(refused);
+            });
+        });
+        let login = core.sign_in(Binding::Cookie { remember: false }).await;
+        assert_eq!(login.err(), Some(Refusal::Unavailable), "disabled: {disables}");
+        assert!(store.has_happened());
+        assert_eq!(seen.lock().unwrap().take(), Some(Some(Refusal::Revoked)), "disabled: {disables}");
+        assert_eq!(core.request(again(&token), Verb::WhoAmI).await.err(), Some(Refusal::Revoked), "disabled: {disables}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_at_first_sight_asks_nothing_of_the_store_where_its_account_is_known() {
     let store = Arc::new(Interrupted::default());
     let core = Core::with_ann(&store).await;

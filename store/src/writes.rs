@@ -248,7 +248,7 @@ fn put_client(connection: &Connection, sql: &str, client: &Client, version: u64)
 
 pub(crate) fn start_session(connection: &Connection, new: &NewSession) -> Result<Written, Failure> {
     let session = &new.session;
-    let decided = Decided { account: new.account_version, client: new.client_version };
+    let decided = Decided { account: new.account_version, cut_off: Some(new.account_cut_off), client: new.client_version };
     if decided.still(connection, session.account, &session.client)? == Written::Stale {
         return Ok(Written::Stale);
     }
@@ -329,7 +329,7 @@ pub(crate) fn roll(connection: &Connection, roll: &Roll) -> Result<Written, Fail
     let id = session.id.0.into_bytes();
     let presented =
         connection.prepare_cached("SELECT 1 FROM tokens WHERE hash = ?1 AND session = ?2")?.exists(params![roll.presented, id])?;
-    let decided = Decided { account: roll.account_version, client: roll.client_version };
+    let decided = Decided { account: roll.account_version, cut_off: None, client: roll.client_version };
     if session.ended.is_some() || !presented || decided.still(connection, session.account, &session.client)? == Written::Stale {
         return Ok(Written::Stale);
     }
@@ -348,9 +348,11 @@ pub(crate) fn roll(connection: &Connection, roll: &Roll) -> Result<Written, Fail
     Ok(Written::Done)
 }
 
-/// The versions that a write was decided by.
+/// What a write was decided by.
 struct Decided {
     account: Option<u64>,
+    /// Of the account. A session that is there needs none: what moves the cut-off ends it.
+    cut_off: Option<Timestamp>,
     client: u64,
 }
 
@@ -371,6 +373,12 @@ impl Decided {
         };
         if of_account == Written::Stale {
             return Ok(Written::Stale);
+        }
+        if let (Some(id), Some(decided_by)) = (account, self.cut_off) {
+            let sql = "SELECT 1 FROM accounts WHERE id = ?1 AND cut_off = ?2";
+            if !connection.prepare_cached(sql)?.exists(params![id.0.into_bytes(), decided_by.millis()])? {
+                return Ok(Written::Stale);
+            }
         }
         let key = Value::Text(client.as_str().to_owned());
         Ok(as_decided(state("SELECT status, version FROM clients WHERE id = ?1", key)?, self.client))

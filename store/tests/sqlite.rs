@@ -163,7 +163,8 @@ mod kept {
     }
 
     pub(super) async fn write_cookie(store: &Sqlite) {
-        let new = new_session(cookie(), Some(setup::token(7, 7, None)));
+        let token = Some(setup::token(7, 7, None));
+        let new = gatepost_identity::store::NewSession { account_cut_off: at(7), ..new_session(cookie(), token) };
         assert_eq!(store.start_session(new).await, Ok(Written::Done));
     }
 

@@ -43,15 +43,15 @@ impl Live {
     pub(crate) fn known(&self, shown: &TokenHash) -> Option<(Known, Arc<Account>)> {
         let tables = self.tables();
         let entry = tables.known.entries.get(shown)?;
-        let (account, _) = tables.accounts.get(&entry.account)?;
-        Some((entry.known.clone(), Arc::clone(account)))
+        let held = tables.accounts.get(&entry.account)?;
+        Some((entry.known.clone(), Arc::clone(&held.account)))
     }
 
-    /// The account with this public id, if anything here rests on it.
+    /// The account with this public id, if anything here rests on it and the feed has kept it up since it was read.
     pub(crate) fn account_known_as(&self, subject: &str) -> Option<Arc<Account>> {
         let tables = self.tables();
-        let (account, _) = tables.accounts.get(tables.subjects.get(subject)?)?;
-        Some(Arc::clone(account))
+        let held = tables.accounts.get(tables.subjects.get(subject)?)?;
+        held.is_followed.then(|| Arc::clone(&held.account))
     }
 
     /// Takes in what was read and verified. To be called while the feed stands still where it stood before the reading began.
@@ -70,7 +70,7 @@ impl Live {
             order.retain(|hash| entries.contains_key(hash));
         }
         let id = account.id;
-        tables.take_account(account);
+        tables.take_account(account, true);
         tables.known.by_revocation.extend(revocations.iter().map(|revocation| (*revocation, shown)));
         tables.known.order.push_back(shown);
         tables.known.entries.insert(shown, Entry { known, account: id, revocations });

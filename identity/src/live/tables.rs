@@ -23,8 +23,7 @@ use crate::store::{Token, TokenHash};
 pub(super) struct Tables {
     pub(super) sessions: HashMap<SessionId, Box<LiveSession>>,
     pub(super) tokens: HashMap<TokenHash, Box<LiveToken>>,
-    /// Each with how many of the others rest on it.
-    pub(super) accounts: HashMap<AccountId, (Arc<Account>, usize)>,
+    pub(super) accounts: HashMap<AccountId, HeldAccount>,
     /// The same accounts by their public ids.
     pub(super) subjects: HashMap<String, AccountId>,
     /// What speaks for accounts without a session.
@@ -39,6 +38,16 @@ pub(super) struct Tables {
     pub(super) attachments: HashMap<ConnectionId, Box<Entry>>,
     pub(super) expiries: BTreeSet<(Timestamp, ConnectionId)>,
     pub(super) last_number: u64,
+}
+
+/// An account that something here rests on.
+pub(super) struct HeldAccount {
+    pub(super) account: Arc<Account>,
+    /// How many of the others rest on it.
+    pub(super) users: usize,
+    /// Whether it is as the feed has it: what the feed has told is in it, and what it will tell comes here. What a login was decided
+    /// by was read before a hash was made, and the feed may have told of a change meanwhile that nobody here waited for.
+    pub(super) is_followed: bool,
 }
 
 pub(super) struct LiveSession {
@@ -92,7 +101,7 @@ impl Tables {
     pub(super) fn found(&self, token: &Token) -> Option<Found> {
         let live = self.sessions.get(&token.session).filter(|live| live.lent.is_none())?;
         let account = match live.session.account {
-            Some(id) => Some(Arc::clone(&self.accounts.get(&id)?.0)),
+            Some(id) => Some(Arc::clone(&self.accounts.get(&id)?.account)),
             None => None,
         };
         Some(Found {
@@ -104,9 +113,17 @@ impl Tables {
         })
     }
 
-    pub(super) fn begin(&mut self, session: Session, account: Option<Arc<Account>>, client: Arc<Client>, now: Timestamp) {
+    /// Takes in a session. `is_followed`: as [`Tables::take_account`] has it.
+    pub(super) fn begin(
+        &mut self,
+        session: Session,
+        account: Option<Arc<Account>>,
+        client: Arc<Client>,
+        is_followed: bool,
+        now: Timestamp,
+    ) {
         if let Some(account) = account {
-            self.take_account(account);
+            self.take_account(account, is_followed);
         }
         let (known, sessions) = self.clients.entry(client.id.clone()).or_insert_with(|| (Arc::clone(&client), 0));
         *sessions += 1;
@@ -117,13 +134,16 @@ impl Tables {
         self.sessions.insert(live.session.id, Box::new(live));
     }
 
-    /// Holds the account behind something that comes in; the newer of two is kept.
-    pub(super) fn take_account(&mut self, account: Arc<Account>) {
-        let (known, users) = self.accounts.entry(account.id).or_insert_with(|| (Arc::clone(&account), 0));
-        *users += 1;
+    /// Holds the account behind something that comes in; the newer of two is kept. `is_followed`: it was read while the feed stood
+    /// where it stands now.
+    pub(super) fn take_account(&mut self, account: Arc<Account>, is_followed: bool) {
+        let new = || HeldAccount { account: Arc::clone(&account), users: 0, is_followed };
+        let held = self.accounts.entry(account.id).or_insert_with(new);
+        held.users += 1;
+        held.is_followed |= is_followed;
         // A cut-off moves without a version.
-        let is_newer = (known.version, known.cut_off) < (account.version, account.cut_off);
-        if *users == 1 {
+        let is_newer = (held.account.version, held.account.cut_off) < (account.version, account.cut_off);
+        if held.users == 1 {
             self.subjects.insert(account.subject.clone(), account.id);
         } else if is_newer {
             self.change_account(account);
@@ -132,8 +152,8 @@ impl Tables {
 
     /// An account that is held is like this now.
     pub(super) fn change_account(&mut self, account: Arc<Account>) {
-        let Some((known, _)) = self.accounts.get_mut(&account.id) else { return };
-        let before = std::mem::replace(known, Arc::clone(&account));
+        let Some(held) = self.accounts.get_mut(&account.id) else { return };
+        let before = std::mem::replace(&mut held.account, Arc::clone(&account));
         if before.subject != account.subject {
             self.release_subject(&before);
             self.subjects.insert(account.subject.clone(), account.id);
@@ -149,12 +169,12 @@ impl Tables {
 
     /// Lets go of the account behind something that goes.
     pub(super) fn release_account(&mut self, id: AccountId) {
-        if let Some((_, users)) = self.accounts.get_mut(&id) {
-            *users -= 1;
-            if *users == 0
-                && let Some((account, _)) = self.accounts.remove(&id)
+        if let Some(held) = self.accounts.get_mut(&id) {
+            held.users -= 1;
+            if held.users == 0
+                && let Some(held) = self.accounts.remove(&id)
             {
-                self.release_subject(&account);
+                self.release_subject(&held.account);
             }
         }
     }
@@ -269,7 +289,7 @@ impl Tables {
             let Some((client, _)) = self.clients.get(&live.session.client) else { continue };
             for connection in live.attached.iter() {
                 let Some(entry) = self.attachments.get(connection) else { continue };
-                let account = account.map(|(account, _)| &**account);
+                let account = account.map(|held| &*held.account);
                 let principal = anew(&live.session, account, client, entry.secure, &entry.principal);
                 if principal.as_ref() != Some(&*entry.principal) {
                     changed.push((*connection, principal));

@@ -109,6 +109,29 @@ async fn what_browsers_keep_counts_against_nobody() {
 }
 
 #[tokio::test]
+async fn what_nobody_counts_is_one_line_of_the_audit_however_often_it_is_shown() {
+    let core = Core::with(|_| ()).await;
+    let (token, _) = core.pair().await;
+    core.admin().end_sessions_of("ann").await.unwrap();
+    let kept = || Credential::Kept { token: Secret::new("a.b.c"), kind: TokenKind::Access };
+    let kept_refresh = || Credential::Kept { token: Secret::new("x"), kind: TokenKind::Refresh };
+    for _ in 0..50 {
+        assert_eq!(core.who(vec![kept(), kept_refresh()]).await.refusal(), Refusal::InvalidCredentials);
+        assert_eq!(core.who(vec![access(&token)]).await.refusal(), Refusal::Revoked);
+    }
+    for _ in 0..3 {
+        assert_eq!(core.who(vec![access("a.b.c")]).await.refusal(), Refusal::InvalidCredentials);
+    }
+    // One of each kind, and each of those that the throttle counts.
+    core.until("the refusals are written", || async { core.audited("recognise").await == 2 + 3 }).await;
+    core.clock.turn(Duration::from_secs(61));
+    core.until("how often they came is written", || async { core.audited("recognise").await == 2 + 3 + 2 }).await;
+    let lines = core.admin().audit_before(None, 1000).await.unwrap();
+    let counts: u32 = lines.iter().filter(|line| line.action == "recognise").map(|line| line.count).sum();
+    assert_eq!(counts, 100 + 50 + 3);
+}
+
+#[tokio::test]
 async fn a_refresh_token_does_not_renew_itself() {
     let core = Core::with(|_| ()).await;
     let (_, refreshing) = core.pair().await;

@@ -61,6 +61,8 @@ async fn an_old_refresh_token_that_comes_back_ends_all_that_grew_from_its_login(
     }
     assert_eq!(core.renew(&first).await.err(), Some(Refusal::Revoked));
     assert_eq!(core.audited("reuse").await, 1);
+    let lines = core.admin().audit_before(None, 1000).await.unwrap();
+    assert!(lines.iter().all(|line| line.action != "reuse" || line.attempt.is_some()), "the line names its attempt");
     for old in [&first, &second, &third] {
         assert_eq!(core.renew(old).await.err(), Some(Refusal::Revoked));
         assert_eq!(core.who(vec![refresh(old)]).await.refusal(), Refusal::Revoked);

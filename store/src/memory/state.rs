@@ -100,9 +100,12 @@ impl State {
         };
         let (mut keys, mut revoked, mut tokens, mut families) = (go(), go(), go(), go());
         self.signing_keys.retain(|key| keys(key.retired.is_some_and(|retired| retired.until < past.now)));
-        self.revoked.retain(|_, until| revoked(*until < past.now));
+        self.revoked.retain(|_, until| revoked(*until < past.ended));
         self.tokens.retain(|_, token| tokens(token.expires_at < past.now));
-        self.families.retain(|_, family| families(family.expires_at < past.now));
+        self.families.retain(|_, family| {
+            let before = if family.adopted { past.ended } else { past.now };
+            families(family.expires_at < before)
+        });
         let (mut sessions, mut api_keys, mut grants, mut lines) = (go(), go(), go(), go());
         self.sessions.retain(|_, session| sessions(session.ended.is_some_and(|end| end.at < past.ended)));
         self.api_keys.retain(|_, key| {
@@ -159,7 +162,9 @@ impl State {
 
     pub(super) fn begin(&mut self, new: NewSession) -> Result<Written, StoreError> {
         let session = new.session;
-        if self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
+        let account = session.account.and_then(|id| self.accounts.get(&id));
+        let is_cut_off = account.is_some_and(|account| account.cut_off != new.account_cut_off);
+        if is_cut_off || self.as_decided(&session, new.account_version, new.client_version) == Written::Stale {
             return Ok(Written::Stale);
         }
         if self.sessions.contains_key(&session.id) {

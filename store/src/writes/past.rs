@@ -25,7 +25,9 @@ pub(crate) fn forget(connection: &Connection, past: &Past, most: usize) -> Resul
     };
     let (now, ended) = (past.now.millis(), past.ended.millis());
     go("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE expires_at < ?1 LIMIT ?2)", now)?;
-    go("DELETE FROM families WHERE id IN (SELECT id FROM families WHERE expires_at < ?1 LIMIT ?2)", now)?;
+    go("DELETE FROM families WHERE id IN (SELECT id FROM families WHERE expires_at < ?1 AND NOT adopted LIMIT ?2)", now)?;
+    // What would be good again without its row stays a while longer: the clock may be ahead.
+    go("DELETE FROM families WHERE id IN (SELECT id FROM families WHERE expires_at < ?1 LIMIT ?2)", ended)?;
     go("DELETE FROM grants WHERE hash IN (SELECT hash FROM grants WHERE expires_at < ?1 AND session IS NULL LIMIT ?2)", now)?;
     go("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE ended_at < ?1 LIMIT ?2)", ended)?;
     // As the index has it.
@@ -33,7 +35,7 @@ pub(crate) fn forget(connection: &Connection, past: &Past, most: usize) -> Resul
     let over = format!("min({}, {}, {})", end("cancelled_at"), end("expires_at"), end("removed_at"));
     go(&format!("DELETE FROM api_keys WHERE hash IN (SELECT hash FROM api_keys WHERE {over} < ?1 LIMIT ?2)"), ended)?;
     go("DELETE FROM keys WHERE number IN (SELECT number FROM keys WHERE verifies_until < ?1 LIMIT ?2)", now)?;
-    go("DELETE FROM revoked WHERE hash IN (SELECT hash FROM revoked WHERE expires_at < ?1 LIMIT ?2)", now)?;
+    go("DELETE FROM revoked WHERE hash IN (SELECT hash FROM revoked WHERE expires_at < ?1 LIMIT ?2)", ended)?;
     let oldest = "SELECT number FROM feed WHERE number <= (SELECT max(number) FROM feed) - ?1 ORDER BY number LIMIT ?2";
     go(&format!("DELETE FROM feed WHERE number IN ({oldest})"), FEED)?;
     Ok(more | forget_lines(connection, past.audit.millis(), most)?)

@@ -63,6 +63,7 @@ pub(super) async fn a_session_does_not_begin_by_stale_facts(store: &dyn Store) -
     };
     let cases = [
         ("the account has changed", NewSession { account_version: Some(2), ..new(Some(1), "app") }),
+        ("the account was cut off", NewSession { account_cut_off: at(-1), ..new(Some(1), "app") }),
         ("the account is gone", new(Some(9), "app")),
         ("the account is disabled", new(Some(2), "app")),
         ("no version of the account is named", NewSession { account_version: None, ..new(Some(1), "app") }),
@@ -356,9 +357,9 @@ pub(super) async fn a_token_of_somebody_elses_is_revoked_until_it_ends(store: &d
     marks.sort_unstable();
     assert_eq!((marks, store.revoked_marks(1).await?.len()), (vec![[1; 4], [2; 4]], 1));
     assert_eq!(actions(store).await?, ["ended"; 3]);
-    store.forget(past(51, 0), 1000).await?;
+    store.forget(past(9_000, 51), 1000).await?;
     assert!(store.is_revoked(&hash(1)).await? && !store.is_revoked(&hash(2)).await?);
-    store.forget(past(101, 0), 1000).await?;
+    store.forget(past(9_000, 101), 1000).await?;
     assert!(!store.is_revoked(&hash(1)).await?, "it has ended by itself");
     assert_eq!(store.revoked_marks(10).await?, [[0; 4]; 0]);
     Ok(())

@@ -231,6 +231,7 @@ pub(crate) fn grant(number: u8) -> Grant {
 pub(crate) fn new_session(session: Session, token: Option<Token>) -> NewSession {
     NewSession {
         account_version: session.account.map(|_| 1),
+        account_cut_off: at(0),
         session,
         token,
         client_version: 1,
