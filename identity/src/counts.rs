@@ -167,7 +167,8 @@ impl Ending {
         }
     }
 
-    /// Whether it was refused before anything was compared, looked up or hashed for it.
+    /// Whether it was refused by a rule and not for what was shown: no password was compared for it. A key or a token may have been
+    /// looked up before, and the secret of a client compared.
     pub const fn is_early(self) -> bool {
         match self {
             Ending::Insecure | Ending::Throttled | Ending::Busy => true,

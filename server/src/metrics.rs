@@ -110,7 +110,7 @@ impl Collector for Seen {
             "Tokens, cookies and keys shown with a request, by their outcome",
             tried(false),
         )?;
-        counters(&mut to, "gatepost_refused_early", "Attempts refused before anything was compared for them", self.early())?;
+        counters(&mut to, "gatepost_refused_early", "Attempts refused by a rule and not for what was shown", self.early())?;
         let Refused { full, of_source, descriptors, malformed, slow } = self.refused;
         let refused =
             [("full", full), ("of_source", of_source), ("descriptors", descriptors), ("malformed", malformed), ("slow", slow)];
