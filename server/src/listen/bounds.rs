@@ -4,15 +4,17 @@
 //! It holds what the settings say and counts. Who is turned away decides `room.rs`, who is too slow `guarded.rs`.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::listen::descriptors;
 use crate::listen::room::{Most, NoRoom, Place, Room, Whom};
 
 /// How many of those that are turned away are still listened to for a moment, at most.
 const MOST_LINGERING: usize = 64;
+/// How long it is until the log says again that a proxy speaks oddly.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// How many connections there may be, and how long a peer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub struct Refused {
     pub descriptors: u64,
     /// Requests that two readers could cut in two ways.
     pub malformed: u64,
-    /// Connections whose peer took too long to send or to read.
+    /// Peers that took too long to send or to read.
     pub slow: u64,
 }
 
@@ -76,6 +78,8 @@ pub struct Bounds {
     malformed: AtomicU64,
     slow: AtomicU64,
     lingering: AtomicUsize,
+    /// When the log last said that a proxy speaks oddly.
+    said_odd: Mutex<Option<Instant>>,
 }
 
 impl Bounds {
@@ -92,6 +96,7 @@ impl Bounds {
             malformed: AtomicU64::new(0),
             slow: AtomicU64::new(0),
             lingering: AtomicUsize::new(0),
+            said_odd: Mutex::default(),
         })
     }
 
@@ -137,6 +142,17 @@ impl Bounds {
         self.slow.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether the log may say of a request that its proxy speaks oddly; once a minute, since whoever comes through a proxy may have
+    /// written the field.
+    pub(super) fn may_say_odd(&self, now: Instant) -> bool {
+        let mut said = self.said_odd.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = said.is_none_or(|said| now.saturating_duration_since(said) >= SAID_AGAIN);
+        if may {
+            *said = Some(now);
+        }
+        may
+    }
+
     /// Leave to listen for a moment to one who is turned away, if not too many are listened to already.
     pub(super) fn linger(self: &Arc<Bounds>) -> Option<Lingering> {
         let lingering = Lingering(Arc::clone(self));
@@ -165,6 +181,14 @@ mod tests {
             places.len()
         };
         assert_eq!([of_source(10, None), of_source(10, Some(9)), of_source(1, None), of_source(4, Some(9))], [5, 9, 1, 4]);
+    }
+
+    #[test]
+    fn the_log_says_once_a_minute_that_a_proxy_speaks_oddly() {
+        let bounds = Bounds::new(Limits::default());
+        let began = tokio::time::Instant::now().into_std();
+        let said = [0, 0, 59, 60, 61, 119, 120].map(|seconds| bounds.may_say_odd(began + Duration::from_secs(seconds)));
+        assert_eq!(said, [true, false, false, true, false, false, true]);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! every listener: lines that do not end with CR LF, a length beside a coding, two lengths, codings other than `chunked`, chunks whose
 //! size is not plainly a number, no `Host` or two of them (RFC 9112 sections 2.2, 3.2, 6.1, 6.3 and 7.1). It follows the bytes and
 //! understands no more of them than that. What is refused is made unreadable for the HTTP library, which then says 400 in its order
-//! and hangs up.
+//! and hangs up. Whether it does so is not left to its reading: of the bytes it has those up to where the request went wrong, and
+//! then what ends a head, or breaks a body off, and nothing else ever.
 //!
 //! ```text
 //! New ─► Start ─► Fields ─► Body ─────────────────────────► Between ─► Start ─► ..
@@ -13,11 +14,32 @@
 //!                      │         └► Trailer ────────────────────┤
 //!                      ├────────────────────────────────────────┘
 //!                      └──► Over: it asks for another protocol, so it is the last request here
+//!
+//! wherever it is wrong ─► Refused: nothing more is taken from this peer
 //! ```
 
 /// A request that could be cut in two ways, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous(pub &'static str);
+
+/// What became of a request that could be cut in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub why: Ambiguous,
+    /// How many of the bytes that came may be passed on: up to the one that was spoilt, and with it.
+    pub kept: usize,
+}
+
+/// What the library must have, behind a byte that was spoilt, to say at once that it is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The end of a head, since it may not look at one before that.
+    Head,
+    /// An error, since it reads over many a byte in a body.
+    Body,
+    /// Nothing: it has had that.
+    Had,
+}
 
 /// How far the bytes of one connection have been followed.
 #[derive(Debug)]
@@ -51,6 +73,8 @@ enum At {
     Trailer,
     /// Nothing more is followed.
     Over,
+    /// Nothing more is passed on.
+    Refused(Ending),
 }
 
 /// What the fields of a request have said so far.
@@ -77,15 +101,23 @@ impl Framing {
         matches!(self.at, At::New | At::Start | At::Fields(_))
     }
 
+    /// Whether something was refused, and what the library must have next; that is said once.
+    pub(super) fn refused(&mut self) -> Option<Ending> {
+        match &mut self.at {
+            At::Refused(ending) => Some(std::mem::replace(ending, Ending::Had)),
+            _ => None,
+        }
+    }
+
     /// Follows what has come in.
     ///
     /// # Errors
-    /// [`Ambiguous`], once; it has spoilt the byte at which the request went wrong then, and follows nothing more.
-    pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<(), Ambiguous> {
+    /// [`Refused`], once; it has spoilt the byte at which the request went wrong then, and follows nothing more.
+    pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<(), Refused> {
         let mut seen = 0;
         while let Some(rest) = bytes.get(seen..).filter(|rest| !rest.is_empty()) {
             match &mut self.at {
-                At::Over => return Ok(()),
+                At::Over | At::Refused(_) => return Ok(()),
                 At::Body(left) | At::Data(left) => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     *left -= taken as u64;
@@ -95,6 +127,7 @@ impl Framing {
                 At::New | At::Between => self.at = At::Start,
                 At::Start | At::Fields(_) | At::Size | At::DataEnd | At::Trailer => {
                     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else { return self.keep(bytes, seen) };
+                    let ending = self.at.ending();
                     let went = if self.line.is_empty() {
                         self.at.after(&rest[..end])
                     } else {
@@ -102,8 +135,8 @@ impl Framing {
                         self.at.after(&std::mem::take(&mut self.line))
                     };
                     seen += end + 1;
-                    if let Err(ambiguous) = went {
-                        return Err(self.spoil(bytes, seen - 1, ambiguous));
+                    if let Err(why) = went {
+                        return Err(self.refuse(bytes, seen - 1, why, ending));
                     }
                 }
             }
@@ -120,23 +153,32 @@ impl Framing {
     }
 
     /// Keeps the beginning of a line whose end is still to come.
-    fn keep(&mut self, bytes: &mut [u8], from: usize) -> Result<(), Ambiguous> {
+    fn keep(&mut self, bytes: &mut [u8], from: usize) -> Result<(), Refused> {
         if self.line.len() + bytes.len() - from > self.longest {
-            return Err(self.spoil(bytes, bytes.len() - 1, Ambiguous("a line is too long")));
+            let ending = self.at.ending();
+            return Err(self.refuse(bytes, bytes.len() - 1, Ambiguous("a line is too long"), ending));
         }
         self.line.extend_from_slice(&bytes[from..]);
         Ok(())
     }
 
     /// Puts a byte in that is allowed nowhere in a head, and where a line of a chunked body should end.
-    fn spoil(&mut self, bytes: &mut [u8], at: usize, ambiguous: Ambiguous) -> Ambiguous {
+    fn refuse(&mut self, bytes: &mut [u8], at: usize, why: Ambiguous, ending: Ending) -> Refused {
         bytes[at] = 0;
-        (self.at, self.line) = (At::Over, Vec::new());
-        ambiguous
+        (self.at, self.line) = (At::Refused(ending), Vec::new());
+        Refused { why, kept: at + 1 }
     }
 }
 
 impl At {
+    /// What makes the library see that it goes wrong here.
+    fn ending(&self) -> Ending {
+        match self {
+            At::New | At::Between | At::Start | At::Fields(_) => Ending::Head,
+            At::Body(_) | At::Size | At::Data(_) | At::DataEnd | At::Trailer | At::Over | At::Refused(_) => Ending::Body,
+        }
+    }
+
     /// Goes on behind a line, which is here without its line feed.
     fn after(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
         let line = line.strip_suffix(b"\r").ok_or(Ambiguous("a line ends without a carriage return"))?;
@@ -153,7 +195,7 @@ impl At {
             At::DataEnd if line.is_empty() => At::Size,
             At::DataEnd => return Err(Ambiguous("a chunk is not as long as it says")),
             At::Trailer if line.is_empty() => At::Between,
-            At::Trailer | At::New | At::Between | At::Body(_) | At::Data(_) | At::Over => return Ok(()),
+            At::Trailer | At::New | At::Between | At::Body(_) | At::Data(_) | At::Over | At::Refused(_) => return Ok(()),
         };
         Ok(())
     }
@@ -230,7 +272,7 @@ mod tests {
     use super::*;
 
     /// Follows bytes that come in pieces of this many.
-    fn follow(bytes: &[u8], piece: usize) -> (Result<(), Ambiguous>, Framing, Vec<u8>) {
+    fn follow(bytes: &[u8], piece: usize) -> (Result<(), Refused>, Framing, Vec<u8>) {
         let mut framing = Framing::new(1024);
         let mut bytes = bytes.to_vec();
         let mut result = Ok(());
@@ -254,8 +296,9 @@ mod tests {
                 At::DataEnd => "data end",
                 At::Trailer => "trailer",
                 At::Over => "over",
+                At::Refused(_) => "refused",
             };
-            let found = result.map(|()| found).map_err(|Ambiguous(what)| what);
+            let found = result.map(|()| found).map_err(|refused| refused.why.0);
             assert_eq!(found, expected, "{text:?} in pieces of {piece}");
             let spoilt = bytes.iter().zip(text.as_bytes()).filter(|(now, before)| now != before).count();
             assert_eq!(spoilt, usize::from(expected.is_err()), "{text:?}: one byte is spoilt where something is wrong");
@@ -329,9 +372,31 @@ mod tests {
     }
 
     #[test]
+    fn behind_what_is_refused_the_library_has_what_makes_it_see_that() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\n";
+        let chunks = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+        let rows = [
+            (format!("{head}X: y\n"), Ending::Head),
+            (format!("{head}Content-Length: 2\r\nContent-Length: 2\r\n"), Ending::Head),
+            (format!("{chunks}2;\n"), Ending::Body),
+            (format!("{chunks}2\r\nabc\r\n"), Ending::Body),
+            (format!("{chunks}0\r\nX: y\n"), Ending::Body),
+        ];
+        for (text, ending) in rows {
+            let mut framing = Framing::new(1024);
+            let mut bytes = format!("{text}XX\r\n{{}}\r\n0\r\n\r\n").into_bytes();
+            let refused = framing.read(&mut bytes).expect_err("it is wrong");
+            assert_eq!(refused.kept, text.len(), "{text:?}: up to where it went wrong");
+            assert_eq!(framing.read(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec()), Ok(()), "{text:?}: nothing is followed any more");
+            let had = [framing.refused(), framing.refused(), framing.refused()];
+            assert_eq!(had, [Some(ending), Some(Ending::Had), Some(Ending::Had)], "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_line_without_an_end_is_not_kept_for_ever() {
         let (result, framing, bytes) = follow(&vec![b'x'; 3000], 100);
-        assert_eq!(result, Err(Ambiguous("a line is too long")));
+        assert_eq!(result, Err(Refused { why: Ambiguous("a line is too long"), kept: 100 }));
         assert_eq!((framing.line.capacity(), bytes.iter().filter(|byte| **byte == 0).count()), (0, 1));
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! wire ─► followed by `framing.rs` ─► library        a head that is not whole in time: the connection ends
+//!                     └─ refused: the library has what it must refuse, too, and nothing of what comes then
 //! wire ◄─ patience, longer by what is read ◄─ library    an answer that stands unread: the connection ends
 //! ```
 //!
@@ -19,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::bounds::Bounds;
-use super::framing::Framing;
+use super::framing::{Ending, Framing, Refused};
 use super::room::Place;
 use super::{LONGEST_HEADER, Wire};
 use crate::patience::Patience;
@@ -86,13 +87,43 @@ impl<S: Wire> Guarded<S> {
         self.wire
     }
 
-    fn follow(&mut self, came: &mut [u8]) {
-        if let Err(ambiguous) = self.framing.read(came) {
-            self.bounds.was_malformed();
-            tracing::debug!("a request is refused, since it could be cut in two ways: {}", ambiguous.0);
-        }
+    /// Follows what has come in. Answers how much of it is passed on.
+    fn follow(&mut self, came: &mut [u8]) -> usize {
+        let kept = match self.framing.read(came) {
+            Ok(()) => came.len(),
+            Err(Refused { why, kept }) => {
+                self.bounds.was_malformed();
+                tracing::debug!("a request is refused, since it could be cut in two ways: {}", why.0);
+                kept
+            }
+        };
         if !self.framing.is_within_head() {
             self.head = None;
+        }
+        kept
+    }
+
+    /// Passes nothing on any more but what makes the library refuse, too. What comes is read all the same: where something is left
+    /// unread, the system takes the answer back when the connection is closed.
+    fn refuses(&mut self, ending: Ending, waking: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match ending {
+            Ending::Head => {
+                let end = b"\r\n\r\n";
+                into.put_slice(&end[..end.len().min(into.remaining())]);
+                return Poll::Ready(Ok(()));
+            }
+            Ending::Body => {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "its body could be cut in two ways")));
+            }
+            Ending::Had => {}
+        }
+        let before = into.filled().len();
+        loop {
+            ready!(Pin::new(&mut self.wire).poll_read(waking, into))?;
+            if into.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            into.set_filled(before);
         }
     }
 
@@ -137,10 +168,14 @@ impl<S: Wire> Guarded<S> {
 impl<S: Wire> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, waking: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(ending) = this.framing.refused() {
+            return this.refuses(ending, waking, into);
+        }
         let before = into.filled().len();
         match Pin::new(&mut this.wire).poll_read(waking, into) {
             Poll::Ready(Ok(())) => {
-                this.follow(&mut into.filled_mut()[before..]);
+                let kept = this.follow(&mut into.filled_mut()[before..]);
+                into.set_filled(before + kept);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

@@ -225,8 +225,10 @@ fn http_on<S: Wire>(stream: S, peer: Peer, site: Arc<Site>, seat: Box<Seat>) -> 
         }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
+    // The library counts from the last answer to the end of the next head: a head that begins while the connection may be idle has all
+    // the time of a head, which `guarded.rs` keeps.
     http.timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_for)
+        .header_read_timeout(limits.idle_for + limits.head_within)
         .max_header_size(LONGEST_HEADER)
         .max_buf_size(LONGEST_HEADER)
         .half_close(false);
@@ -290,7 +292,11 @@ async fn respond<S: Wire>(
     let peer = match offer.proxies.behind(peer, request.headers()) {
         Ok(peer) => peer,
         Err(Odd(what)) => {
-            tracing::warn!(proxy = %peer.address, "a trusted proxy speaks oddly: {what}");
+            if site.bounds.may_say_odd(site.world.clock.instant()) {
+                tracing::warn!(proxy = %peer.address, "a trusted proxy speaks oddly: {what}");
+            } else {
+                tracing::debug!(proxy = %peer.address, "a trusted proxy speaks oddly: {what}");
+            }
             return plain(Response::text(StatusCode::BAD_REQUEST, "The proxy in front speaks oddly.\n"));
         }
     };
@@ -305,7 +311,12 @@ async fn respond<S: Wire>(
     let most = if mount.exchange.leaves_body(path) { 0 } else { mount.max_body };
     let body = match whole(&mut request, most, site.bounds.limits.body_within).await {
         Ok(body) => body,
-        Err(status) => return last(plain(Response::empty(status))),
+        Err(status) => {
+            if status == StatusCode::REQUEST_TIMEOUT {
+                site.bounds.was_slow();
+            }
+            return last(plain(Response::empty(status)));
+        }
     };
     let accept = is_upgrade(&request).then(|| accept_key(&request));
     let parsed = Request {

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit};
 use crate::harness::{CHEAP, Home, PASSWORD, Server, until};
 use crate::peer::{Peer, bearer, handshake, http, owner};
 use crate::terminals::DEFAULT;
+use crate::watched::management;
 
 /// How many connections drip, and from how many addresses.
 const DRIPPING: usize = 5000;
@@ -105,7 +106,8 @@ fn behind_a_proxy_each_source_that_it_names_has_its_own_share_and_the_proxy_has_
 #[test]
 fn z13_whoever_is_slow_is_given_up_in_time_whatever_it_is_slow_with() {
     let server = Server::start(&format!(
-        "servicestack.client = \"app\"\n[limits]\nhead_within = \"2s\"\nbody_within = \"3s\"\nidle_for = \"5s\"\n{CHEAP}"
+        "servicestack.client = \"app\"\n[management]\nlisten = '127.0.0.1:0'\n\
+         [limits]\nhead_within = \"2s\"\nbody_within = \"3s\"\nidle_for = \"5s\"\n{CHEAP}"
     ));
     let post = "POST /auth HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let rows: [(&str, String, &str, u64); 6] = [
@@ -145,11 +147,31 @@ fn z13_whoever_is_slow_is_given_up_in_time_whatever_it_is_slow_with() {
             });
         }
     });
+    // All are counted but the one that only had nothing to ask.
+    let metrics = http(management(&server), 0, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").body;
+    let slow = "gatepost_connections_refused_total{reason=\"slow\"} 5";
+    assert!(metrics.lines().any(|line| line == slow), "{metrics}");
     // Whoever hangs up in the middle has nothing to wait for.
     let half = Peer::dial(server.http(), 0);
     let began = system_instant();
     half.half_closed(&GET.as_bytes()[..20]);
     assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_head_has_its_time_where_a_connection_may_be_idle_for_less() {
+    let server = Server::start(&format!("[limits]\nhead_within = \"6s\"\nidle_for = \"1s\"\n{CHEAP}"));
+    let whole = GET.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
+    for first in ["", GET] {
+        let mut peer = Peer::dial(server.http(), 0);
+        peer.write(first.as_bytes());
+        let (begun, rest) = whole.as_bytes().split_at(30);
+        peer.write(begun);
+        std::thread::sleep(Duration::from_secs(3));
+        peer.write_if_read(rest);
+        let told = String::from_utf8(peer.hung_up()).expect("text");
+        assert_eq!(told.matches("HTTP/1.1 404 ").count(), 1 + usize::from(!first.is_empty()), "{told}");
+    }
 }
 
 #[test]

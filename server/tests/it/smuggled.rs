@@ -50,6 +50,15 @@ fn s17_what_could_be_taken_for_two_requests_is_refused() {
         ("chunks twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", &format!("0\r\n\r\n{HIDDEN}"))),
         ("a blank behind the size of a chunk", post("Transfer-Encoding: chunked\r\n", &format!("2 \r\n{{}}\r\n0\r\n\r\n{HIDDEN}"))),
         ("a line feed in an extension", post("Transfer-Encoding: chunked\r\n", &format!("2;\n{{}}\r\n0\r\n\r\n{HIDDEN}"))),
+        (
+            "a line feed in an extension that goes on",
+            post("Transfer-Encoding: chunked\r\n", &format!("2;\nXX\r\n{{}}\r\n0\r\n\r\n{HIDDEN}")),
+        ),
+        (
+            "a line feed in the last extension",
+            post("Transfer-Encoding: chunked\r\n", &format!("2\r\n{{}}\r\n0;\nX\r\n\r\n{HIDDEN}")),
+        ),
+        ("a line feed in a trailer", post("Transfer-Encoding: chunked\r\n", &format!("0\r\nX: y\nZ\r\n\r\n{HIDDEN}"))),
         ("a chunk that is longer than it says", post("Transfer-Encoding: chunked\r\n", &format!("1\r\n{{}}\r\n0\r\n\r\n{HIDDEN}"))),
         ("a trailer that ends with a line feed", post("Transfer-Encoding: chunked\r\n", &format!("0\r\nX: y\n\r\n{HIDDEN}"))),
         ("lines that end with a line feed alone", post("Content-Length: 2\r\n", "{}").replace("\r\n", "\n")),

@@ -19,7 +19,7 @@ const GRANTED: usize = 40;
 const WRONG: usize = 15;
 const THROTTLED: usize = 4;
 
-fn management(server: &Server) -> SocketAddr {
+pub(crate) fn management(server: &Server) -> SocketAddr {
     server.ready()["management"].as_str().and_then(|address| address.parse().ok()).expect("it is on the ready line")
 }
 
